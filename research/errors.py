@@ -1,0 +1,26 @@
+"""Mistakes a person can mend: reported in one line with exit code 2, never as a traceback."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """Bad input. The message is one line that names the file, flag or class and what to do."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the name most like `name`, or "" where none is alike."""
+    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def choose(name: str, table: Mapping[str, T], what: str) -> T:
+    """Returns table[name]; raises UserError with the nearest name where there is none."""
+    if name in table:
+        return table[name]
+    raise UserError(
+        f"unknown {what} {name!r}.{nearest(name, table)} Known: {', '.join(sorted(table))}."
+    )
