@@ -1,0 +1,178 @@
+"""A configuration is a frozen dataclass; this file turns it into flags, text and JSON and back.
+
+Knows nothing of absl: launch.py defines the flags from `options`, so library code reads none.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from research.errors import UserError, nearest
+
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    changes_result: bool = True,
+    saved: bool = True,
+) -> Any:
+    """A dataclass field that becomes a flag.
+
+    Args:
+      default: its default value.
+      help: what it does, with units, in one line.
+      minimum, maximum: the values allowed, both inclusive.
+      changes_result: False for what says where and how to run rather than what to compute (folders,
+        logging, parallel mode): a run may be resumed, and a checkpoint opened, under another value.
+      saved: False for what must not be repeated by `--flagfile=RUN/flags.txt` (the run's folder).
+    """
+    metadata = {
+        "help": help,
+        "minimum": minimum,
+        "maximum": maximum,
+        "changes_result": changes_result,
+        "saved": saved,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Option(NamedTuple):
+    """One field of a configuration, as the shell sees it."""
+
+    name: str
+    type: type  # bool, int, float, str or tuple (comma-separated strings)
+    choices: tuple[str, ...]  # empty: any value
+    default: Any
+    help: str
+    group: str  # first line of the docstring of the class that defines the field
+    minimum: float | None
+    maximum: float | None
+    changes_result: bool
+    saved: bool
+
+
+def options(config_class: type) -> list[Option]:
+    """The fields of a configuration class, base classes first, each with its group."""
+    types = typing.get_type_hints(config_class)
+    rows = []
+    for field in dataclasses.fields(config_class):
+        annotation, choices = types[field.name], ()
+        if typing.get_origin(annotation) is Literal:
+            choices, annotation = typing.get_args(annotation), str
+        annotation = typing.get_origin(annotation) or annotation  # tuple[str, ...] -> tuple
+        if annotation not in (bool, int, float, str, tuple):
+            raise TypeError(f"{config_class.__name__}.{field.name}: no flag for {annotation}")
+        owner = next(
+            c
+            for c in reversed(config_class.__mro__)
+            if field.name in vars(c).get("__annotations__", {})
+        )
+        group = (owner.__doc__ or owner.__name__).strip().splitlines()[0]
+        rows.append(
+            Option(
+                field.name,
+                annotation,
+                choices,
+                field.default,
+                group=group,
+                **{
+                    "help": "",
+                    "minimum": None,
+                    "maximum": None,
+                    "changes_result": True,
+                    "saved": True,
+                    **field.metadata,
+                },
+            )
+        )
+    return rows
+
+
+def parse(option: Option, text: str) -> Any:
+    """Reads a value as the shell gives it. Raises UserError that names the flag."""
+    try:
+        if option.type is bool:
+            return _BOOLEANS[text.lower()]
+        if option.type is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        return option.type(text)
+    except (ValueError, KeyError):
+        kind = {int: "a whole number", float: "a number", bool: "true or false"}[option.type]
+        raise UserError(f"--{option.name}={text}: {kind} is needed.") from None
+
+
+def validate(config: Any) -> Any:
+    """Returns the configuration; raises UserError at the first value that is not allowed."""
+    for row in options(type(config)):
+        value = getattr(config, row.name)
+        flag = f"--{row.name}={show(value)}"
+        if row.choices and value not in row.choices:
+            hint = nearest(str(value), row.choices)
+            raise UserError(f"{flag}: one of {', '.join(row.choices)} is needed.{hint}")
+        if isinstance(value, float) and value != value:
+            raise UserError(f"{flag}: a number is needed.")
+        if row.minimum is not None and value < row.minimum:
+            raise UserError(f"{flag}: at least {row.minimum} is needed.")
+        if row.maximum is not None and value > row.maximum:
+            raise UserError(f"{flag}: at most {row.maximum} is allowed.")
+    return config
+
+
+def show(value: Any) -> str:
+    """A value as the shell takes it; floats keep every bit."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def to_flagfile(experiment: str, config: Any) -> str:
+    """The text of flags.txt: `python launch.py --flagfile=flags.txt` repeats the run."""
+    rows = [f"--experiment={experiment}"]
+    rows += [
+        f"--{row.name}={show(getattr(config, row.name))}"
+        for row in options(type(config))
+        if row.saved
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Plain JSON values by field name."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config).items()
+    }
+
+
+def from_json(config_class: type, values: Mapping[str, Any], origin: str) -> Any:
+    """The configuration that `to_json` wrote. Fields added since then take their defaults.
+
+    Raises UserError for fields that no longer exist; `origin` says where the values were read.
+    """
+    known = {row.name for row in options(config_class)}
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise UserError(
+            f"{origin}: holds the option {unknown[0]!r}, which this version does not know."
+            f"{nearest(unknown[0], known)}"
+        )
+    return config_class(
+        **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    )
+
+
+def differences(old: Any, new: Any) -> list[str]:
+    """What changes the result and is not the same in both: "--seed=0 there, --seed=1 here"."""
+    return [
+        f"--{row.name}={show(getattr(old, row.name))} there, {show(getattr(new, row.name))} here"
+        for row in options(type(new))
+        if row.changes_result and getattr(old, row.name) != getattr(new, row.name)
+    ]

@@ -1,0 +1,81 @@
+"""The contract every experiment fulfils: a bundle of pure functions, no base class.
+
+`experiments/<name>.py` builds an `Experiment`; the training loop, the step compiler, evaluation,
+checkpoints and pictures know experiments through this bundle alone.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import optax
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from research.data.source import Source
+
+PyTree = Any
+# Arrays with a leading batch dimension. Always there: "mask" bool[B] (False marks padding) and
+# "index" int32[B] (which example of its split a row is).
+Batch = Mapping[str, Any]
+# {"params": ..., "batch_stats": ...}: Flax variables; all but "params" is called model state.
+Variables = Mapping[str, PyTree]
+# One value and one weight for each example; step.py and evaluation.py alone mask, sum and divide.
+Measures = Mapping[str, tuple[jax.Array, jax.Array]]
+
+
+class Data(NamedTuple):
+    """The batches to train on and the splits to evaluate on, by name ("test", "validation")."""
+
+    train: "Source"
+    evals: "Mapping[str, Source]"
+    # What is wrong with the data, one line each; for the pre-flight of --mode=check.
+    inspect: Callable[[], list[str]] = list
+
+
+def no_augmentation(key: jax.Array, batch: Batch, axis: str | None) -> Batch:
+    """Returns the batch as it is."""
+    return batch
+
+
+class Experiment(NamedTuple):
+    """What is asked, as pure functions of arrays.
+
+    `axis` is the name of the pmap axis the batch is split over, or None where the function sees
+    the global batch (one device, or jit over a mesh). Whatever mixes examples (batch statistics,
+    triplet mining, mixup) gathers over it, so that the result never depends on the split.
+    """
+
+    init: Callable[[jax.Array, Batch], Variables]
+    # (variables, batch, key, axis) -> loss of each example, new model state, extra measures
+    loss: Callable[
+        [Variables, Batch, jax.Array, str | None], tuple[jax.Array, PyTree, dict[str, jax.Array]]
+    ]
+    predict: Callable[[Variables, Batch], PyTree]  # evaluation mode; every output leads with B
+    measure: Callable[[PyTree, Batch], Measures]
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    data: Callable[[], Data]  # opened when first called: predicting needs no data set
+    # What was learned from the training data and must travel with the parameters: class names,
+    # preprocessing, ... Plain JSON; `build(config, facts)` rebuilds the experiment from it.
+    facts: Mapping[str, Any]
+    protocol: Mapping[str, str]  # how each reported number is computed
+    best: tuple[str, str] = (
+        "",
+        "max",
+    )  # the measure that names the best checkpoint; "max" or "min"
+    augment: Callable[[jax.Array, Batch, str | None], Batch] = no_augmentation  # key is per step
+    # Whole-split metrics that are no means over examples (mAP, BLEU, calibration), on the host.
+    score: Callable[[PyTree, Batch], dict[str, float]] | None = None
+    # {picture name: figure} of a few predictions, and of a whole split.
+    draw: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None
+    draw_split: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None
+    # A person's own files -> a batch; predictions -> one JSON object for each input.
+    read: Callable[[list[str]], Batch] | None = None
+    describe: Callable[[PyTree, Batch], list[dict[str, Any]]] | None = None
+
+
+def gather(x: jax.Array, axis: str | None) -> jax.Array:
+    """The rows of the global batch, from this device's rows. Identity where axis is None."""
+    return x if axis is None else jax.lax.all_gather(x, axis, tiled=True)

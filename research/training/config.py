@@ -1,0 +1,130 @@
+"""The options all experiments share, one dataclass a topic; an experiment's Config extends them.
+
+A class docstring's first line is the heading of its flags in --help. Imports no JAX, so that
+--help answers at once.
+"""
+
+import dataclasses
+from typing import Literal
+
+from research.config import option
+
+OptimizerName = Literal[
+    "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lamb"
+]
+ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The run"""
+
+    workdir: str = option(
+        "",
+        "Folder of the run; empty: a new folder runs/<experiment>/<date>-<time>.",
+        changes_result=False,
+        saved=False,
+    )
+    seed: int = option(0, "Seed of initialisation, data order and augmentation.", minimum=0)
+    resume: Literal["auto", "never"] = option(
+        "auto",
+        "auto: continue a run that lies in --workdir; never: refuse a folder that holds one.",
+        changes_result=False,
+        saved=False,
+    )
+    parallel: Literal["auto", "single", "jit", "pmap"] = option(
+        "auto",
+        "single: one device; jit: sharded over a mesh of all devices; pmap: jax.pmap; "
+        "auto: jit where there are several devices.",
+        changes_result=False,
+    )
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "Type of activations and of the weights they meet; parameters stay float32."
+    )
+    log_every: int = option(
+        50, "Steps between logged training metrics.", minimum=1, changes_result=False
+    )
+    eval_every: int = option(
+        0, "Steps between evaluations; 0: five times in a run.", minimum=0, changes_result=False
+    )
+    checkpoint_every: int = option(
+        0, "Steps between checkpoints; 0: whenever it evaluates.", minimum=0, changes_result=False
+    )
+    keep: int = option(
+        2, "Latest checkpoints to keep, beside the best.", minimum=1, changes_result=False
+    )
+    compilation_cache: str = option(
+        "~/.cache/fovea/jax",
+        "Folder of JAX's persistent compilation cache, shared by all runs; empty: none.",
+        changes_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Data"""
+
+    dataset: str = option("", "Name of the data set, or folder:PATH; --mode=list shows all.")
+    data_dir: str = option(
+        "data", "Folder of prepared data sets (TFDS layout).", changes_result=False
+    )
+    batch_size: int = option(128, "Examples a step, over all devices together.", minimum=1)
+    eval_batch_size: int = option(
+        0, "Examples a batch in evaluation; 0: as in training.", minimum=0, changes_result=False
+    )
+    validation: float = option(
+        0.0,
+        "Share of the training split held out for validation, 0 to 0.9; it then chooses the "
+        "best checkpoint.",
+        minimum=0.0,
+        maximum=0.9,
+    )
+    cache_mb: int = option(
+        1024,
+        "Splits whose decoded size is below this many MiB are held decoded in memory.",
+        minimum=0,
+        changes_result=False,
+    )
+    workers: int = option(
+        0, "Processes that decode images; 0: threads of this one.", minimum=0, changes_result=False
+    )
+    skip_corrupt: bool = option(False, "Leave unreadable images out instead of stopping.")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizationConfig:
+    """Optimisation"""
+
+    steps: int = option(0, "Training steps; 0: as --epochs says.", minimum=0)
+    epochs: float = option(10.0, "Passes over the training split, where --steps is 0.", minimum=0.0)
+    optimizer: OptimizerName = option("adamw", "How gradients become updates.")
+    learning_rate: float = option(1e-3, "Peak learning rate.", minimum=0.0)
+    schedule: ScheduleName = option("cosine", "Course of the learning rate after warm-up.")
+    warmup: float = option(
+        0.05, "Linear warm-up, as a share of all steps.", minimum=0.0, maximum=1.0
+    )
+    momentum: float = option(
+        0.9, "Momentum of momentum, nesterov and rmsprop.", minimum=0.0, maximum=1.0
+    )
+    weight_decay: float = option(
+        1e-4,
+        "Weight decay of kernels; decoupled for adamw and lamb, else an L2 term.",
+        minimum=0.0,
+    )
+    clip_norm: float = option(
+        0.0, "Largest global norm of the gradient; 0: not clipped.", minimum=0.0
+    )
+    accumulate: int = option(
+        1, "Parts a batch is worked through in, one after another, to save memory.", minimum=1
+    )
+    ema_decay: float = option(
+        0.0,
+        "Decay of an exponential moving average of the weights, which is then evaluated; 0: none.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(OptimizationConfig, DataConfig, RunConfig):
+    """What every experiment's Config extends."""
