@@ -1,0 +1,41 @@
+"""Architectures, one family a file. A file's MODELS is its list; nothing else registers them."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+
+from research.errors import choose
+
+
+class Entry(NamedTuple):
+    """What is known of a model before it is built.
+
+    Attributes:
+      make: takes the module's attributes (num_classes, activation, ...) and returns the module.
+      image_size: native side in pixels.
+      channels: native image channels; models take any number.
+      fixed_size: True where parameters depend on the image size, so only the size of init fits.
+      min_size: the smallest side in pixels that leaves a map to pool at the end.
+    """
+
+    make: Callable[..., nn.Module]
+    image_size: int
+    channels: int = 3
+    fixed_size: bool = False
+    min_size: int = 1
+
+
+def available() -> dict[str, Entry]:
+    """Every model by name, from all files of this package."""
+    models: dict[str, Entry] = {}
+    for module in pkgutil.iter_modules(__path__):
+        models |= vars(importlib.import_module(f"{__name__}.{module.name}")).get("MODELS", {})
+    return models
+
+
+def create(name: str, **attributes: object) -> nn.Module:
+    """Builds the model called `name`; raises UserError with the nearest name when unknown."""
+    return choose(name, available(), "model").make(**attributes)

@@ -1,0 +1,69 @@
+"""A small network of today's usual parts, for digits and other small images; the default."""
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from research.models import Entry
+from research.nn.activations import ACTIVATIONS, Activation
+from research.nn.convolution import Conv
+from research.nn.initialisers import INITIALISERS, Initialiser
+from research.nn.normalisation import batch_norm
+from research.nn.pooling import global_average_pool, max_pool
+from research.nn.regularisation import Dropout
+
+
+class ConvNet(nn.Module):
+    """Stages of two 3x3 convolutions whose width doubles while max pooling halves the side.
+
+    Attributes:
+      width: channels of the first stage.
+      stages: how many; the map shrinks by 2 between stages.
+      normalise: whether batch normalisation follows each convolution; without, it has a bias.
+      dropout: rate before the linear head.
+      axis: the pmap axis that the batch is split over.
+    """
+
+    num_classes: int = 10
+    activation: Activation = ACTIVATIONS["relu"]
+    kernel_init: Initialiser = INITIALISERS["he"]
+    axis: str | None = None
+    width: int = 16
+    stages: int = 3
+    normalise: bool = True
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Float[Array, "batch height width channel"],
+        train: bool = False,
+        features: bool = False,
+    ) -> Float[Array, "batch classes"] | dict[str, Array]:
+        """Returns logits of standardised images, or the map of each stage."""
+        norm = batch_norm(train, self.axis)
+        maps = {}
+        x = images
+        for stage in range(self.stages):
+            if stage > 0:
+                x = max_pool(x, 2, 2)
+            for layer in range(2):
+                name = f"stage{stage}_{layer}"
+                x = Conv(
+                    self.width * 2**stage,
+                    3,
+                    use_bias=not self.normalise,
+                    kernel_init=self.kernel_init,
+                    name=f"{name}_conv",
+                )(x)
+                if self.normalise:
+                    x = norm(name=f"{name}_bn")(x)
+                x = self.activation(x)
+            maps[f"stage{stage}"] = x  # [B, H / 2^stage, W / 2^stage, width 2^stage]
+        if features:
+            return maps
+        x = global_average_pool(x)
+        x = Dropout(self.dropout, self.axis)(x, train)
+        return nn.Dense(self.num_classes, kernel_init=self.kernel_init, name="fc")(x)
+
+
+MODELS = {"convnet": Entry(ConvNet, image_size=28, channels=1, min_size=4)}
