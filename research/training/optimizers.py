@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from research.errors import UserError, choose, nearest
@@ -149,11 +150,11 @@ def schedule(
         case "constant":
             fall = optax.constant_schedule(peak)
         case "step":
-            # Two milestones may round to one step of a short run: each counts.
-            scales: dict[int, float] = {}
-            for m in milestones:
-                scales[round(m * rest)] = scales.get(round(m * rest), 1.0) * factor
-            fall = optax.piecewise_constant_schedule(peak, scales)
+            falls_at = np.array(milestones) * rest
+
+            def fall(step: Any) -> jax.Array:
+                return peak * factor ** jnp.sum(step >= falls_at)
+
         case "exponential":
             fall = optax.exponential_decay(peak, rest, final, end_value=peak * final)
         case _:
