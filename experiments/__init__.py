@@ -1,0 +1,1 @@
+"""What is asked: one module an experiment, each a Config and a build(config, facts)."""

@@ -4,13 +4,12 @@ Knows nothing of absl: launch.py defines the flags from `options`, so library co
 """
 
 import dataclasses
+import textwrap
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from research.errors import UserError, nearest
-
-_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def option(
@@ -40,6 +39,9 @@ def option(
         "saved": saved,
     }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+_KINDS = {bool: "true|false", int: "INTEGER", float: "NUMBER", str: "TEXT", tuple: "A,B,..."}
 
 
 class Option(NamedTuple):
@@ -92,19 +94,6 @@ def options(config_class: type) -> list[Option]:
             )
         )
     return rows
-
-
-def parse(option: Option, text: str) -> Any:
-    """Reads a value as the shell gives it. Raises UserError that names the flag."""
-    try:
-        if option.type is bool:
-            return _BOOLEANS[text.lower()]
-        if option.type is tuple:
-            return tuple(part.strip() for part in text.split(",") if part.strip())
-        return option.type(text)
-    except (ValueError, KeyError):
-        kind = {int: "a whole number", float: "a number", bool: "true or false"}[option.type]
-        raise UserError(f"--{option.name}={text}: {kind} is needed.") from None
 
 
 def validate(config: Any) -> Any:
@@ -169,6 +158,17 @@ def from_json(config_class: type, values: Mapping[str, Any], origin: str) -> Any
     )
 
 
+def replace(config: Any, changes: Mapping[str, Any]) -> Any:
+    """The configuration with some fields changed; refuses what is not allowed."""
+    return validate(dataclasses.replace(config, **changes))
+
+
+def redefault(base: type, name: str, default: Any) -> Any:
+    """The field `name` of a base class with another default; help and limits stay."""
+    field = next(f for f in dataclasses.fields(base) if f.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
+
+
 def differences(old: Any, new: Any) -> list[str]:
     """What changes the result and is not the same in both: "--seed=0 there, --seed=1 here"."""
     return [
@@ -176,3 +176,17 @@ def differences(old: Any, new: Any) -> list[str]:
         for row in options(type(new))
         if row.changes_result and getattr(old, row.name) != getattr(new, row.name)
     ]
+
+
+def manual(config_class: type) -> str:
+    """The flags of a configuration, grouped under their headings, for --help."""
+    lines: list[str] = []
+    group = None
+    for row in options(config_class):
+        if row.group != group:
+            group = row.group
+            lines += ["", f"{group.rstrip('.')}:"]
+        kind = "|".join(row.choices) or _KINDS[row.type]
+        lines.append(f"  --{row.name}={kind}  (default: {show(row.default) or 'empty'})")
+        lines += textwrap.wrap(row.help, 90, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines).strip("\n")

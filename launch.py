@@ -1,0 +1,128 @@
+"""Fovea's launcher: python launch.py --experiment=NAME [--mode=MODE] [flags].
+
+The only file that sees absl flags: the fields of the experiment's Config become flags, the flags
+become a Config again, and a command of research/commands.py gets it.
+"""
+
+import dataclasses
+import importlib
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from absl import flags
+
+from research import config as config_lib
+from research.config import option
+from research.errors import UserError, nearest
+from research.training.config import TrainingConfig
+
+EXPERIMENTS = Path(__file__).resolve().parent / "experiments"
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchConfig:
+    """What to do"""
+
+    experiment: str = option("", "What is asked; --mode=list shows all.")
+    mode: Literal["train", "evaluate", "predict", "prepare", "list", "check"] = option(
+        "train",
+        "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
+        "check data, model and one step before a long run.",
+    )
+    checkpoint: tuple[str, ...] = option((), "Run folder, or one checkpoint in it.")
+    inputs: tuple[str, ...] = option((), "Files and folders to predict.")
+    source: str = option("", "prepare: folder that holds the data set's original archives.")
+    allow_download: bool = option(False, "prepare: fetch archives that are not in --source.")
+
+
+def experiment_names() -> list[str]:
+    """The modules of experiments/: their names are the registry."""
+    return sorted(p.stem for p in EXPERIMENTS.glob("*.py") if not p.stem.startswith("_"))
+
+
+def import_experiment(name: str) -> Any:
+    """Imports experiments.NAME. Raises UserError with the nearest name where there is none."""
+    names = experiment_names()
+    if name not in names:
+        hint = nearest(name, names)
+        raise UserError(f"--experiment={name}: one of {', '.join(names)} is needed.{hint}")
+    return importlib.import_module(f"experiments.{name}")
+
+
+def define(values: flags.FlagValues, config_class: type) -> None:
+    """Defines one typed flag for each field of a configuration."""
+    definers = {
+        bool: flags.DEFINE_bool,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+        tuple: flags.DEFINE_list,
+    }
+    for row in config_lib.options(config_class):
+        if row.choices:
+            flags.DEFINE_enum(row.name, row.default, row.choices, row.help, flag_values=values)
+        else:
+            default = list(row.default) if row.type is tuple else row.default
+            definers[row.type](row.name, default, row.help, flag_values=values)
+
+
+def collect(values: flags.FlagValues, config_class: type) -> tuple[Any, set[str]]:
+    """The configuration the flags describe, and the names that were given explicitly."""
+    names = [row.name for row in config_lib.options(config_class)]
+    fields = {name: values[name].value for name in names}
+    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    config = config_lib.validate(config_class(**fields))
+    return config, {name for name in names if values[name].present}
+
+
+def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
+    """Returns what to do, the experiment's module (or None), its Config, and the flags given."""
+    values = flags.FlagValues()
+    define(values, LaunchConfig)
+    argv = argv[:1] + values.read_flags_from_files(argv[1:])
+    wants_help = any(a in ("--help", "-h", "-help", "--helpfull") for a in argv)
+    values(argv, known_only=True)
+    launch, _ = collect(values, LaunchConfig)
+    name = launch.experiment
+    if not name and launch.checkpoint:
+        from research.training.checkpoint import locate, read_metadata
+
+        name = read_metadata(locate(launch.checkpoint[0]))["experiment"]
+    module = import_experiment(name) if name else None
+    config_class = module.Config if module else TrainingConfig
+    if wants_help:
+        print(module.__doc__ if module else __doc__)
+        print(f"Experiments: {', '.join(experiment_names())}\n")
+        print("--flagfile=PATH: read flags from a preset (experiments/presets) or RUN/flags.txt\n")
+        print(config_lib.manual(LaunchConfig), config_lib.manual(config_class), sep="\n\n")
+        raise SystemExit(0)
+    values.unparse_flags()
+    define(values, config_class)
+    rest = values(argv)[1:]
+    if rest:
+        raise UserError(f"{rest[0]!r} is no flag; flags look like --name=value.")
+    flags.FLAGS.mark_as_parsed()  # grain's worker processes ask for it
+    config, given = collect(values, config_class)
+    return dataclasses.replace(launch, experiment=name), module, config, given
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command; returns the exit code: 0, or 2 for what a person can mend."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        launch, module, config, given = parse(argv)
+        if module is None and launch.mode not in ("list", "prepare"):
+            raise UserError(f"--experiment is needed: one of {', '.join(experiment_names())}.")
+        from research import commands  # imports JAX, which --help need not wait for
+
+        commands.run(launch, module, config, given, EXPERIMENTS)
+    except (UserError, flags.Error) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,224 @@
+"""What `--mode` asks for. launch.py reads the flags; this file does what they say."""
+
+import datetime
+import itertools
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from research import config as config_lib
+from research.errors import UserError
+from research.evaluation import Evaluation, flat_metrics, make_evaluate
+from research.experiment import Batch, Experiment
+from research.progress import console
+from research.record import RunFolder, save_figures, write_json
+from research.runtime import use_compilation_cache
+from research.training import parallel as parallel_lib
+from research.training.checkpoint import Opened, open_checkpoint
+from research.training.loop import train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What a checkpoint may be evaluated under another value of, beside what changes no result.
+_MAY_DIFFER = ("dataset", "skip_corrupt")
+
+
+def run(launch: Any, module: Any, config: Any, given: Collection[str], experiments: Path) -> None:
+    """Does what launch.mode says.
+
+    Args:
+      launch: experiment, mode, checkpoint, inputs, source, allow_download.
+      module: the experiment's module; None in the modes that need none.
+      config: its Config.
+      given: the names of the flags that were typed, not defaulted.
+      experiments: the folder of the experiments and their presets.
+
+    Raises:
+      UserError: for everything a person can mend.
+    """
+    use_compilation_cache(config.compilation_cache)
+    if launch.mode == "list":
+        from research.listing import show_list
+
+        show_list(experiments, config.data_dir)
+    elif launch.mode == "prepare":
+        from research.data.prepare import prepare
+
+        if not config.dataset or "dataset" not in given:
+            raise UserError("--mode=prepare needs --dataset=NAME; --mode=list shows names.")
+        prepare(config.dataset, config.data_dir, launch.source or None, launch.allow_download)
+    elif launch.mode == "check":
+        from research.preflight import check
+
+        check(module.build(config), config)
+    elif launch.mode == "train":
+        run_training(launch.experiment, module, config)
+    else:
+        if len(launch.checkpoint) != 1:
+            raise UserError(f"--mode={launch.mode} needs --checkpoint=RUN, the folder of a run.")
+        opened = open_checkpoint(launch.checkpoint[0])
+        config = checkpoint_config(opened, launch.experiment, config, given)
+        if launch.mode == "evaluate":
+            run_evaluation(launch.experiment, module, config, opened)
+        else:
+            run_prediction(launch.experiment, module, config, opened, launch.inputs)
+
+
+def run_training(name: str, module: Any, config: Any) -> None:
+    """Trains (or goes on, or finds that all is done), then shows the result and its pictures."""
+    path = Path(config.workdir) if config.workdir else new_folder(name)
+    with RunFolder(path, name, config) as folder:
+        result = folder.result()
+        if result is None:
+            experiment = module.build(config)
+            finished = train(experiment, config, folder)
+            if finished is None:
+                return
+            save_figures(path / "figures", pictures(experiment, finished.evaluations))
+            folder.finish(finished.result)
+            result = finished.result
+        show_result(result, path)
+
+
+def run_evaluation(name: str, module: Any, config: Any, opened: Opened) -> None:
+    """Evaluates a checkpoint on every split of its data set, with its own preprocessing."""
+    experiment = module.build(config, opened.metadata["facts"])
+    evaluations = evaluate_checkpoint(experiment, config, opened)
+    path = output_folder(config.workdir, name, "evaluate", "result.json")
+    save_figures(path / "figures", pictures(experiment, evaluations))
+    result = {
+        "experiment": name,
+        "checkpoint": str(opened.path),
+        "step": opened.metadata["step"],
+        "metrics": flat_metrics(evaluations),
+        "protocol": dict(experiment.protocol),
+    }
+    write_json(path / "result.json", result)
+    show_result(result, path)
+
+
+def evaluate_checkpoint(
+    experiment: Experiment, config: Any, opened: Opened
+) -> dict[str, Evaluation]:
+    """Each split's evaluation, with the checkpoint's weights on the devices there are."""
+    parallel = parallel_lib.create(config.parallel, config.eval_batch_size or config.batch_size)
+    evaluate = make_evaluate(experiment, parallel)
+    variables = parallel.put(opened.variables)
+    return {split: evaluate(variables, source) for split, source in experiment.data().evals.items()}
+
+
+def run_prediction(
+    name: str, module: Any, config: Any, opened: Opened, inputs: tuple[str, ...]
+) -> None:
+    """Predicts a person's own files: one line each in predictions.jsonl, and a picture."""
+    from research.data.images import list_images
+
+    experiment = module.build(config, opened.metadata["facts"])
+    if experiment.read is None or experiment.describe is None:
+        raise UserError(f"--experiment={name}: has no --mode=predict.")
+    if not inputs:
+        raise UserError("--mode=predict needs --inputs=FILE,FOLDER,...")
+    files = [str(file) for file in list_images(inputs)]
+    path = output_folder(config.workdir, name, "predict", "predictions.jsonl")
+    predict, variables = jax.jit(experiment.predict), jax.device_put(opened.variables)
+    size = min(len(files), config.eval_batch_size or config.batch_size)
+    lines = []
+    for start in range(0, len(files), size):
+        part = files[start : start + size]
+        batch = experiment.read(part)
+        outputs = jax.device_get(predict(variables, padded(batch, size)))
+        outputs = jax.tree.map(lambda x: x[: len(part)], outputs)  # noqa: B023 (used at once)
+        for file, row in zip(part, experiment.describe(outputs, batch), strict=True):
+            console().print(f"{file}: {row.pop('summary')}", markup=False)
+            lines.append(json.dumps({"file": file, **row}))
+        if start == 0 and experiment.draw is not None:
+            save_figures(path, experiment.draw(outputs, batch))
+    (path / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    console().print(f"\n{path / 'predictions.jsonl'} and the pictures beside it", markup=False)
+
+
+def padded(batch: Batch, size: int) -> Batch:
+    """Repeats the last row until the batch has `size` rows: one compiled shape for all batches."""
+    return {
+        key: np.concatenate([value, np.repeat(value[-1:], size - len(value), axis=0)])
+        for key, value in batch.items()
+    }
+
+
+def checkpoint_config(opened: Opened, experiment: str, config: Any, given: Collection[str]) -> Any:
+    """The checkpoint's own configuration, with the given flags that may differ from it.
+
+    Raises:
+      UserError: for a checkpoint of another experiment, or a flag it was trained with otherwise.
+    """
+    found = opened.metadata["experiment"]
+    if found != experiment:
+        raise UserError(
+            f"--checkpoint={opened.path}: is of --experiment={found}, not of {experiment}."
+        )
+    saved = config_lib.from_json(type(config), opened.metadata["config"], str(opened.path))
+    changes = {"workdir": config.workdir}
+    for row in config_lib.options(type(config)):
+        value, trained = getattr(config, row.name), getattr(saved, row.name)
+        if row.name not in given or value == trained:
+            continue
+        if row.changes_result and row.name not in _MAY_DIFFER:
+            raise UserError(
+                f"--{row.name}={config_lib.show(value)}: the checkpoint was trained with "
+                f"--{row.name}={config_lib.show(trained)}; leave the flag out."
+            )
+        changes[row.name] = value
+    return config_lib.replace(saved, changes)
+
+
+def pictures(experiment: Experiment, evaluations: Mapping[str, Evaluation]) -> "dict[str, Figure]":
+    """{"test/predictions": figure, ...} of every split."""
+    figures: dict[str, Figure] = {}
+    for split, evaluation in evaluations.items():
+        drawn: dict[str, Figure] = {}
+        if experiment.draw is not None:
+            drawn |= experiment.draw(*evaluation.first)
+        if experiment.draw_split is not None:
+            drawn |= experiment.draw_split(evaluation.outputs, evaluation.targets)
+        figures |= {f"{split}/{name}": figure for name, figure in drawn.items()}
+    return figures
+
+
+def show_result(result: Mapping[str, Any], path: Path) -> None:
+    """A short table: metrics that are not of single classes, each with its protocol."""
+    table = Table("metric", "value", "protocol", title=f"step {result['step']}", box=None)
+    for name, value in result["metrics"].items():
+        short = name.partition("/")[2]
+        if "/" not in short:  # accuracy/cat stays in result.json
+            table.add_row(name, f"{value:.4f}", result["protocol"].get(short, ""))
+    out = console()
+    out.print(table)
+    for picture in sorted((path / "figures").rglob("*.png")):
+        out.print(f"picture  {picture}", markup=False)
+    out.print(f"run      {path}", markup=False)
+
+
+def new_folder(*parts: str) -> Path:
+    """A folder that is not there yet: runs/<experiment>/<date>-<time>[-<number>]."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = Path("runs", parts[0], "-".join([now, *parts[1:]]))
+    names = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in itertools.count(1))
+    return next(path for path in names if not path.exists())
+
+
+def output_folder(workdir: str, experiment: str, mode: str, file: str) -> Path:
+    """Makes the folder for what evaluate and predict write; refuses to overwrite `file` in it."""
+    path = Path(workdir) if workdir else new_folder(experiment, mode)
+    if (path / file).exists():
+        raise UserError(f"--workdir={path}: holds a {file} already; choose another folder.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={path}: cannot be written ({error.strerror}).") from error
+    return path

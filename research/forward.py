@@ -1,0 +1,59 @@
+"""The one forward pass of training and evaluation: precision, dropout key, batch statistics."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.experiment import PyTree, Variables
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def cast(tree: PyTree, dtype: Any) -> PyTree:
+    """Casts the floating-point leaves of a tree; others stay as they are."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+    )
+
+
+def forward(
+    model: nn.Module,
+    variables: Variables,
+    *inputs: jax.Array,
+    precision: str = "float32",
+    train: bool = False,
+    key: jax.Array | None = None,
+    axis: str | None = None,
+    **options: Any,
+) -> tuple[PyTree, PyTree]:
+    """Applies a model to its inputs.
+
+    Mixed precision as in Micikevicius et al., "Mixed precision training", 2018: parameters are
+    float32 and are cast for the layers; batch statistics and everything returned are float32.
+
+    Args:
+      model: its `axis` attribute is set here, in training alone.
+      variables: {"params": ..., other collections}.
+      inputs: arrays, cast too where they are floating-point.
+      precision: a key of PRECISIONS.
+      train: layers behave as in training; needs `key` where the model has dropout.
+      axis: the pmap axis that batch statistics are computed over.
+      options: further arguments of the model, such as features=True.
+
+    Returns:
+      The outputs, and all collections but "params" after the pass (unchanged in evaluation).
+    """
+    dtype = PRECISIONS[precision]
+    state = {name: value for name, value in variables.items() if name != "params"}
+    arguments = cast(inputs, dtype)
+    casted = {"params": cast(variables["params"], dtype), **state}
+    if not train:
+        outputs = model.apply(casted, *arguments, train=False, **options)
+        return cast(outputs, jnp.float32), state
+    rngs = None if key is None else {"dropout": key}
+    outputs, new_state = model.clone(axis=axis).apply(
+        casted, *arguments, train=True, rngs=rngs, mutable=[*state, "auxiliary"], **options
+    )
+    return cast(outputs, jnp.float32), cast(new_state, jnp.float32)

@@ -1,0 +1,45 @@
+"""--mode=list: experiments, presets, models with parameter counts, data sets."""
+
+import ast
+from pathlib import Path
+
+from rich.table import Table
+
+from research import models
+from research.data import datasets
+from research.progress import console
+
+
+def summary(file: Path) -> str:
+    """First line of a module's docstring (without importing it), or of a preset's comment."""
+    text = file.read_text()
+    if file.suffix == ".py":
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    return text.partition("\n")[0].lstrip("# ")
+
+
+def show_list(experiments: Path, data_dir: str) -> None:
+    """Prints what can be asked for, and with what."""
+    out = console()
+    table = Table("experiment", "what is asked", box=None)
+    for file in sorted(experiments.glob("[a-z]*.py")):
+        table.add_row(f"--experiment={file.stem}", summary(file))
+    out.print(table, "")
+
+    table = Table("preset", "recipe", box=None)
+    for file in sorted((experiments / "presets").rglob("*.flags")):
+        name = file.relative_to(experiments.parent)
+        table.add_row(f"--flagfile={name}", summary(file))
+    out.print(table, "")
+
+    table = Table("model", "parameters", "native image", box=None)
+    for name, entry in sorted(models.available().items()):
+        count = f"{models.count_parameters(entry):,}"
+        size = f"{entry.image_size} x {entry.image_size} x {entry.channels}"
+        table.add_row(f"--model={name}", count, size)
+    out.print(table, "")
+
+    table = Table("data set", "state", "content", box=None)
+    for row in datasets.known(data_dir):
+        table.add_row(*row)
+    out.print(table)

@@ -1,0 +1,85 @@
+"""--mode=check: what would go wrong in a long run, found in seconds."""
+
+import time
+from typing import Any
+
+import jax
+from rich.table import Table
+
+from research.errors import UserError
+from research.experiment import Experiment, PyTree
+from research.progress import console
+from research.training import parallel as parallel_lib
+from research.training.loop import compile_train_step, make_plan, new_state
+
+OVERFIT_STEPS = 30
+
+
+def parameter_table(params: PyTree) -> Table:
+    """Name, shape and size of every parameter, and their sum."""
+    table = Table("parameter", "shape", "size", box=None)
+    total = 0
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        table.add_row(name, " x ".join(map(str, leaf.shape)), f"{leaf.size:,}")
+        total += leaf.size
+    table.add_section()
+    table.add_row("all", "", f"{total:,}")
+    return table
+
+
+def check(experiment: Experiment, config: Any) -> None:
+    """Looks at the data, compiles one step, overfits one batch, and says what it found.
+
+    Raises:
+      UserError: where the data has problems or the loss of a single batch does not fall.
+    """
+    out = console()
+    data = experiment.data()
+    problems = data.inspect()
+    for problem in problems:
+        out.print(f"data: {problem}", markup=False)
+    sizes = {"train": data.train.num_examples}
+    sizes |= {name: source.num_examples for name, source in data.evals.items()}
+    for split, size in sizes.items():
+        out.print(f"{split:10} {size:,} examples")
+
+    parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
+    batch = data.train.batch(0)
+    for name, value in batch.items():
+        out.print(f"{name:10} {value.dtype} {value.shape}", markup=False)
+    placed = parallel.put_batch(batch)
+    state = new_state(experiment, config, batch, parallel)
+    out.print(parameter_table(state.params))
+
+    began = time.perf_counter()
+    step = compile_train_step(experiment, config, parallel, state, placed)
+    out.print(f"step       compiled in {time.perf_counter() - began:.1f} s")
+    cost = step.cost_analysis() or {}
+    if flops := cost.get("flops"):
+        per_example = flops * parallel.devices / config.batch_size
+        out.print(f"step       {per_example / 1e6:,.1f} MFLOPs an example, forward and backward")
+
+    # A network that cannot learn a single batch learns nothing.
+    losses, seconds = [], []
+    for _ in range(OVERFIT_STEPS):
+        began = time.perf_counter()
+        (state, totals), _ = step(state, placed)
+        value, weight = jax.device_get(totals["loss"])
+        losses.append(float(value / weight))
+        seconds.append(time.perf_counter() - began)
+    rate = config.batch_size / sorted(seconds)[len(seconds) // 2]
+    plan = make_plan(config, data.train.num_examples)
+    hours = plan.steps * config.batch_size / rate / 3600
+    out.print(f"rate       {rate:,.0f} examples/s; {plan.steps:,} steps take about {hours:.2f} h")
+    fell = sum(losses[-3:]) / 3 < losses[0]
+    out.print(
+        f"one batch  loss {losses[0]:.4f} -> {losses[-1]:.4f} in {OVERFIT_STEPS} steps: "
+        f"{'it falls' if fell else 'it does NOT fall'}"
+    )
+    if problems:
+        raise UserError(f"the data has {len(problems)} problems, listed above.")
+    if not fell:
+        raise UserError(
+            "the loss of a single batch did not fall; try another --learning_rate or --warmup."
+        )

@@ -1,0 +1,159 @@
+"""The run folder: what was asked, what came out, and nobody else writing into it.
+
+flags.txt, config.json, metrics.jsonl, TensorBoard events, figures/*.png, result.json.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from research import config as config_lib
+from research.errors import UserError
+from research.experiment import PyTree
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def fingerprint(tree: PyTree) -> str:
+    """sha256 of names, types, shapes and bytes of all arrays, in the order of their names."""
+    digest = hashlib.sha256()
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    for name, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in leaves):
+        array = np.asarray(leaf)
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a file that is either complete or not there, even if the process is killed."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+        json.dump(values, file, indent=2)
+        file.write("\n")
+    os.chmod(file.name, 0o644)  # temporary files are private; results are not
+    os.replace(file.name, path)
+
+
+def save_figures(folder: Path, figures: "Mapping[str, Figure]") -> None:
+    """Saves each figure as <folder>/<name>.png."""
+    for name, figure in figures.items():
+        file = folder / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=120, bbox_inches="tight")
+
+
+class RunFolder:
+    """One run's folder, locked while this process lives (even a kill -9 frees it)."""
+
+    def __init__(self, path: Path, experiment: str, config: Any) -> None:
+        """Opens the folder of a new run, or of the same run to go on with.
+
+        Raises:
+          UserError: where it cannot be written, another process runs in it, or it holds a run
+            whose configuration differs in what changes the result. Nothing was changed then.
+        """
+        self.path, self.experiment, self.config = path, experiment, config
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(path / ".lock", "a")  # noqa: SIM115 (held as long as the run)
+        except OSError as error:
+            raise UserError(
+                f"--workdir={path}: cannot be written ({error.strerror}); choose another folder."
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"--workdir={path}: another process is running in it; choose another folder or "
+                "wait for it."
+            ) from error
+        self._writer: SummaryWriter | None = None
+        self._check()
+
+    def _check(self) -> None:
+        file = self.path / "config.json"
+        if not file.exists():
+            return
+        if self.config.resume == "never":
+            raise UserError(
+                f"--workdir={self.path}: holds a run already; choose another folder, or go on "
+                "with --resume=auto."
+            )
+        try:
+            found = json.loads(file.read_text())
+            name, values = found["experiment"], found["config"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: cannot be read; choose another --workdir.") from error
+        if name != self.experiment:
+            raise UserError(
+                f"--workdir={self.path}: holds a run of --experiment={name}; choose another folder."
+            )
+        old = config_lib.from_json(type(self.config), values, str(file))
+        if changed := config_lib.differences(old, self.config):
+            raise UserError(
+                f"--workdir={self.path}: holds another run ({'; '.join(changed)}); choose another "
+                "folder, or give the same flags to go on."
+            )
+
+    def begin(self, start: int, facts: Mapping[str, Any]) -> None:
+        """Writes what was asked; drops metrics that a run resumed after step `start` logs again."""
+        (self.path / "figures").mkdir(exist_ok=True)
+        if start == 0 or not (self.path / "config.json").exists():
+            text = config_lib.to_flagfile(self.experiment, self.config)
+            (self.path / "flags.txt").write_text(text)
+            config = config_lib.to_json(self.config)
+            write_json(
+                self.path / "config.json",
+                {"experiment": self.experiment, "config": config, **facts},
+            )
+        file = self.path / "metrics.jsonl"
+        if file.exists():
+            lines = [json.loads(line) for line in file.read_text().splitlines() if _whole(line)]
+            kept = [line for line in lines if line["step"] <= start]
+            file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._writer = SummaryWriter(str(self.path), purge_step=start + 1 if start else None)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Appends one line to metrics.jsonl and one point to each TensorBoard curve."""
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        assert self._writer is not None, "begin() comes first"
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run; None where it has not finished."""
+        file = self.path / "result.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Writes result.json, the sign that the run is complete."""
+        write_json(self.path / "result.json", result)
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Flushes the curves and lets others use the folder."""
+        if self._writer is not None:
+            self._writer.close()
+        self._lock.close()
+
+
+def _whole(line: str) -> bool:
+    """False for a line that a killed process left unfinished."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

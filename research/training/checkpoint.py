@@ -1,0 +1,217 @@
+"""Checkpoints that explain themselves: weights, optimizer state and a description, by Orbax.
+
+RUN/checkpoints/latest/<step>/ and RUN/checkpoints/best/<step>/ hold the items `weights` (params,
+model_state, average), `optimizer` and `metadata` (schema, experiment, config, facts, metrics).
+Arrays are read as NumPy, so a checkpoint opens on any number of devices of any kind.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from research.errors import UserError
+from research.experiment import PyTree, Variables
+from research.training.state import TrainState
+
+# Version of the layout above. It rises when older code could not read what newer code writes.
+SCHEMA = 1
+
+
+def _split(state: TrainState) -> tuple[PyTree, PyTree]:
+    weights = {"params": state.params, "model_state": state.model_state}
+    if state.average is not None:
+        weights["average"] = dict(state.average)
+    return weights, {"step": state.step, "opt_state": state.opt_state}
+
+
+class Checkpointer:
+    """Writes checkpoints of one run in the background; a half-written one is never read.
+
+    Two managers, because one with a "best" policy would evict the newest checkpoint.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+
+        def manager(name: str, keep: int) -> ocp.CheckpointManager:
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=keep, enable_async_checkpointing=True, create=True
+            )
+            return ocp.CheckpointManager((folder / name).absolute(), options=options)
+
+        self._latest, self._best = manager("latest", keep), manager("best", 1)
+
+    def save(self, state: TrainState, metadata: Mapping[str, Any], best: bool) -> None:
+        """Starts saving; `best` also puts it in the place of the best so far.
+
+        Raises:
+          UserError: where this or an earlier save could not be written (disk full, say).
+        """
+        weights, optimizer = _split(state)
+        step = int(state.step)
+        arguments = ocp.args.Composite(
+            weights=ocp.args.StandardSave(weights),
+            optimizer=ocp.args.StandardSave(optimizer),
+            metadata=ocp.args.JsonSave({"schema": SCHEMA, "step": step, **metadata}),
+        )
+        with self._explaining(step):
+            for manager in (self._latest, self._best) if best else (self._latest,):
+                if step not in manager.all_steps():  # a resumed run may come by a second time
+                    manager.save(step, args=arguments, force=True)
+
+    def wait(self) -> None:
+        """Returns when everything is on disk. Raises UserError where it could not be written."""
+        with self._explaining(None):
+            self._latest.wait_until_finished()
+            self._best.wait_until_finished()
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Ends the background threads, once what they were saving is on disk."""
+        with self._explaining(None):
+            self._latest.close()
+            self._best.close()
+
+    def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The latest state, as NumPy arrays, and its metadata; None where there is none yet.
+
+        Args:
+          template: a state of the same structure, shapes and types (values are not read).
+        """
+        step = self._latest.latest_step()
+        if step is None:
+            return None
+        path = self.folder.absolute() / "latest" / str(step)
+        metadata = read_metadata(path)
+        weights, optimizer = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _split(template))
+        try:
+            with ocp.StandardCheckpointer() as reader:
+                weights = reader.restore(path / "weights", weights)
+                optimizer = reader.restore(path / "optimizer", optimizer)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: its arrays do not fit this model and optimizer "
+                f"({str(error).splitlines()[0]}); choose another --workdir."
+            ) from error
+        state = TrainState(
+            optimizer["step"],
+            weights["params"],
+            weights["model_state"],
+            optimizer["opt_state"],
+            weights.get("average"),
+        )
+        return state, metadata
+
+    def best_metrics(self) -> dict[str, float]:
+        """The metrics of the best checkpoint; empty where there is none."""
+        step = self._best.latest_step()
+        if step is None:
+            return {}
+        return read_metadata(self.folder / "best" / str(step))["metrics"]
+
+    def _explaining(self, step: int | None) -> "_Explaining":
+        return _Explaining(self, step)
+
+    def last_good(self) -> int | None:
+        """The step of the newest complete checkpoint on disk."""
+        return max(_steps(self.folder / "latest"), default=None)
+
+
+class _Explaining:
+    """Turns what the file system refuses into one line that says what is still good."""
+
+    def __init__(self, checkpointer: Checkpointer, step: int | None) -> None:
+        self.checkpointer, self.step = checkpointer, step
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        # Orbax and TensorStore raise OSError, ValueError or their own types for a full disk.
+        if not isinstance(error, Exception) or isinstance(error, UserError):
+            return
+        good = self.checkpointer.last_good()
+        kept = f"the checkpoint of step {good} is intact" if good is not None else "none was saved"
+        when = f" of step {self.step}" if self.step is not None else ""
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{self.checkpointer.folder}: the checkpoint{when} could not be written ({reason}); "
+            f"{kept}. Make room and run the same command again to go on."
+        ) from error
+
+
+class Opened(NamedTuple):
+    """A checkpoint as `evaluate` and `predict` need it."""
+
+    path: Path
+    metadata: dict[str, Any]  # schema, step, experiment, config, facts, metrics, environment
+    variables: Variables  # the average where there is one; NumPy arrays
+
+
+def _steps(folder: Path) -> list[int]:
+    """The steps of complete checkpoints in a folder, in order."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        int(path.name)
+        for path in folder.iterdir()
+        if path.name.isdigit()
+        and (path / "metadata" / "metadata").is_file()
+        and ocp.path.step.is_path_finalized(path)
+    )
+
+
+def locate(path: str | Path) -> Path:
+    """The folder of one checkpoint: from a run, from its best or latest folder, or itself.
+
+    Raises:
+      UserError: where there is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"--checkpoint={path}: there is no such file or folder.")
+    if (path / "metadata" / "metadata").is_file():
+        return path
+    for folder in (path / "checkpoints" / "latest", path / "latest", path):
+        if steps := _steps(folder):
+            return folder / str(steps[-1])
+    raise UserError(f"--checkpoint={path}: holds no finished checkpoint; name a run's folder.")
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The description of one checkpoint. Raises UserError where it is newer than this code."""
+    try:
+        metadata = json.loads((path / "metadata" / "metadata").read_text())
+        schema = metadata["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is no checkpoint of this project, or is damaged.") from error
+    if schema > SCHEMA:
+        raise UserError(
+            f"{path}: was written by a newer version (schema {schema}, this one reads up to "
+            f"{SCHEMA}); update the code."
+        )
+    return metadata
+
+
+def open_checkpoint(path: str | Path) -> Opened:
+    """Reads a checkpoint from the path of a run or of a checkpoint, on whatever device there is."""
+    path = locate(path).absolute()
+    metadata = read_metadata(path)
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            shapes = reader.metadata(path / "weights").item_metadata.tree
+            template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), dict(shapes))
+            weights = reader.restore(path / "weights", template)
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{path}: its weights cannot be read ({str(error).splitlines()[0]})."
+        ) from error
+    variables = weights.get("average") or {"params": weights["params"], **weights["model_state"]}
+    return Opened(path, metadata, variables)

@@ -1,0 +1,245 @@
+"""The one training loop, read from top to bottom; every experiment goes through it."""
+
+import collections
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from research import config as config_lib
+from research.errors import UserError
+from research.evaluation import Evaluation, flat_metrics, make_evaluate
+from research.experiment import Batch, Experiment
+from research.progress import TrainingProgress
+from research.record import RunFolder, fingerprint
+from research.runtime import environment
+from research.training import parallel as parallel_lib
+from research.training import state as state_lib
+from research.training.checkpoint import Checkpointer
+from research.training.config import TrainingConfig
+from research.training.interrupts import Interrupts
+from research.training.parallel import Parallel
+from research.training.state import TrainState
+from research.training.step import make_train_step
+
+# Steps that may be under way on the device at once: enough to hide the host's work, few enough
+# that waiting batches take no memory worth speaking of.
+STEPS_AHEAD = 2
+
+
+class Plan(NamedTuple):
+    """When things happen, in steps."""
+
+    steps: int
+    eval_every: int
+    checkpoint_every: int
+    log_every: int
+
+
+def make_plan(config: TrainingConfig, num_examples: int) -> Plan:
+    """Resolves epochs, and zeros that mean "choose for me", into steps."""
+    epochs = config.epochs * num_examples / config.batch_size
+    steps = config.steps or max(1, math.ceil(epochs))
+    eval_every = config.eval_every or math.ceil(steps / 5)
+    return Plan(steps, eval_every, config.checkpoint_every or eval_every, config.log_every)
+
+
+def new_state(
+    experiment: Experiment, config: TrainingConfig, batch: Batch, parallel: Parallel
+) -> TrainState:
+    """The state before the first step, made on the devices."""
+    small = {name: value[:1] for name, value in batch.items()}  # parameters know no batch size
+
+    def create() -> TrainState:
+        return state_lib.create(experiment, config.seed, small, averaged=config.ema_decay > 0)
+
+    return jax.jit(create, out_shardings=parallel.replicated)()
+
+
+def compile_train_step(
+    experiment: Experiment,
+    config: TrainingConfig,
+    parallel: Parallel,
+    state: TrainState,
+    batch: Batch,
+) -> Any:
+    """The compiled (state, batch) -> ((state, totals), None); the state's memory is reused."""
+
+    def make(axis: str | None) -> Any:
+        return make_train_step(experiment, config.seed, axis, config.accumulate, config.ema_decay)
+
+    return parallel.compile(make, state, batch, donate=True)
+
+
+def placed_batches(batches: Iterator[Batch], parallel: Parallel) -> Iterator[Batch]:
+    """Batches on the devices, one ahead: the next is copied while a step runs."""
+    ahead: collections.deque[Batch] = collections.deque()
+    for batch in batches:
+        ahead.append(parallel.put_batch(batch))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+    yield from ahead
+
+
+class Window:
+    """Totals of the steps since the last log line; they stay on the device until `close`."""
+
+    def __init__(self) -> None:
+        self._totals: list[Any] = []
+
+    def add(self, totals: Any) -> None:
+        """Takes one step's totals; waits where more than STEPS_AHEAD steps are under way."""
+        self._totals.append(totals)
+        if len(self._totals) > STEPS_AHEAD:
+            jax.block_until_ready(self._totals[-1 - STEPS_AHEAD])
+
+    def close(self, step: int) -> dict[str, float]:
+        """Their means; raises UserError that names the first step whose loss is not finite."""
+        rows, self._totals = jax.device_get(self._totals), []
+        sums: dict[str, np.ndarray] = {}
+        for number, row in enumerate(rows, step - len(rows) + 1):
+            if not np.isfinite(row["loss"][0]):
+                raise UserError(
+                    f"the loss is {float(row['loss'][0])} at step {number}; the last checkpoint "
+                    "before it is kept. Lower --learning_rate, raise --warmup or set --clip_norm."
+                )
+            for name, pair in row.items():
+                sums[name] = sums.get(name, 0.0) + np.array(pair, np.float64)
+        return {f"train/{name}": float(s / w) for name, (s, w) in sums.items() if w}
+
+
+class Finished(NamedTuple):
+    """What a complete run leaves."""
+
+    result: dict[str, Any]  # the content of result.json
+    evaluations: dict[str, Evaluation]  # of each split, with the final weights
+
+
+def train(experiment: Experiment, config: TrainingConfig, run: RunFolder) -> Finished | None:
+    """Trains, evaluates and records, going on where the run folder's last checkpoint ends.
+
+    Returns None where SIGTERM or SIGINT asked to stop: the run is saved, and the same command
+    goes on with it.
+
+    Raises:
+      UserError: a loss that is not finite, or a checkpoint that could not be written.
+    """
+    with contextlib.ExitStack() as stack:
+        # --- Data, devices, state ---
+        data = experiment.data()
+        parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
+        plan = make_plan(config, data.train.num_examples)
+        state = new_state(experiment, config, data.train.batch(0), parallel)
+        identity = {
+            "initial_parameters": fingerprint([state.params, state.model_state]),
+            "data_order": data.train.fingerprint(),
+        }
+        checkpointer = stack.enter_context(Checkpointer(run.path / "checkpoints", config.keep))
+        start, seconds_before = 0, 0.0
+        if restored := checkpointer.restore(state):
+            values, metadata = restored
+            state, start, seconds_before = (
+                parallel.put(values),
+                int(values.step),
+                metadata["seconds"],
+            )
+        surroundings = environment()
+        run.begin(
+            start,
+            {
+                "environment": surroundings,
+                "parallel": {"mode": parallel.mode, "devices": parallel.devices},
+                "plan": plan._asdict(),
+                "fingerprint": identity,
+            },
+        )
+
+        began = time.perf_counter()
+
+        def elapsed() -> float:
+            return seconds_before + time.perf_counter() - began
+
+        evaluate = make_evaluate(experiment, parallel)
+        best_name, best_mode = experiment.best
+        best_value = checkpointer.best_metrics().get(best_name)
+
+        def evaluate_all() -> dict[str, Evaluation]:
+            return {name: evaluate(state.variables, split) for name, split in data.evals.items()}
+
+        # --- Train ---
+        progress = stack.enter_context(TrainingProgress(plan.steps, start))
+        interrupts = stack.enter_context(Interrupts())
+        if start:
+            progress.say(f"going on after step {start} of {plan.steps}")
+        batches = stack.enter_context(contextlib.closing(data.train.iterate(start, plan.steps)))
+        compiled, window = None, Window()
+        evaluations: dict[str, Evaluation] = {}
+        for step, batch in enumerate(placed_batches(batches, parallel), start + 1):
+            if compiled is None:
+                compiled = compile_train_step(experiment, config, parallel, state, batch)
+                progress.restart_clock()
+            (state, totals), _ = compiled(state, batch)
+            window.add(totals)
+            progress.advance(step)
+
+            last = step == plan.steps
+            stopping = interrupts.received if not last else None
+            due_eval = last or (step % plan.eval_every == 0 and not stopping)
+            due_save = last or stopping or step % plan.checkpoint_every == 0
+            if not (due_eval or due_save or step % plan.log_every == 0):
+                continue
+
+            # The losses are looked at before anything is saved: what is on disk is finite.
+            metrics = window.close(step)
+            metrics["train/learning_rate"] = float(experiment.learning_rate(step - 1))
+            is_best = False
+            if due_eval:
+                evaluations = evaluate_all()
+                metrics |= flat_metrics(evaluations)
+                value = metrics.get(best_name)
+                if value is not None and (
+                    best_value is None or better(value, best_value, best_mode)
+                ):
+                    best_value, is_best = value, True
+            run.log(step, {**metrics, "seconds": elapsed()})
+            progress.show(step, {k: metrics[k] for k in ("train/loss", best_name) if k in metrics})
+            if due_save or is_best:
+                description = {
+                    "experiment": run.experiment,
+                    "config": config_lib.to_json(config),
+                    "facts": dict(experiment.facts),
+                    "metrics": metrics,
+                    "seconds": elapsed(),
+                    "environment": surroundings,
+                }
+                checkpointer.save(state, description, best=is_best)
+            if stopping:
+                checkpointer.wait()
+                progress.say(
+                    f"{stopping.name}: saved after step {step} of {plan.steps}; the "
+                    f"same command with --workdir={run.path} goes on"
+                )
+                return None
+
+        # --- Finish ---
+        if not evaluations:  # killed after the last checkpoint, before the result was written
+            evaluations = evaluate_all()
+        checkpointer.wait()
+        result = {
+            "experiment": run.experiment,
+            "step": plan.steps,
+            "seconds": round(elapsed(), 3),
+            "metrics": flat_metrics(evaluations),
+            "protocol": dict(experiment.protocol),
+            "fingerprint": fingerprint([state.params, state.model_state]),
+        }
+        return Finished(result, evaluations)
+
+
+def better(value: float, best: float, mode: str) -> bool:
+    """Whether `value` beats `best`; mode is "max" or "min"."""
+    return value > best if mode == "max" else value < best

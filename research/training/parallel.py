@@ -1,0 +1,107 @@
+"""Compiles one pure function for one device, for a mesh of devices (jit) or for pmap.
+
+A function to compile has the form (replicated, batch) -> (replicated, per-example outputs), made
+by `make(axis)`; training and evaluation steps share it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
+
+from research.errors import UserError
+from research.experiment import Batch, PyTree
+
+AXIS = "data"
+Make = Callable[[str | None], Callable[[PyTree, Batch], tuple[PyTree, PyTree]]]
+
+
+class Parallel(NamedTuple):
+    """Where replicated values and batches live, and how functions of them are compiled."""
+
+    mode: str  # "single", "jit" or "pmap"
+    devices: int  # over all processes
+    replicated: jax.sharding.Sharding
+    split: jax.sharding.Sharding
+
+    def put(self, values: PyTree) -> PyTree:
+        """Places values (parameters, state) on every device."""
+        return jax.device_put(values, self.replicated)
+
+    def put_batch(self, batch: Batch) -> Batch:
+        """Places this process' rows of a batch, split over the devices."""
+        if self.mode == "pmap":
+            local = jax.local_device_count()
+            batch = {k: x.reshape(local, -1, *x.shape[1:]) for k, x in batch.items()}
+            if jax.process_count() > 1:
+                return batch  # pmap places the rows of each process itself
+        if jax.process_count() == 1:
+            return jax.device_put(dict(batch), self.split)
+        return {k: jax.make_array_from_process_local_data(self.split, x) for k, x in batch.items()}
+
+    def get_rows(self, outputs: PyTree) -> PyTree:
+        """Per-example outputs of the global batch, on the host, with one leading dimension."""
+        if self.mode == "pmap":
+            outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            outputs = multihost_utils.process_allgather(outputs, tiled=True)
+        return jax.tree.map(np.asarray, outputs)
+
+    def compile(self, make: Make, values: PyTree, batch: Batch, donate: bool = False) -> Any:
+        """Compiles make(axis) for these shapes, ahead of time: other shapes raise, never recompile.
+
+        Args:
+          make: from the axis to reduce over (None: the function sees the global batch).
+          values: replicated argument, as `put` returns it.
+          batch: as `put_batch` returns it.
+          donate: let the outputs reuse the memory of `values`, which must not be used again.
+        """
+        donated = (0,) if donate else ()
+        if self.mode == "pmap":
+            # None in in_axes and out_axes keeps the state without a leading device dimension.
+            mapped = jax.pmap(
+                make(AXIS), AXIS, in_axes=(None, 0), out_axes=(None, 0), donate_argnums=donated
+            )
+            return mapped.lower(values, batch).compile()
+        jitted = jax.jit(
+            make(None),
+            in_shardings=(self.replicated, self.split),
+            out_shardings=(self.replicated, self.split),
+            donate_argnums=donated,
+        )
+        return jitted.lower(values, batch).compile()
+
+
+def create(mode: str, batch_size: int, accumulate: int = 1) -> Parallel:
+    """The parallel mode over all devices there are.
+
+    Args:
+      mode: "auto" (jit where there are several devices), "single", "jit" or "pmap".
+      batch_size: of the global batch; must divide by devices x accumulate.
+
+    Raises:
+      UserError: where it does not.
+    """
+    devices = jax.device_count()
+    if mode == "auto":
+        mode = "jit" if devices > 1 else "single"
+    if mode == "single":
+        devices = 1
+    if batch_size % (devices * accumulate):
+        parts = f" x {accumulate} parts of --accumulate" if accumulate > 1 else ""
+        parts_in_all = devices * accumulate
+        raise UserError(
+            f"--batch_size={batch_size} does not divide by {devices} devices{parts}; the nearest "
+            f"that does is {max(1, round(batch_size / parts_in_all)) * parts_in_all}."
+        )
+    if mode == "single":
+        device = SingleDeviceSharding(jax.devices()[0])
+        return Parallel(mode, 1, device, device)
+    # Explicit axes, make_mesh's default, break Linen's gradients.
+    mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,))
+    return Parallel(mode, devices, NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS)))

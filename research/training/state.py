@@ -1,0 +1,38 @@
+"""All that changes while training."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from research.experiment import Batch, Experiment, PyTree, Variables
+from research.random import stream
+
+
+class TrainState(NamedTuple):
+    """Replicated in every parallel mode, so a checkpoint looks the same whatever it was trained on.
+
+    There is no random generator in it: keys are functions of the seed and the step.
+    """
+
+    step: jax.Array  # int32 []: steps done
+    params: PyTree
+    model_state: PyTree  # every other Flax collection, such as {"batch_stats": ...}
+    opt_state: optax.OptState
+    average: Variables | None  # moving average of params and model state, where asked for
+
+    @property
+    def variables(self) -> Variables:
+        """The variables to evaluate: the average where there is one."""
+        if self.average is not None:
+            return self.average
+        return {"params": self.params, **self.model_state}
+
+
+def create(experiment: Experiment, seed: int, batch: Batch, averaged: bool) -> TrainState:
+    """The state before the first step; `batch` gives shapes alone. Pure, meant for jax.jit."""
+    variables = dict(experiment.init(stream(jax.random.key(seed), "init"), batch))
+    average = dict(variables) if averaged else None
+    params = variables.pop("params")
+    return TrainState(jnp.int32(0), params, variables, experiment.optimizer.init(params), average)

@@ -1,0 +1,119 @@
+"""One training step and one evaluation step, for one device, a mesh (jit) and pmap alike.
+
+This file alone masks, sums and reduces: losses and measures return a value for each example,
+values travel as (sum, weight) and are divided once, on the host.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from research.experiment import Batch, Experiment, PyTree, Variables
+from research.random import step_key, stream
+from research.training.state import TrainState
+
+Totals = dict[str, tuple[jax.Array, jax.Array]]  # {name: (sum, weight)}
+
+
+def add_over(axis: str | None, x: PyTree) -> PyTree:
+    """Sums over the devices of a pmap axis; under jit the arrays are global already."""
+    return x if axis is None else jax.lax.psum(x, axis)
+
+
+def masked_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
+    """The weighted sum in float32; what stands in rows of weight 0, even NaN, has no part in it."""
+    return jnp.where(weight > 0, values.astype(jnp.float32) * weight, 0.0).sum()
+
+
+def make_train_step(
+    experiment: Experiment,
+    seed: int,
+    axis: str | None,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+) -> Callable[[TrainState, Batch], tuple[tuple[TrainState, Totals], None]]:
+    """Returns a pure (state, batch) -> ((state, totals), None).
+
+    Args:
+      experiment: supplies augment, loss and optimizer.
+      seed: every random key is a function of it and of state.step.
+      axis: the pmap axis the batch is split over, None where the step sees the global batch.
+      accumulate: parts the batch is worked through in, one after another. Gradients add up to
+        those of the whole batch; batch statistics and batch-wide losses see one part at a time.
+      ema_decay: of the moving average of all variables; 0 for none. It starts at 0.1 and rises
+        as (1 + t) / (10 + t), so that the first, random weights are soon forgotten.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[tuple[TrainState, Totals], None]:
+        key = step_key(seed, state.step)
+        count = add_over(axis, batch["mask"].astype(jnp.float32).sum())
+
+        def part_loss(params: PyTree, model_state: PyTree, part: Batch, key: jax.Array):
+            part = experiment.augment(stream(key, "augment"), part, axis)
+            per_example, model_state, extra = experiment.loss(
+                {"params": params, **model_state}, part, stream(key, "loss"), axis
+            )
+            weight = part["mask"].astype(jnp.float32)
+            sums = {name: masked_sum(value, weight) for name, value in extra.items()}
+            loss = masked_sum(per_example, weight)
+            # The mean over the whole batch: each part contributes its share of it.
+            return loss / jnp.maximum(count, 1.0), (model_state, {"loss": loss, **sums})
+
+        gradient = jax.grad(part_loss, has_aux=True)
+        if accumulate == 1:
+            grads, (model_state, sums) = gradient(state.params, state.model_state, batch, key)
+        else:
+            # Rows j, j + k, ...: a part is then spread over all devices of a mesh, as the batch is.
+            parts = jax.tree.map(
+                lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), dict(batch)
+            )
+
+            def add_part(carry, part_and_number):
+                model_state, grads = carry
+                part, number = part_and_number
+                more, (model_state, sums) = gradient(
+                    state.params, model_state, part, jax.random.fold_in(key, number)
+                )
+                return (model_state, jax.tree.map(jnp.add, grads, more)), sums
+
+            zeros = jax.tree.map(jnp.zeros_like, state.params)
+            (model_state, grads), sums = jax.lax.scan(
+                add_part, (state.model_state, zeros), (parts, jnp.arange(accumulate))
+            )
+            sums = jax.tree.map(lambda x: x.sum(0), sums)
+
+        grads, sums = add_over(axis, (grads, sums))
+        updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if average is not None:
+            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            average = jax.tree.map(
+                lambda old, new: old + (1.0 - decay).astype(old.dtype) * (new - old),
+                dict(average),
+                {"params": params, **model_state},
+            )
+        totals: Totals = {name: (value, count) for name, value in sums.items()}
+        totals["gradient_norm"] = (optax.global_norm(grads), jnp.float32(1.0))
+        return (TrainState(state.step + 1, params, model_state, opt_state, average), totals), None
+
+    return step
+
+
+def make_eval_step(
+    experiment: Experiment, axis: str | None
+) -> Callable[[Variables, Batch], tuple[Totals, PyTree]]:
+    """Returns a pure (variables, batch) -> (totals, outputs of each example)."""
+
+    def step(variables: Variables, batch: Batch) -> tuple[Totals, PyTree]:
+        outputs = experiment.predict(variables, batch)
+        mask = batch["mask"].astype(jnp.float32)
+        totals = {
+            name: (masked_sum(value, weight * mask), (weight * mask).sum())
+            for name, (value, weight) in experiment.measure(outputs, batch).items()
+        }
+        return add_over(axis, totals), outputs
+
+    return step
