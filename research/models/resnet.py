@@ -15,50 +15,7 @@ from research.nn.convolution import Conv
 from research.nn.initialisers import INITIALISERS, Initialiser
 from research.nn.normalisation import batch_norm
 from research.nn.pooling import global_average_pool, max_pool
-
-
-class Block(nn.Module):
-    """activation(F(x) + x): F is two 3x3 convolutions, or 1x1, 3x3, 1x1 with a narrow middle.
-
-    Where F changes the shape, a strided 1x1 convolution projects the shortcut (figure 2, eq. 2).
-
-    Attributes:
-      width: channels of the 3x3 convolutions; a bottleneck's output has 4 times as many.
-      shortcut: False leaves F alone, a block of the plain network (section 3.3).
-    """
-
-    width: int
-    stride: int
-    dilation: int
-    bottleneck: bool
-    shortcut: bool
-    activation: Activation
-    kernel_init: Initialiser
-    axis: str | None
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool
-    ) -> Float[Array, "batch out_height out_width out_channel"]:
-        conv = partial(Conv, use_bias=False, kernel_init=self.kernel_init)
-        norm = batch_norm(train, self.axis)
-        if self.bottleneck:
-            out_channels = 4 * self.width
-            y = self.activation(norm(name="bn1")(conv(self.width, 1, name="conv1")(x)))
-            y = conv(self.width, 3, self.stride, dilation=self.dilation, name="conv2")(y)
-            y = self.activation(norm(name="bn2")(y))
-            y = norm(name="bn3")(conv(out_channels, 1, name="conv3")(y))
-        else:
-            out_channels = self.width
-            y = conv(self.width, 3, self.stride, dilation=self.dilation, name="conv1")(x)
-            y = self.activation(norm(name="bn1")(y))
-            y = norm(name="bn2")(conv(self.width, 3, name="conv2")(y))
-        if self.shortcut:
-            if self.stride > 1 or x.shape[-1] != out_channels:
-                x = conv(out_channels, 1, self.stride, name="downsample_0")(x)
-                x = norm(name="downsample_1")(x)
-            y = y + x
-        return self.activation(y)
+from research.nn.residual import ResidualBlock
 
 
 class ResNet(nn.Module):
@@ -96,11 +53,12 @@ class ResNet(nn.Module):
 
         At stride 2, 4, 8, 16, 32 of the image; with small_images 1, 1, 2, 4, 8.
         """
+        norm = batch_norm(train, self.axis)
         size, stride = (3, 1) if self.small_images else (7, 2)
         x = Conv(
             self.width, size, stride, use_bias=False, kernel_init=self.kernel_init, name="conv1"
         )(images)
-        x = self.activation(batch_norm(train, self.axis)(name="bn1")(x))
+        x = self.activation(norm(name="bn1")(x))
         maps = {"stem": x}
         if not self.small_images:
             x = max_pool(x, 3, 2, padding=1)
@@ -112,7 +70,7 @@ class ResNet(nn.Module):
                 stride, dilation = 1, 2 * dilation
             reached *= stride
             for block in range(blocks):
-                x = Block(
+                x = ResidualBlock(
                     width=self.width * 2**stage,
                     stride=stride if block == 0 else 1,
                     dilation=first_dilation if block == 0 else dilation,
@@ -120,9 +78,9 @@ class ResNet(nn.Module):
                     shortcut=self.shortcut,
                     activation=self.activation,
                     kernel_init=self.kernel_init,
-                    axis=self.axis,
+                    norm=norm,
                     name=f"layer{stage + 1}_{block}",
-                )(x, train)
+                )(x)
             maps[f"layer{stage + 1}"] = x
         if features:
             return maps

@@ -17,5 +17,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "selu": nn.selu,  # Klambauer et al. 2017
     "gelu": nn.gelu,  # the tanh approximation; Hendrycks and Gimpel 2016
     "silu": nn.silu,  # x sigmoid(x), also "swish"; EfficientNet
+    "hard_sigmoid": nn.hard_sigmoid,  # relu6(x + 3) / 6; MobileNet-v3
     "hard_swish": nn.hard_swish,  # x relu6(x + 3) / 6; MobileNet-v3
 }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from research.nn.initialisers import INITIALISERS, Initialiser
@@ -71,10 +72,12 @@ class Conv(nn.Module):
         sides = (self.size, self.size) if isinstance(self.size, int) else self.size
         kernel_shape = (*sides, images.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, kernel_shape)
+        images, kernel = promote_dtype(images, kernel)
         padding = same_padding(sides, self.dilation) if self.padding is None else self.padding
         maps = convolution(images, kernel, self.stride, padding, self.dilation, self.groups)
         if self.use_bias:
-            maps = maps + self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            maps = maps + bias.astype(maps.dtype)
         return maps
 
 

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+Norm = Callable[..., nn.Module]  # takes the layer's name
 
 
-def batch_norm(
-    train: bool, axis: str | None, momentum: float = 0.9, epsilon: float = 1e-5
-) -> Callable[..., nn.BatchNorm]:
+def batch_norm(train: bool, axis: str | None, momentum: float = 0.9, epsilon: float = 1e-5) -> Norm:
     """Returns the class of a model's batch-normalisation layers: Ioffe and Szegedy 2015.
 
     In training the statistics are those of the whole batch, also where pmap splits it, and the
@@ -26,3 +28,26 @@ def batch_norm(
         epsilon=epsilon,
         axis_name=axis if train else None,
     )
+
+
+def local_response_normalisation(
+    maps: Float[Array, "batch height width channel"],
+    size: int = 5,
+    k: float = 2.0,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+) -> Float[Array, "batch height width channel"]:
+    """a / (k + alpha sum a^2)^beta, the sum over `size` neighbouring channels at the same place.
+
+    Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", 2012,
+    section 3.3. PyTorch divides alpha by size.
+    """
+    energy = jax.lax.reduce_window(
+        maps * maps,
+        jax.numpy.zeros((), maps.dtype),
+        jax.lax.add,
+        window_dimensions=(1, 1, 1, size),
+        window_strides=(1, 1, 1, 1),
+        padding=((0, 0), (0, 0), (0, 0), (size // 2, (size - 1) // 2)),
+    )
+    return maps * (k + alpha * energy) ** -beta

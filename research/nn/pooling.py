@@ -1,14 +1,36 @@
-"""Pooling over windows and over whole maps; none has parameters."""
+"""Pooling over windows, over whole maps and over pyramids of bins; none has parameters."""
+
+from collections.abc import Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import Precision
 from jaxtyping import Array, Float
 
 
 def max_pool(
-    maps: Float[Array, "batch height width channel"], size: int, stride: int, padding: int = 0
+    maps: Float[Array, "batch height width channel"],
+    size: int,
+    stride: int,
+    padding: int = 0,
+    ceil: bool = False,
 ) -> Float[Array, "batch rows columns channel"]:
-    """The largest value of each size x size window; padding counts as minus infinity."""
-    return nn.max_pool(maps, (size, size), (stride, stride), [(padding, padding)] * 2)
+    """The largest value of each size x size window; padding counts as minus infinity.
+
+    Args:
+      ceil: also pool the last window where it only partly lies on the map (GoogLeNet).
+    """
+    sides = [
+        (padding, padding + (_overhang(n + 2 * padding, size, stride) if ceil else 0))
+        for n in maps.shape[1:3]
+    ]
+    return nn.max_pool(maps, (size, size), (stride, stride), sides)
+
+
+def _overhang(size: int, window: int, stride: int) -> int:
+    """Cells that the last window needs beyond the map for no cell to be left out."""
+    return -(size - window) % stride
 
 
 def average_pool(
@@ -23,3 +45,56 @@ def global_average_pool(
 ) -> Float[Array, "batch channel"]:
     """The mean of each channel: Lin et al., "Network in network", 2013."""
     return maps.mean((1, 2))
+
+
+def global_max_pool(
+    maps: Float[Array, "batch height width channel"],
+) -> Float[Array, "batch channel"]:
+    """The largest value of each channel."""
+    return maps.max((1, 2))
+
+
+def bins(size: int, count: int) -> list[tuple[int, int]]:
+    """Splits `size` cells into `count` bins [start, end) that may overlap and are never empty."""
+    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def adaptive_average_pool(
+    maps: Float[Array, "batch height width channel"], rows: int, columns: int
+) -> Float[Array, "batch {rows} {columns} channel"]:
+    """Means over rows x columns bins: a fixed size for maps of any size.
+
+    What torchvision puts before the dense layers of AlexNet and VGG.
+    """
+    if maps.shape[1:3] == (rows, columns):
+        return maps
+
+    def means(size: int, count: int) -> Float[Array, "count size"]:
+        weights = np.zeros((count, size))
+        for i, (start, end) in enumerate(bins(size, count)):
+            weights[i, start:end] = 1 / (end - start)
+        return jnp.asarray(weights, maps.dtype)
+
+    by_row, by_column = means(maps.shape[1], rows), means(maps.shape[2], columns)
+    return jnp.einsum("bhwc,rh,sw->brsc", maps, by_row, by_column, precision=Precision.HIGHEST)
+
+
+def adaptive_max_pool(
+    maps: Float[Array, "batch height width channel"], rows: int, columns: int
+) -> Float[Array, "batch {rows} {columns} channel"]:
+    """Maxima over rows x columns bins: a fixed size for maps of any size."""
+    _, height, width, _ = maps.shape
+    maps = jnp.stack([maps[:, i:j].max(1) for i, j in bins(height, rows)], 1)
+    return jnp.stack([maps[:, :, i:j].max(2) for i, j in bins(width, columns)], 2)
+
+
+def spatial_pyramid_pool(
+    maps: Float[Array, "batch height width channel"], levels: Sequence[int] = (1, 2, 4)
+) -> Float[Array, "batch vector"]:
+    """Maxima over n x n bins for each n of `levels`, flattened: sum(n^2) channels long.
+
+    He et al., "Spatial pyramid pooling in deep convolutional networks", 2014.
+    """
+    return jnp.concatenate(
+        [adaptive_max_pool(maps, n, n).reshape(len(maps), -1) for n in levels], axis=1
+    )

@@ -1,0 +1,54 @@
+"""The residual block: He et al., "Deep residual learning for image recognition", 2015."""
+
+from functools import partial
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from research.nn.activations import Activation
+from research.nn.convolution import Conv
+from research.nn.initialisers import Initialiser
+from research.nn.normalisation import Norm
+
+
+class ResidualBlock(nn.Module):
+    """activation(F(x) + x): F is two 3x3 convolutions, or 1x1, 3x3, 1x1 with a narrow middle.
+
+    Where F changes the shape, a strided 1x1 convolution projects the shortcut (equation 2).
+
+    Attributes:
+      width: channels of the 3x3 convolutions; a bottleneck's output has 4 times as many.
+      stride: of the first 3x3 convolution.
+      shortcut: False leaves F alone, a block of the plain network (section 3.3).
+    """
+
+    width: int
+    activation: Activation
+    kernel_init: Initialiser
+    norm: Norm
+    stride: int = 1
+    dilation: int = 1
+    bottleneck: bool = False
+    shortcut: bool = True
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"]
+    ) -> Float[Array, "batch out_height out_width out_channel"]:
+        conv = partial(Conv, use_bias=False, kernel_init=self.kernel_init)
+        strided = partial(conv, self.width, 3, self.stride, dilation=self.dilation)
+        if self.bottleneck:
+            out_channels = 4 * self.width
+            y = self.activation(self.norm(name="bn1")(conv(self.width, 1, name="conv1")(x)))
+            y = self.activation(self.norm(name="bn2")(strided(name="conv2")(y)))
+            y = self.norm(name="bn3")(conv(out_channels, 1, name="conv3")(y))
+        else:
+            out_channels = self.width
+            y = self.activation(self.norm(name="bn1")(strided(name="conv1")(x)))
+            y = self.norm(name="bn2")(conv(out_channels, 3, name="conv2")(y))
+        if self.shortcut:
+            if self.stride > 1 or x.shape[-1] != out_channels:
+                x = conv(out_channels, 1, self.stride, name="downsample_0")(x)
+                x = self.norm(name="downsample_1")(x)
+            y = y + x
+        return self.activation(y)

@@ -1,0 +1,114 @@
+"""Convolutions against numbers from lectures, SciPy's loops and XLA's own operators."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import signal
+
+from research.nn.convolution import Conv, convolution, output_size
+
+IMAGE = np.array(
+    [
+        [3, 0, 1, 2, 7, 4],
+        [1, 5, 8, 9, 3, 1],
+        [2, 7, 2, 5, 1, 3],
+        [0, 1, 3, 1, 7, 8],
+        [4, 2, 1, 6, 2, 8],
+        [2, 4, 5, 2, 3, 9],
+    ],
+    np.float32,
+)
+VERTICAL_EDGE = np.array([[1, 0, -1]] * 3, np.float32)
+
+
+def single(image, kernel, **options):
+    """Convolves one channel with one filter."""
+    return convolution(
+        jnp.array(image)[None, ..., None], jnp.array(kernel)[..., None, None], **options
+    )[0, ..., 0]
+
+
+def test_a_vertical_edge_filter_on_the_lecture_s_image():
+    expected = [[-5, -4, 0, 8], [-10, -2, 2, 3], [0, -2, -4, -7], [-3, -2, -3, -16]]
+    np.testing.assert_array_equal(single(IMAGE, VERTICAL_EDGE), expected)
+
+
+def test_a_vertical_edge_filter_on_a_half_bright_image():
+    half = np.repeat([[10, 10, 10, 0, 0, 0]], 6, 0).astype("f")
+    np.testing.assert_array_equal(single(half, VERTICAL_EDGE), [[0, 30, 30, 0]] * 4)
+
+
+def test_two_filters_on_a_volume_give_two_maps():
+    assert convolution(jnp.zeros((1, 6, 6, 3)), jnp.zeros((3, 3, 3, 2))).shape == (1, 4, 4, 2)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_the_output_size_is_the_formula_s(stride, padding, dilation):
+    maps = convolution(jnp.zeros((1, 11, 8, 1)), jnp.zeros((3, 3, 1, 1)), stride, padding, dilation)
+    rows, columns = (output_size(n, 3, stride, padding, dilation) for n in (11, 8))
+    assert maps.shape == (1, rows, columns, 1)
+
+
+@pytest.mark.parametrize(("padding", "mode"), [("VALID", "valid"), ("SAME", "same"), (2, "full")])
+def test_padding_as_scipy_names_it(padding, mode):
+    kernel = np.random.default_rng(0).normal(size=(3, 3)).astype("f")
+    expected = signal.correlate2d(IMAGE, kernel, mode)
+    np.testing.assert_allclose(
+        single(IMAGE, kernel, padding=padding), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_same_padding_with_a_stride_puts_the_odd_cell_last():
+    maps = single(IMAGE, VERTICAL_EDGE, stride=2, padding="SAME")
+    padded = np.pad(IMAGE, ((0, 1), (0, 1)))
+    np.testing.assert_array_equal(
+        maps, signal.correlate2d(padded, VERTICAL_EDGE, "valid")[::2, ::2]
+    )
+
+
+def test_a_dilated_filter_is_one_with_holes():
+    kernel = np.random.default_rng(0).normal(size=(3, 2)).astype("f")
+    holes = np.zeros((5, 3), "f")
+    holes[::2, ::2] = kernel
+    expected = signal.correlate2d(IMAGE, holes, "valid")
+    np.testing.assert_allclose(single(IMAGE, kernel, dilation=2), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_1x1_convolution_is_a_dense_layer_at_every_place():
+    rng = np.random.default_rng(0)
+    images, kernel = rng.normal(size=(2, 5, 4, 3)).astype("f"), rng.normal(size=(3, 6)).astype("f")
+    maps = convolution(jnp.array(images), jnp.array(kernel)[None, None])
+    np.testing.assert_allclose(maps, images @ kernel, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_are_the_rotated_full_convolution_and_the_correlation_with_the_input():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 3)).astype("f")
+    output_gradient = rng.normal(size=(4, 4)).astype("f")
+    _, pullback = jax.vjp(single, jnp.array(IMAGE), jnp.array(kernel))
+    by_image, by_kernel = pullback(jnp.array(output_gradient))
+    rotated = np.rot90(kernel, 2)
+    np.testing.assert_allclose(
+        by_image, signal.correlate2d(output_gradient, rotated, "full"), rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        by_kernel, signal.correlate2d(IMAGE, output_gradient, "valid"), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_layer_pads_as_pytorch_models_do():
+    shape = jax.eval_shape(
+        lambda: Conv(4, (3, 5), 2).init_with_output(jax.random.key(0), jnp.zeros((1, 8, 9, 2)))[0]
+    ).shape
+    assert shape == (1, output_size(8, 3, 2, 1), output_size(9, 5, 2, 2), 4)
+
+
+def test_the_layer_computes_in_the_precision_of_its_input():
+    images = jnp.ones((1, 4, 4, 2), jnp.bfloat16)
+    variables = jax.tree.map(
+        lambda x: x.astype(jnp.bfloat16), Conv(3, 3).init(jax.random.key(0), images)
+    )
+    assert Conv(3, 3).apply(variables, images).dtype == jnp.bfloat16

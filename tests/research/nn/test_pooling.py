@@ -1,0 +1,80 @@
+"""Pooling against numbers from lectures and plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.nn.pooling import (
+    adaptive_average_pool,
+    adaptive_max_pool,
+    average_pool,
+    global_average_pool,
+    global_max_pool,
+    max_pool,
+    spatial_pyramid_pool,
+)
+
+IMAGE = jnp.array(
+    [[1, 3, 2, 1, 3], [2, 9, 1, 1, 5], [3, 2, 3, 2, 3], [8, 3, 5, 1, 0], [5, 6, 1, 2, 9]], float
+)[None, ..., None]
+
+
+def test_max_pooling_of_the_lecture_s_image():
+    np.testing.assert_array_equal(
+        max_pool(IMAGE, 3, 1)[0, ..., 0], [[9, 9, 5], [9, 9, 5], [8, 6, 9]]
+    )
+
+
+def test_average_pooling_of_the_lecture_s_image():
+    image = jnp.array([[1, 3, 2, 1], [2, 9, 1, 1], [1, 4, 2, 3], [5, 6, 1, 2]], float)
+    pooled = average_pool(image[None, ..., None], 2, 2)
+    np.testing.assert_array_equal(pooled[0, ..., 0], [[3.75, 1.25], [4, 2]])
+
+
+def test_pooling_keeps_the_channels():
+    assert max_pool(jnp.zeros((1, 5, 5, 2)), 3, 1).shape == (1, 3, 3, 2)
+
+
+def test_the_gradient_of_max_pooling_goes_to_the_maximum_alone():
+    gradient = jax.grad(lambda x: max_pool(x, 3, 3, ceil=True).sum())(IMAGE)[0, ..., 0]
+    expected = np.zeros((5, 5))
+    expected[1, 1] = expected[1, 4] = expected[3, 0] = expected[4, 4] = 1  # 9, 5, 8 and 9
+    np.testing.assert_array_equal(gradient, expected)
+
+
+@pytest.mark.parametrize(("size", "floor", "ceil"), [(5, 2, 2), (6, 2, 3), (7, 3, 3)])
+def test_ceil_pools_what_the_last_window_only_partly_covers(size, floor, ceil):
+    image = jnp.zeros((1, size, size, 1))
+    assert max_pool(image, 3, 2).shape[1] == floor
+    assert max_pool(image, 3, 2, ceil=True).shape[1] == ceil
+
+
+def test_global_pooling_is_over_all_places():
+    maps = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype("f")
+    np.testing.assert_allclose(global_average_pool(jnp.array(maps)), maps.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(global_max_pool(jnp.array(maps)), maps.max((1, 2)))
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (3, 4), (1, 2), (6, 12)])
+@pytest.mark.parametrize(
+    ("pool", "reduce"), [(adaptive_average_pool, np.mean), (adaptive_max_pool, np.max)]
+)
+def test_adaptive_pooling_against_a_loop_over_bins(shape, pool, reduce):
+    maps = np.random.default_rng(0).normal(size=(2, *shape, 3)).astype("f")
+    rows, columns = 3, 4
+    expected = np.zeros((2, rows, columns, 3))
+    for i in range(rows):
+        for j in range(columns):
+            top, bottom = i * shape[0] // rows, int(np.ceil((i + 1) * shape[0] / rows))
+            left, right = j * shape[1] // columns, int(np.ceil((j + 1) * shape[1] / columns))
+            expected[:, i, j] = reduce(maps[:, top:bottom, left:right], (1, 2))
+    np.testing.assert_allclose(pool(jnp.array(maps), rows, columns), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(13, 13), (10, 7), (3, 5), (1, 1)])
+def test_a_spatial_pyramid_has_one_size_for_maps_of_any_size(shape):
+    maps = np.random.default_rng(0).normal(size=(2, *shape, 8)).astype("f")
+    pooled = spatial_pyramid_pool(jnp.array(maps), (1, 2, 4))
+    assert pooled.shape == (2, 8 * (1 + 4 + 16))
+    np.testing.assert_array_equal(pooled[:, :8], maps.max((1, 2)))  # the top of the pyramid
