@@ -1,0 +1,1 @@
+"""Examples by name, and deterministic batches of them."""

@@ -1,0 +1,239 @@
+"""Deterministic batches: each is a pure function of (seed, step), so resuming needs no state.
+
+An epoch's order is NumPy's frozen `RandomState` permutation (NEP 19) of (seed, epoch): the same
+under every NumPy version, on every machine, for any number of workers. Grain's `index_shuffle`
+would need no memory, but it walks a domain of at least 2**16 numbers whatever the size of the set:
+a batch of 128 costs 1.8 ms out of 4,000 examples and 48 ms out of 100. A permutation costs 4 bytes
+an example, and 0.1 s an epoch of ImageNet.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import grain
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from research.errors import UserError
+
+Example = dict[str, np.ndarray]
+Batch = dict[str, np.ndarray]
+
+_ENDLESS = 2**40  # batches: a bound for streams that end when nobody asks for more
+_CHUNK = 256  # examples that a thread decodes at a time
+
+
+class Examples(Protocol):
+    """A split with random access: [i] decodes example i into arrays of fixed names and types.
+
+    A `Source` needs fixed shapes as well; `research.data.images.Mapped` makes them. Reading is
+    thread safe, and the object can be pickled for worker processes. No field is called "index" or
+    "mask": a `Source` adds these two.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrays:
+    """Examples that lie decoded in memory: fields[name][i] belongs to example i."""
+
+    fields: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(values) for name, values in self.fields.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"fields differ in length: {lengths}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.fields.values())))
+
+    def __getitem__(self, index: int, /) -> Example:
+        return {name: values[index] for name, values in self.fields.items()}
+
+
+def decoded_bytes(examples: Examples) -> int:
+    """Bytes that the whole split takes decoded; every example has the shapes of the first."""
+    return len(examples) * sum(value.nbytes for value in examples[0].values())
+
+
+def decode(examples: Examples) -> Arrays:
+    """Reads every example once, a thread a CPU. Sources made over the result share its memory."""
+    if isinstance(examples, Arrays):
+        return examples
+    fields = {
+        name: np.empty((len(examples), *value.shape), value.dtype)
+        for name, value in examples[0].items()
+    }
+
+    def fill(start: int) -> None:
+        for index in range(start, min(start + _CHUNK, len(examples))):
+            for name, value in examples[index].items():
+                if value.shape != fields[name].shape[1:]:
+                    raise ValueError(
+                        f"{name} of example {index} has shape {value.shape}, "
+                        f"of example 0 {fields[name].shape[1:]}: shapes must be fixed"
+                    )
+                fields[name][index] = value
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(fill, range(0, len(examples), _CHUNK)):
+            pass
+    return Arrays(fields)
+
+
+def digest(examples: Examples, count: int = 64) -> str:
+    """sha256 of the length and of `count` evenly spaced examples: names what the data is.
+
+    By content, so that it does not depend on where the files lie or how they are read.
+    """
+    state = hashlib.sha256(str(len(examples)).encode())
+    for index in np.unique(np.linspace(0, len(examples) - 1, count).astype(int)):
+        for name, value in sorted(examples[int(index)].items()):
+            state.update(f"{name} {value.dtype} {value.shape}".encode())
+            state.update(np.ascontiguousarray(value).tobytes())
+    return state.hexdigest()
+
+
+@functools.lru_cache(maxsize=4)
+def permutation(length: int, seed: int, epoch: int) -> Int32[np.ndarray, " length"]:
+    """The order of one epoch. Seeds and epochs are hashed together, so no two runs share orders."""
+    bits = np.random.MT19937(np.random.SeedSequence([seed, epoch]))
+    order = np.random.RandomState(bits).permutation(length).astype(np.int32)
+    order.setflags(write=False)  # the cache hands out this very array
+    return order
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Batches of a split: an endless shuffled stream (seed), or one pass in order (None).
+
+    A batch holds the examples' fields stacked, "index" int32 [B] (position in the split) and
+    "mask" bool [B]. A stream shuffles each epoch anew, and its batches run across the ends of
+    epochs, so that every example comes exactly once an epoch. The last batch of a pass is padded
+    with example 0 where mask is False.
+
+    Attributes:
+      examples: decoded, of fixed shapes.
+      batch_size: of the global batch.
+      seed: at least 0, or None.
+      cache_bytes: a split smaller than this is decoded once, and kept in memory.
+      workers: processes that decode what is not cached; 0 decodes in threads, which is enough for
+        photographs (OpenCV frees the interpreter) and too slow for many small images.
+      part: (i, n): `batch` returns the i-th of n equal parts of each global batch, for machine i.
+    """
+
+    examples: Examples
+    batch_size: int
+    seed: int | None = None
+    cache_bytes: int = 2**30
+    workers: int = 0
+    part: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        if not len(self.examples):
+            raise UserError("the split holds no examples")
+        if self.batch_size < 1 or self.batch_size % self.part[1]:
+            raise UserError(
+                f"batch size {self.batch_size} is not a positive multiple of the number of "
+                f"processes that share a batch, {self.part[1]}"
+            )
+        if self.seed is not None and self.seed < 0:
+            raise UserError(f"seed {self.seed} is negative; seeds are integers from 0")
+
+    @property
+    def batches_per_epoch(self) -> float:
+        return len(self.examples) / self.batch_size
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of one pass, the padded last one included."""
+        return -(-len(self.examples) // self.batch_size)
+
+    @functools.cached_property
+    def memory(self) -> Arrays | None:
+        """The decoded split, or None where it is too large for cache_bytes."""
+        if isinstance(self.examples, Arrays):
+            return self.examples
+        fits = decoded_bytes(self.examples) < self.cache_bytes
+        return decode(self.examples) if fits else None
+
+    def rows(self, step: int) -> tuple[Int32[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
+        """The index and mask of this part of batch `step`, without reading any example."""
+        i, n = self.part
+        local = self.batch_size // n
+        first = step * self.batch_size + i * local
+        position = np.arange(first, first + local)  # in the stream, int64
+        if self.seed is None:
+            mask = position < len(self.examples)
+            return np.where(mask, position, 0).astype(np.int32), mask
+        epochs, offsets = np.divmod(position, len(self.examples))
+        index = np.empty(local, np.int32)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            order = permutation(len(self.examples), self.seed, int(epoch))
+            index[here] = order[offsets[here]]
+        return index, np.ones(local, bool)
+
+    def batch(self, step: int) -> Batch:
+        """Batch `step`, counted from 0: a pure function of the seed and the step."""
+        index, mask = self.rows(step)
+        if self.memory is not None:
+            fields = {name: values[index] for name, values in self.memory.fields.items()}
+        else:
+            read = {i: self.examples[i] for i in dict.fromkeys(index.tolist())}
+            fields = {
+                name: np.stack([read[i][name] for i in index.tolist()])
+                for name in read[int(index[0])]
+            }
+        if not fields.keys().isdisjoint(("index", "mask")):
+            raise ValueError(f"examples may not have fields index and mask: {sorted(fields)}")
+        return fields | {"index": index, "mask": mask}
+
+    def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Yields batch(start), batch(start + 1), ..., made ahead of time in the background.
+
+        Args:
+          stop: the first batch not to yield; by default a pass ends and a stream goes on for ever.
+
+        Errors come out here, in the consumer. Closing the generator frees threads and processes.
+        """
+        if stop is None:
+            stop = self.num_batches if self.seed is None else _ENDLESS
+        batches = grain.MapDataset.range(start, stop).map(self.batch)
+        shared = self.memory is None and self.workers > 0
+        # An element of this pipeline is a whole batch, so buffers are counted in batches.
+        if self.memory is not None:
+            ahead = batches.to_iter_dataset(grain.ReadOptions(1, 2))
+        elif shared:
+            ahead = batches.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(
+                grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2)
+            )
+        else:
+            threads = os.cpu_count() or 1
+            ahead = batches.to_iter_dataset(grain.ReadOptions(threads, 2 * threads))
+        iterator = iter(ahead)
+        try:
+            for batch in iterator:
+                # A worker's arrays are views of shared memory that nobody would free at exit.
+                yield (
+                    {name: np.array(values) for name, values in batch.items()} if shared else batch
+                )
+        finally:
+            iterator.close()
+
+    def fingerprint(self) -> str:
+        """sha256 of what is read in which order: the data, the first epoch's start, batch size."""
+        length = len(self.examples)
+        order = np.arange(length) if self.seed is None else permutation(length, self.seed, 0)
+        state = hashlib.sha256(digest(self.memory or self.examples).encode())
+        state.update(f"batch size {self.batch_size}".encode())
+        state.update(order[:10_000].astype("<i4").tobytes())
+        return state.hexdigest()
