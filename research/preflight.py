@@ -10,7 +10,8 @@ from research.errors import UserError
 from research.experiment import Experiment, PyTree
 from research.progress import console
 from research.training import parallel as parallel_lib
-from research.training.loop import compile_train_step, make_plan, new_state
+from research.training.loop import compile_train_step, new_state
+from research.training.plan import make_plan
 
 OVERFIT_STEPS = 30
 

@@ -8,6 +8,7 @@ import dataclasses
 from typing import Literal
 
 from research.config import option
+from research.data.config import DataConfig
 
 OptimizerName = Literal[
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lamb"
@@ -61,37 +62,6 @@ class RunConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Data"""
-
-    dataset: str = option("", "Name of the data set, or folder:PATH; --mode=list shows all.")
-    data_dir: str = option(
-        "data", "Folder of prepared data sets (TFDS layout).", changes_result=False
-    )
-    batch_size: int = option(128, "Examples a step, over all devices together.", minimum=1)
-    eval_batch_size: int = option(
-        0, "Examples a batch in evaluation; 0: as in training.", minimum=0, changes_result=False
-    )
-    validation: float = option(
-        0.0,
-        "Share of the training split held out for validation, 0 to 0.9; it then chooses the "
-        "best checkpoint.",
-        minimum=0.0,
-        maximum=0.9,
-    )
-    cache_mb: int = option(
-        1024,
-        "Splits whose decoded size is below this many MiB are held decoded in memory.",
-        minimum=0,
-        changes_result=False,
-    )
-    workers: int = option(
-        0, "Processes that decode images; 0: threads of this one.", minimum=0, changes_result=False
-    )
-    skip_corrupt: bool = option(False, "Leave unreadable images out instead of stopping.")
-
-
-@dataclasses.dataclass(frozen=True)
 class OptimizationConfig:
     """Optimisation"""
 
@@ -103,9 +73,7 @@ class OptimizationConfig:
     warmup: float = option(
         0.05, "Linear warm-up, as a share of all steps.", minimum=0.0, maximum=1.0
     )
-    momentum: float = option(
-        0.9, "Momentum of momentum, nesterov and rmsprop.", minimum=0.0, maximum=1.0
-    )
+    momentum: float = option(0.9, "Momentum of momentum and nesterov.", minimum=0.0, maximum=1.0)
     weight_decay: float = option(
         1e-4,
         "Weight decay of kernels; decoupled for adamw and lamb, else an L2 term.",

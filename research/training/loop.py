@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -23,29 +22,13 @@ from research.training.checkpoint import Checkpointer
 from research.training.config import TrainingConfig
 from research.training.interrupts import Interrupts
 from research.training.parallel import Parallel
+from research.training.plan import make_plan
 from research.training.state import TrainState
 from research.training.step import make_train_step
 
 # Steps that may be under way on the device at once: enough to hide the host's work, few enough
 # that waiting batches take no memory worth speaking of.
 STEPS_AHEAD = 2
-
-
-class Plan(NamedTuple):
-    """When things happen, in steps."""
-
-    steps: int
-    eval_every: int
-    checkpoint_every: int
-    log_every: int
-
-
-def make_plan(config: TrainingConfig, num_examples: int) -> Plan:
-    """Resolves epochs, and zeros that mean "choose for me", into steps."""
-    epochs = config.epochs * num_examples / config.batch_size
-    steps = config.steps or max(1, math.ceil(epochs))
-    eval_every = config.eval_every or math.ceil(steps / 5)
-    return Plan(steps, eval_every, config.checkpoint_every or eval_every, config.log_every)
 
 
 def new_state(

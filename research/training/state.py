@@ -33,6 +33,7 @@ class TrainState(NamedTuple):
 def create(experiment: Experiment, seed: int, batch: Batch, averaged: bool) -> TrainState:
     """The state before the first step; `batch` gives shapes alone. Pure, meant for jax.jit."""
     variables = dict(experiment.init(stream(jax.random.key(seed), "init"), batch))
-    average = dict(variables) if averaged else None
+    # Copies: the buffers of both are donated to the first step.
+    average = jax.tree.map(jnp.copy, dict(variables)) if averaged else None
     params = variables.pop("params")
     return TrainState(jnp.int32(0), params, variables, experiment.optimizer.init(params), average)

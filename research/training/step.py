@@ -96,7 +96,7 @@ def make_train_step(
                 {"params": params, **model_state},
             )
         totals: Totals = {name: (value, count) for name, value in sums.items()}
-        totals["gradient_norm"] = (optax.global_norm(grads), jnp.float32(1.0))
+        totals["gradient_norm"] = (optax.tree.norm(grads), jnp.float32(1.0))
         return (TrainState(state.step + 1, params, model_state, opt_state, average), totals), None
 
     return step

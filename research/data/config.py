@@ -1,0 +1,74 @@
+"""Options of data and augmentation; imports no JAX, so that --help answers at once."""
+
+import dataclasses
+
+from research.config import option
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Data"""
+
+    dataset: str = option("", "Name of the data set, or folder:PATH; --mode=list shows all.")
+    data_dir: str = option(
+        "data", "Folder of prepared data sets (TFDS layout).", changes_result=False
+    )
+    batch_size: int = option(128, "Examples a step, over all devices together.", minimum=1)
+    eval_batch_size: int = option(
+        0, "Examples a batch in evaluation; 0: as in training.", minimum=0, changes_result=False
+    )
+    validation: float = option(
+        0.0,
+        "Share of the training split held out, 0 to 0.9; it then chooses the best checkpoint.",
+        minimum=0.0,
+        maximum=0.9,
+    )
+    cache_mb: int = option(
+        1024,
+        "Splits whose decoded size is below this many MiB are held decoded in memory.",
+        minimum=0,
+        changes_result=False,
+    )
+    workers: int = option(
+        0, "Processes that decode images; 0: threads of this one.", minimum=0, changes_result=False
+    )
+    skip_corrupt: bool = option(False, "Leave unreadable images out instead of stopping.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Augmentation, training images only; 0 is off, draws are uniform between - and +"""
+
+    mirror: bool = option(False, "Mirror left and right, half of the examples.")
+    crop_padding: int = option(
+        0, "Pixels of black added at each side before a crop of the old size.", minimum=0
+    )
+    rotation: float = option(0.0, "Largest rotation, degrees.", minimum=0.0)
+    shear: float = option(
+        0.0, "Degrees that vertical lines lean, at most.", minimum=0.0, maximum=80.0
+    )
+    scale: float = option(0.0, "Sizes from 1 - scale to 1 + scale.", minimum=0.0, maximum=0.95)
+    shift: float = option(0.0, "Largest shift, as a share of width and height.", minimum=0.0)
+    elastic_alpha: float = option(
+        0.0, "Strength of local warps, as Simard et al. 2003 count it (34).", minimum=0.0
+    )
+    elastic_sigma: float = option(4.0, "Pixels over which local warps are smooth.", minimum=0.1)
+    brightness: float = option(0.0, "Added to the values in 0..1, at most.", minimum=0.0)
+    contrast: float = option(
+        0.0, "Distances from the mean times 1 - contrast to 1 + contrast.", minimum=0.0
+    )
+    saturation: float = option(
+        0.0, "Saturation times 1 - saturation to 1 + saturation.", minimum=0.0
+    )
+    hue: float = option(0.0, "Share of the colour circle.", minimum=0.0, maximum=0.5)
+    pca_colour: float = option(
+        0.0,
+        "Standard deviation of PCA colour, as Krizhevsky et al. 2012 count it (0.1).",
+        minimum=0.0,
+    )
+    cutout: float = option(
+        0.0, "Side of the square taken out, as a share of the shorter side.", minimum=0.0
+    )
+    mixup: float = option(
+        0.0, "Alpha of the Beta(alpha, alpha) that mixes pairs of examples (0.2).", minimum=0.0
+    )

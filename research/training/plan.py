@@ -1,0 +1,23 @@
+"""Epochs, and zeros that mean "choose for me", become steps."""
+
+import math
+from typing import NamedTuple
+
+from research.training.config import TrainingConfig
+
+
+class Plan(NamedTuple):
+    """When things happen, in steps."""
+
+    steps: int
+    eval_every: int
+    checkpoint_every: int
+    log_every: int
+
+
+def make_plan(config: TrainingConfig, num_examples: int) -> Plan:
+    """Resolves epochs, and zeros that mean "choose for me", into steps."""
+    epochs = config.epochs * num_examples / config.batch_size
+    steps = config.steps or max(1, math.ceil(epochs))
+    eval_every = config.eval_every or math.ceil(steps / 5)
+    return Plan(steps, eval_every, config.checkpoint_every or eval_every, config.log_every)

@@ -1,0 +1,137 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+
+from research.training import parallel as parallel_lib
+from research.training import state as state_lib
+from research.training.step import make_train_step, masked_sum
+
+
+def train(experiment, mode, batches, accumulate=1, ema_decay=0.0):
+    parallel = parallel_lib.create(mode, len(batches[0]["mask"]), accumulate)
+    state = parallel.put(state_lib.create(experiment, 0, batches[0], averaged=ema_decay > 0))
+    step, rows = None, []
+    for batch in batches:
+        placed = parallel.put_batch(batch)
+        if step is None:
+            step = parallel.compile(
+                lambda axis: make_train_step(experiment, 0, axis, accumulate, ema_decay),
+                state,
+                placed,
+                donate=True,
+            )
+        (state, totals), _ = step(state, placed)
+        rows.append(jax.device_get(totals))
+    return jax.device_get(state), rows
+
+
+def assert_close(a, b, rtol=1e-4, atol=2e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
+
+
+@pytest.mark.parametrize("batch_wide", [False, True], ids=["cross-entropy", "batch-wide loss"])
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_eight_devices_train_the_same_network_as_one(mode, batch_wide):
+    """With batch normalisation, dropout, augmentation and a ragged batch (promise 2)."""
+    assert jax.device_count() == 8
+    experiment = toys.experiment(batch_wide=batch_wide)
+    alone, alone_rows = train(experiment, "single", toys.batches(4))
+    many, many_rows = train(experiment, mode, toys.batches(4))
+    assert_close((alone.params, alone.model_state), (many.params, many.model_state))
+    assert_close(alone_rows, many_rows)
+
+
+@pytest.mark.parametrize("mode", ["single", "jit", "pmap"])
+def test_totals_count_real_examples_once(mode):
+    _, rows = train(toys.experiment(), mode, toys.batches(2))
+    assert [row["loss"][1] for row in rows] == [13, 16]
+    assert [row["accuracy"][1] for row in rows] == [13, 16]
+
+
+def test_padding_has_no_part_in_a_step_even_when_it_is_nan():
+    plain = toys.batches(1)
+    spoilt = toys.batches(1)
+    spoilt[0]["label"][13:] = -1
+    # Batch statistics see padding (real rows, repeated), so only what the loss sees may differ.
+    a, _ = train(toys.experiment(), "single", plain)
+    b, _ = train(toys.experiment(), "single", spoilt)
+    jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+    assert masked_sum(jnp.array([1.0, jnp.nan]), jnp.array([2.0, 0.0])) == 2.0
+
+
+@pytest.mark.parametrize("mode", ["single", "jit", "pmap"])
+def test_accumulated_gradients_are_those_of_the_whole_batch(mode):
+    """Without what looks at the whole batch (batch statistics) or draws by part (dropout)."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(32, 4)).astype("f"), rng.normal(size=32).astype("f")
+
+    def loss(variables, batch, key, axis):
+        return (batch["x"] @ variables["params"]["w"] - batch["y"]) ** 2, {}, {}
+
+    experiment = toys.experiment(optimizer=optax.sgd(0.1))._replace(
+        init=lambda key, batch: {"params": {"w": jnp.ones(4)}},
+        loss=loss,
+        augment=lambda key, batch, axis: batch,
+    )
+    mask = np.arange(32) < 27
+    batch = {"x": x, "y": y, "mask": mask, "index": np.arange(32, dtype="i")}
+    state, rows = train(experiment, mode, [batch], accumulate=4)
+    residual = x[mask] @ np.ones(4) - y[mask]
+    expected = 1 - 0.1 * 2 * x[mask].T @ residual / 27
+    np.testing.assert_allclose(state.params["w"], expected, rtol=1e-5)
+    np.testing.assert_allclose(rows[0]["loss"][0], (residual**2).sum(), rtol=1e-5)
+    assert rows[0]["loss"][1] == 27
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_accumulation_works_through_the_same_parts_on_every_device_count(mode):
+    experiment = toys.experiment()
+    alone, _ = train(experiment, "single", toys.batches(2, size=32, ragged=29), accumulate=2)
+    many, _ = train(experiment, mode, toys.batches(2, size=32, ragged=29), accumulate=2)
+    assert_close((alone.params, alone.model_state), (many.params, many.model_state))
+
+
+def test_moving_average_is_the_recursion_written_out():
+    experiment = toys.experiment()
+    states = [train(experiment, "single", toys.batches(n), ema_decay=0.5)[0] for n in (1, 2, 3)]
+    kernel = lambda variables: variables["params"]["Dense_0"]["kernel"]
+    first = jax.device_get(state_lib.create(experiment, 0, toys.batches(1)[0], averaged=True))
+    average = kernel(first.average)
+    for t, state in enumerate(states):
+        decay = min(0.5, (1 + t) / (10 + t))
+        average = decay * average + (1 - decay) * kernel({"params": state.params})
+    np.testing.assert_allclose(kernel(states[-1].variables), average, rtol=1e-5)
+    assert not np.allclose(average, states[-1].params["Dense_0"]["kernel"])
+    # Batch statistics are averaged with the weights they belong to.
+    assert set(states[-1].average) == {"params", "batch_stats"}
+
+
+def test_augmentation_depends_on_step_and_example_alone():
+    """Two steps on the same batch draw differently; the same step always draws the same."""
+    one = toys.batches(1)
+    experiment = toys.experiment()
+    a, _ = train(experiment, "single", [one[0], one[0]])
+    b, _ = train(experiment, "single", [one[0], one[0]])
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_size(accumulate):
+    from research.errors import UserError
+
+    with pytest.raises(UserError, match=r"--batch_size=30 .* 8 devices.* nearest .* is 32"):
+        parallel_lib.create("jit", 30, accumulate)
+
+
+def test_other_shapes_are_refused_not_recompiled():
+    parallel = parallel_lib.create("single", 16)
+    experiment, (a, b) = toys.experiment(), (toys.batches(1)[0], toys.batches(1, size=8)[0])
+    state = parallel.put(state_lib.create(experiment, 0, a, averaged=False))
+    step = parallel.compile(
+        lambda axis: make_train_step(experiment, 0, axis), state, parallel.put_batch(a)
+    )
+    with pytest.raises(TypeError):
+        step(state, parallel.put_batch(b))

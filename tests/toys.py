@@ -1,0 +1,94 @@
+"""A small experiment with batch normalisation and dropout, on random images."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.experiment import Data, Experiment, gather
+from research.forward import forward
+from research.nn.normalisation import batch_norm
+from research.nn.regularisation import Dropout
+from research.random import stream
+
+CLASSES = 5
+
+
+class Net(nn.Module):
+    axis: str | None = None
+    dropout: float = 0.25
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Conv(8, (3, 3), use_bias=False)(x)
+        x = nn.relu(batch_norm(train, self.axis)(name="bn")(x))
+        x = Dropout(self.dropout, self.axis)(x.mean((1, 2)), train)
+        return nn.Dense(CLASSES)(x)
+
+
+def batches(count, size=16, ragged=13, seed=0):
+    """`count` random batches; the first has only `ragged` real examples."""
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "image": rng.normal(size=(size, 8, 8, 3)).astype("f"),
+            "label": rng.integers(0, CLASSES, size).astype("i"),
+            "index": np.arange(i * size, (i + 1) * size, dtype="i"),
+            "mask": np.arange(size) < (ragged if i == 0 else size),
+        }
+        for i in range(count)
+    ]
+
+
+def spread_from_the_mean(embeddings, mask, axis):
+    """A loss that mixes the whole batch, as triplet mining does."""
+    everything, real = gather(embeddings, axis), gather(mask, axis)[:, None]
+    mean = (everything * real).sum(0) / real.sum()
+    return ((embeddings - mean) ** 2).sum(1)
+
+
+def experiment(optimizer=None, batch_wide=False, data=None, **options) -> Experiment:
+    """Cross-entropy, or a loss over the whole batch; SGD, as Adam turns round-off into ±lr."""
+    model = Net()
+
+    def init(key, batch):
+        return model.init(key, jnp.asarray(batch["image"], jnp.float32))
+
+    def loss(variables, batch, key, axis):
+        logits, state = forward(
+            model, variables, batch["image"], train=True, key=stream(key, "dropout"), axis=axis
+        )
+        if batch_wide:
+            return spread_from_the_mean(logits, batch["mask"], axis), state, {}
+        right = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
+        ce = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        return ce, state, {"accuracy": right}
+
+    def augment(key, batch, axis):
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
+        noise = jax.vmap(lambda k: jax.random.normal(k, batch["image"].shape[1:]))(keys)
+        return {**batch, "image": batch["image"] + 0.1 * noise}
+
+    def predict(variables, batch):
+        return nn.softmax(forward(model, variables, batch["image"])[0])
+
+    def measure(outputs, batch):
+        right = (outputs.argmax(-1) == batch["label"]).astype(jnp.float32)
+        return {"accuracy": (right, jnp.ones_like(right))}
+
+    learning_rate = optax.constant_schedule(0.1)
+    return Experiment(
+        init=init,
+        loss=loss,
+        predict=predict,
+        measure=measure,
+        augment=augment,
+        optimizer=optimizer or optax.sgd(learning_rate, momentum=0.9),
+        learning_rate=learning_rate,
+        data=data or (lambda: Data(None, {})),
+        facts={},
+        protocol={"accuracy": "share of examples"},
+        best=("test/accuracy", "max"),
+        **options,
+    )
