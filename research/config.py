@@ -16,8 +16,8 @@ def option(
     default: Any,
     help: str,
     *,
-    minimum: float | None = None,
-    maximum: float | None = None,
+    minimum: int | float | None = None,
+    maximum: int | float | None = None,
     changes_result: bool = True,
     saved: bool = True,
 ) -> Any:
@@ -53,8 +53,8 @@ class Option(NamedTuple):
     default: Any
     help: str
     group: str  # first line of the docstring of the class that defines the field
-    minimum: float | None
-    maximum: float | None
+    minimum: int | float | None
+    maximum: int | float | None
     changes_result: bool
     saved: bool
 

@@ -40,8 +40,8 @@ def check(experiment: Experiment, config: Any) -> None:
     problems = data.inspect()
     for problem in problems:
         out.print(f"data: {problem}", markup=False)
-    sizes = {"train": data.train.num_examples}
-    sizes |= {name: source.num_examples for name, source in data.evals.items()}
+    sizes = {"train": len(data.train.examples)}
+    sizes |= {name: len(source.examples) for name, source in data.evals.items()}
     for split, size in sizes.items():
         out.print(f"{split:10} {size:,} examples")
 
@@ -70,7 +70,7 @@ def check(experiment: Experiment, config: Any) -> None:
         losses.append(float(value / weight))
         seconds.append(time.perf_counter() - began)
     rate = config.batch_size / sorted(seconds)[len(seconds) // 2]
-    plan = make_plan(config, data.train.num_examples)
+    plan = make_plan(config, len(data.train.examples))
     hours = plan.steps * config.batch_size / rate / 3600
     out.print(f"rate       {rate:,.0f} examples/s; {plan.steps:,} steps take about {hours:.2f} h")
     fell = sum(losses[-3:]) / 3 < losses[0]

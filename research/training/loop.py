@@ -115,7 +115,7 @@ def train(experiment: Experiment, config: TrainingConfig, run: RunFolder) -> Fin
         # --- Data, devices, state ---
         data = experiment.data()
         parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
-        plan = make_plan(config, data.train.num_examples)
+        plan = make_plan(config, len(data.train.examples))
         state = new_state(experiment, config, data.train.batch(0), parallel)
         identity = {
             "initial_parameters": fingerprint([state.params, state.model_state]),

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from research.errors import UserError, choose, nearest
+from research.training.config import OptimizationConfig
 
 PyTree = Any
 
@@ -162,3 +163,21 @@ def schedule(
     if not warmup:
         return fall
     return optax.join_schedules([optax.linear_schedule(start * peak, peak, warmup), fall], [warmup])
+
+
+def from_config(
+    config: OptimizationConfig,
+    steps: int,
+    frozen: Callable[[str], bool] | None = None,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Returns the optimizer that a configuration describes, for `steps` steps, and its rate."""
+    rate = schedule(config.schedule, config.learning_rate, steps, round(config.warmup * steps))
+    optimizer = make(
+        config.optimizer,
+        rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        frozen=frozen,
+    )
+    return optimizer, rate

@@ -1,0 +1,85 @@
+import dataclasses
+from typing import Literal
+
+import pytest
+
+from research import config as config_lib
+from research.config import option
+from research.errors import UserError
+from research.training.config import TrainingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """Things all have"""
+
+    seed: int = option(0, "A seed.", minimum=0)
+    workdir: str = option("", "A folder.", changes_result=False, saved=False)
+    logs: int = option(5, "Steps.", changes_result=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Base):
+    """Own things
+
+    More words.
+    """
+
+    rate: float = option(0.1, "A rate.", minimum=0.0, maximum=1.0)
+    kind: Literal["a", "b"] = option("a", "A kind.")
+    names: tuple[str, ...] = option((), "Names.")
+    on: bool = option(False, "A switch.")
+    seed: int = config_lib.redefault(Base, "seed", 7)
+
+
+def test_options_carry_type_choices_limits_and_the_group_that_defines_them():
+    rows = {row.name: row for row in config_lib.options(Config)}
+    assert rows["seed"].default == 7 and rows["seed"].minimum == 0
+    assert rows["seed"].group == "Things all have" and rows["rate"].group == "Own things"
+    assert rows["kind"].choices == ("a", "b") and rows["names"].type is tuple
+
+
+def test_json_round_trip():
+    config = Config(rate=1 / 3, names=("x", "y"), on=True)
+    assert config_lib.from_json(Config, config_lib.to_json(config), "there") == config
+
+
+def test_a_field_that_is_gone_is_named_with_its_origin():
+    with pytest.raises(UserError, match=r"run/config.json: .*'rates'.* Did you mean 'rate'"):
+        config_lib.from_json(Config, {"rates": 1.0}, "run/config.json")
+
+
+def test_the_flag_file_leaves_out_what_must_not_be_repeated():
+    text = config_lib.to_flagfile("classification", Config(workdir="/x", rate=1 / 3))
+    assert "workdir" not in text
+    assert text.splitlines()[0] == "--experiment=classification"
+    assert "--rate=0.3333333333333333" in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, r"--seed=-1: at least 0"),
+        ({"rate": 1.5}, r"--rate=1.5: at most 1.0"),
+        ({"rate": float("nan")}, r"--rate=nan: a number"),
+        ({"kind": "c"}, r"--kind=c: one of a, b"),
+    ],
+)
+def test_values_that_are_not_allowed_name_their_flag(changes, message):
+    with pytest.raises(UserError, match=message):
+        config_lib.replace(Config(), changes)
+
+
+def test_only_what_changes_the_result_makes_two_configurations_differ():
+    assert config_lib.differences(Config(), Config(logs=9, workdir="/y")) == []
+    assert config_lib.differences(Config(), Config(seed=1)) == ["--seed=7 there, 1 here"]
+
+
+def test_every_shared_flag_has_help_and_the_promised_names_exist():
+    rows = {row.name: row for row in config_lib.options(TrainingConfig)}
+    promised = """workdir seed dataset data_dir steps epochs batch_size optimizer learning_rate
+        schedule parallel precision checkpoint_every eval_every resume"""
+    assert set(promised.split()) <= set(rows)
+    assert all(row.help.endswith(".") for row in rows.values())
+    manual = config_lib.manual(TrainingConfig)
+    assert all(f"--{name}=" in manual for name in rows)
