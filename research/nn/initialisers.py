@@ -1,20 +1,58 @@
 """Kernel initialisers by the name that a flag gives; biases always start at zero.
 
-A kernel is [..., in, out]; fan-in is the product of all its sides but the last.
+A kernel is [..., in, out]: fan-in is the product of all its sides but the last, fan-out of all but
+the last but one.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
+from jax.typing import DTypeLike
 
 Initialiser = Callable[..., Array]  # (key, shape, dtype) -> kernel
 
+
+def normal(deviation: Callable[[Sequence[int]], float], truncated: bool = True) -> Initialiser:
+    """Normal values of the standard deviation that the kernel's shape asks for.
+
+    Args:
+      truncated: draws again what lies beyond two standard deviations before the scaling.
+    """
+
+    def initialise(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+        # Drawn flat: the numbers are the same, but XLA on CPU takes 3 to 100 times as long to
+        # compile a draw of four dimensions.
+        count = math.prod(shape)
+        if truncated:
+            unit = jax.random.truncated_normal(key, -2.0, 2.0, (count,), dtype) / 0.87962566
+        else:
+            unit = jax.random.normal(key, (count,), dtype)
+        return (unit * deviation(shape)).astype(dtype).reshape(shape)
+
+    return initialise
+
+
+def fan_in(shape: Sequence[int]) -> int:
+    """Inputs that one output sums."""
+    return math.prod(shape[:-1])
+
+
+def fan_out(shape: Sequence[int]) -> int:
+    """Outputs that one input reaches at stride 1."""
+    return math.prod(shape[:-2]) * shape[-1]
+
+
 INITIALISERS: dict[str, Initialiser] = {
     "zeros": initializers.zeros,  # every unit of a layer stays equal to its neighbours
-    "normal": initializers.normal(0.01),  # standard deviation 0.01, whatever the fan-in
-    "lecun": initializers.lecun_normal(),  # variance 1 / fan-in; LeCun et al. 1998
-    "xavier": initializers.xavier_normal(),  # 2 / (fan-in + fan-out); Glorot and Bengio 2010
-    "he": initializers.he_normal(),  # 2 / fan-in, for ReLU; He et al. 2015
+    "normal": normal(lambda shape: 0.01, truncated=False),  # whatever the fan-in
+    "lecun": normal(lambda shape: math.sqrt(1 / fan_in(shape))),  # LeCun et al. 1998
+    "xavier": normal(  # Glorot and Bengio 2010
+        lambda shape: math.sqrt(2 / (fan_in(shape) + fan_out(shape)))
+    ),
+    "he": normal(lambda shape: math.sqrt(2 / fan_in(shape))),  # for ReLU; He et al. 2015
     "orthogonal": initializers.orthogonal(),  # Saxe et al. 2013
 }

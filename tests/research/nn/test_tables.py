@@ -48,6 +48,20 @@ def test_an_initialiser_has_its_standard_deviation(name, deviation):
     assert abs(float(kernel.mean())) <= 4 * deviation / math.sqrt(kernel.size)
 
 
+@pytest.mark.parametrize(
+    ("name", "peer"),
+    [
+        ("normal", jax.nn.initializers.normal(0.01)),
+        ("lecun", jax.nn.initializers.lecun_normal()),
+        ("xavier", jax.nn.initializers.xavier_normal()),
+        ("he", jax.nn.initializers.he_normal()),
+    ],
+)
+def test_an_initialiser_draws_what_jax_s_own_draws(name, peer):
+    arguments = (jax.random.key(0), (3, 3, 4, 8), jnp.float32)
+    np.testing.assert_allclose(INITIALISERS[name](*arguments), peer(*arguments), rtol=1e-5)
+
+
 def test_an_orthogonal_kernel_keeps_lengths():
     kernel = INITIALISERS["orthogonal"](jax.random.key(0), (3, 3, 8, 16), jnp.float32)
     matrix = kernel.reshape(72, 16)
