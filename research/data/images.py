@@ -1,0 +1,267 @@
+"""Image files to arrays of a fixed size: one path for data sets and for a person's own files."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from research.data.source import Arrays, Example, Examples
+from research.data.splits import Labelled
+from research.errors import UserError
+
+EXTENSIONS = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+)  # fmt: skip
+
+Resize = Literal["pad", "letterbox", "stretch", "crop"]
+Interpolation = Literal["area", "bilinear", "bicubic"]
+Image = UInt8[np.ndarray, "height width channel"]
+AnyArray = TypeVar("AnyArray")
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damage is our UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What is done to every image, in training as in prediction; saved with each checkpoint.
+
+    Attributes:
+      image_size: height and width given to the model, pixels.
+      channels: 1 (luminance) or 3 (RGB).
+      resize: "pad" shrinks what is larger, never enlarges, and centres the image on black;
+        "letterbox" also enlarges; "stretch" changes the aspect ratio; "crop" takes the largest
+        centred region of the right aspect ratio, times `crop_share`.
+      interpolation: "area" averages when it shrinks and is bilinear when it enlarges; "bilinear"
+        and "bicubic" look at 2x2 and 4x4 pixels only, without smoothing.
+      crop_share: 224/256 is the usual evaluation crop of ImageNet networks.
+      mean, std: of each channel, on the scale 0..255; of the training split only.
+    """
+
+    image_size: tuple[int, int]
+    channels: int = 3
+    resize: Resize = "pad"
+    interpolation: Interpolation = "area"
+    crop_share: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise UserError(f"images have 1 or 3 channels, not {self.channels}")
+        if min(self.image_size) < 1:
+            raise UserError(f"image size {self.image_size} is not positive")
+        for name, value, kind in (
+            ("resize", self.resize, Resize),
+            ("interpolation", self.interpolation, Interpolation),
+        ):
+            if value not in get_args(kind):
+                raise UserError(f"{name} is one of {', '.join(get_args(kind))}; got {value!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for json.dump; `from_json` takes them back."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**plain)
+
+    def standardise(self, images: AnyArray) -> AnyArray:
+        """uint8 images [..., channel] to float32 of zero mean and unit variance; NumPy or JAX."""
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        return (images.astype(np.float32) - mean) / std  # type: ignore[attr-defined]
+
+    def restore(self, images: AnyArray) -> AnyArray:
+        """The inverse of `standardise`, for pictures: float32 on the scale 0..255."""
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        return images * std + mean  # type: ignore[operator]
+
+
+def read(path: str | Path) -> Image:
+    """Reads an image file as 8-bit grey [h, w, 1] or RGB [h, w, 3], turned upright.
+
+    Transparency is laid over white, 16-bit values are scaled down.
+
+    Raises:
+      UserError: naming the file, when it cannot be read, is no image, or ends early.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str) -> Image:
+    """The image in an encoded file; see `read`. `name` is for error messages."""
+    # Reading unchanged keeps transparency, but ignores the camera's orientation.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+    if _has_alpha(data):
+        flags = cv2.IMREAD_UNCHANGED
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    # OpenCV 4 fills in what is missing, and says nothing.
+    if _is_truncated(data):
+        raise UserError(f"{name}: is truncated, the end of the image is missing")
+    if image is None:
+        raise UserError(f"{name}: is damaged, or no image")
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        raise UserError(f"{name}: has {image.dtype} values; save it with 8 or 16 bits a channel")
+    if image.ndim == 2:
+        return image[:, :, None]
+    if image.shape[2] == 4:
+        alpha = image[:, :, 3:].astype(np.uint32)
+        image = (image[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
+        image = image.astype(np.uint8)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _has_alpha(data: bytes) -> bool:
+    if data.startswith(b"\x89PNG"):
+        return data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
+    if data[8:12] == b"WEBP":
+        return data[12:16] == b"VP8L" or (data[12:16] == b"VP8X" and bool(data[20] & 16))
+    return False
+
+
+def _is_truncated(data: bytes) -> bool:
+    """Whether the end marker of a PNG or JPEG file is missing."""
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    # The marker must follow the picture: thumbnails in the header have their own.
+    position = 2
+    while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda":
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return data.find(b"\xff\xd9", position) < 0
+
+
+def fit(
+    image: UInt8[np.ndarray, "height width channel"], preprocessing: Preprocessing
+) -> UInt8[np.ndarray, "new_height new_width new_channel"]:
+    """Gives an image the size and number of channels that the model takes; see Preprocessing."""
+    height, width = preprocessing.image_size
+    h, w, channels = image.shape
+    if channels == 3 and preprocessing.channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
+    if preprocessing.resize == "crop":
+        # The largest region of the right aspect ratio; for a square size its side is min(h, w).
+        scale = min(h / height, w / width) * preprocessing.crop_share
+        ch, cw = max(int(scale * height + 1e-6), 1), max(int(scale * width + 1e-6), 1)
+        top, left = (h - ch) // 2, (w - cw) // 2
+        image = image[top : top + ch, left : left + cw]
+    elif preprocessing.resize in ("pad", "letterbox"):
+        scale = min(height / h, width / w)
+        if preprocessing.resize == "pad":
+            scale = min(scale, 1.0)
+        nh, nw = min(max(round(h * scale), 1), height), min(max(round(w * scale), 1), width)
+        canvas = np.zeros((height, width, image.shape[2]), np.uint8)
+        top, left = (height - nh) // 2, (width - nw) // 2
+        canvas[top : top + nh, left : left + nw] = _resized(
+            image, nh, nw, preprocessing.interpolation
+        )
+        image = canvas
+    image = _resized(image, height, width, preprocessing.interpolation)
+    if image.shape[2] == 1 and preprocessing.channels == 3:
+        image = np.repeat(image, 3, axis=2)
+    return np.ascontiguousarray(image)
+
+
+def _resized(image: np.ndarray, height: int, width: int, interpolation: Interpolation) -> Any:
+    h, w = image.shape[:2]
+    if (h, w) == (height, width):
+        return image
+    shrinks = height <= h and width <= w
+    method = {
+        "area": cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+        "bilinear": cv2.INTER_LINEAR,
+        "bicubic": cv2.INTER_CUBIC,
+    }[interpolation]
+    resized = cv2.resize(image, (width, height), interpolation=method)
+    return resized.reshape(height, width, -1)  # OpenCV drops a single channel
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mapped:
+    """Examples whose "image" is brought to the fixed size of a preprocessing; still uint8."""
+
+    examples: Labelled
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int, /) -> Example:
+        example = self.examples[index]
+        return example | {"image": fit(example["image"], self.preprocessing)}
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.examples.labels
+
+
+def statistics(
+    examples: Examples, most: int = 10_000
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of "image", scale 0..255.
+
+    Exact (integer sums) over all examples, or over `most` evenly spaced ones of a larger split
+    that is not in memory. A channel that never changes gets standard deviation 1.
+    """
+    if isinstance(examples, Arrays):
+        images = examples.fields["image"]
+        chunks = (images[i : i + 1024] for i in range(0, len(images), 1024))
+    else:
+        count = min(len(examples), most)
+        chosen = (2 * np.arange(count) + 1) * len(examples) // (2 * count)
+        chunks = (examples[int(i)]["image"][None] for i in chosen)
+    total: Any = 0
+    squares: Any = 0
+    number = 0
+    for chunk in chunks:
+        pixels = chunk.reshape(-1, chunk.shape[-1])
+        # Counting values is exact and quicker than squaring wide integers.
+        counts = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])
+        total = total + counts @ np.arange(256)
+        squares = squares + counts @ np.arange(256) ** 2
+        number += len(pixels)
+    mean = total / number
+    variance = squares / number - mean**2
+    std = np.where(variance > 1e-9, np.sqrt(np.maximum(variance, 0)), 1.0)
+    return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def list_images(inputs: Sequence[str | Path]) -> list[Path]:
+    """Files as given, folders as the image files below them, sorted.
+
+    Raises:
+      UserError: for a path that is not there, and a folder without images.
+    """
+    files = []
+    for path in map(Path, inputs):
+        if path.is_dir():
+            found = sorted(
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+            )
+            if not found:
+                raise UserError(f"{path}: holds no image files ({', '.join(EXTENSIONS)})")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    return files

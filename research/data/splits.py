@@ -1,0 +1,75 @@
+"""A data set's splits, and fixed parts of them, stratified by class."""
+
+import dataclasses
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Int
+
+from research.data.source import Example, Examples
+
+
+class Labelled(Examples, Protocol):
+    """Examples whose labels can be had without decoding images."""
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+
+class Dataset(NamedTuple):
+    """Splits of {"image": uint8 [h, w, c] of any size, "label": int32 []}.
+
+    Attributes:
+      splits: as the set has them, such as train and test, or train and validation.
+      class_names: of labels 0, 1, ...
+      image_shape: height, width, channels; None where images differ.
+      citation: one line: whose it is and its licence; or what was made of a person's own files.
+    """
+
+    name: str
+    splits: dict[str, Labelled]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int | None, int | None, int | None]
+    citation: str
+
+
+def stratified(
+    labels: Int[np.ndarray, " n"], share: float
+) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " held"]]:
+    """Positions kept and positions held out, each in rising order.
+
+    Of the n examples of a class, in order, round(share n) are held out, evenly spaced: the k-th of
+    m is number floor((2k + 1) n / 2m). A class of two or more keeps one and holds one out.
+    """
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = round(share * len(members))
+        count = min(max(count, 1), len(members) - 1) if len(members) > 1 and share else count
+        if count:
+            held[members[(2 * np.arange(count) + 1) * len(members) // (2 * count)]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subset:
+    """The examples at some positions of others."""
+
+    examples: Labelled
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int, /) -> Example:
+        return self.examples[int(self.positions[index])]
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.examples.labels[self.positions]
+
+
+def hold_out(examples: Labelled, share: float) -> tuple[Subset, Subset]:
+    """Splits examples in two, stratified by class: the larger part, and `share` of each class."""
+    kept, held = stratified(examples.labels, share)
+    return Subset(examples, kept), Subset(examples, held)
