@@ -1,0 +1,167 @@
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+
+from research.data.source import Arrays, Source
+from research.errors import UserError
+from research.experiment import Data
+from research.record import RunFolder
+from research.training import state as state_lib
+from research.training.checkpoint import Checkpointer, open_checkpoint
+from research.training.config import TrainingConfig
+from research.training.loop import train
+
+
+def source(count, seed=None):
+    rng = np.random.default_rng(count)
+    images = rng.normal(size=(count, 8, 8, 3)).astype("f")
+    labels = (images.mean((1, 2, 3)) > 0).astype("i")  # learnable
+    return Source(Arrays({"image": images, "label": labels}), 16, seed)
+
+
+def data():
+    return Data(source(40, seed=0), {"test": source(21)})
+
+
+CONFIG = TrainingConfig(
+    steps=12, batch_size=16, eval_every=5, checkpoint_every=4, log_every=3, parallel="single"
+)
+
+
+def run(folder, config=CONFIG, experiment=None):
+    with RunFolder(folder, "toy", config) as record:
+        return train(experiment or toys.experiment(data=data), config, record)
+
+
+def lines(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+class StopAfter:
+    """Examples whose reading raises, or sends a signal, once `count` have been read."""
+
+    def __init__(self, examples, count, action):
+        self.examples, self.left, self.action = examples, count, action
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, index):
+        self.left -= 1
+        if self.left == 0:
+            self.action()
+        return self.examples[index]
+
+
+def interrupted(count, action):
+    def broken():
+        train_source = source(40, seed=0)
+        examples = StopAfter(train_source.examples, count, action)
+        return Data(Source(examples, 16, 0, cache_bytes=0), {"test": source(21)})
+
+    return toys.experiment(data=broken)
+
+
+def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path):
+    whole = run(tmp_path / "whole")
+
+    def fail():
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(tmp_path / "broken", experiment=interrupted(9 * 16, fail))
+    steps = [row["step"] for row in lines(tmp_path / "broken")]
+    assert steps and max(steps) < 12
+    resumed = run(tmp_path / "broken")
+    assert resumed.result["fingerprint"] == whole.result["fingerprint"]
+    assert resumed.result["metrics"] == whole.result["metrics"]
+    # The log reads as if nothing had happened: each step once, with the same numbers.
+    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+    assert [row["step"] for row in lines(tmp_path / "whole")] == [3, 4, 5, 6, 8, 9, 10, 12]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, number):
+    whole = run(tmp_path / "whole")
+    handler = signal.getsignal(number)
+    stop = lambda: os.kill(os.getpid(), number)
+    assert run(tmp_path / "stopped", experiment=interrupted(6 * 16, stop)) is None
+    assert signal.getsignal(number) is handler
+    saved = open_checkpoint(tmp_path / "stopped").metadata["step"]
+    assert 0 < saved < 12
+    resumed = run(tmp_path / "stopped")
+    assert resumed.result["fingerprint"] == whole.result["fingerprint"]
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint(tmp_path):
+    experiment = toys.experiment(data=data)
+
+    def init(key, batch):
+        variables = experiment.init(key, batch)
+        return {**variables, "params": {**variables["params"], "count": jnp.float32(0.0)}}
+
+    def loss(variables, batch, key, axis):
+        """Infinite from step 7 on: a gradient of -10 makes "count" grow by one a step."""
+        per_example, state, extra = experiment.loss(variables, batch, key, axis)
+        count = variables["params"]["count"]
+        per_example = per_example - 10.0 * (count - jax.lax.stop_gradient(count))
+        return jnp.where(count > 5.5, jnp.inf, per_example), state, extra
+
+    broken = experiment._replace(loss=loss, init=init, optimizer=optax.sgd(0.1))
+    with pytest.raises(UserError, match=r"loss is .* at step 7; .*--learning_rate"):
+        run(tmp_path, experiment=broken)
+    opened = open_checkpoint(tmp_path)
+    assert opened.metadata["step"] == 5
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(dict(opened.variables)))
+
+
+def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path):
+    run(tmp_path)
+    scores = {r["step"]: r["test/accuracy"] for r in lines(tmp_path) if "test/accuracy" in r}
+    assert sorted(scores) == [5, 10, 12]
+    best = max(scores, key=lambda step: (scores[step], -step))
+    assert open_checkpoint(tmp_path / "checkpoints" / "best").metadata["step"] == best
+
+
+def test_every_parallel_mode_gives_the_same_run(tmp_path):
+    results = {}
+    for mode in ("single", "jit", "pmap"):
+        results[mode] = run(tmp_path / mode, dataclasses.replace(CONFIG, parallel=mode)).result
+    for mode in ("jit", "pmap"):
+        assert results[mode]["metrics"] == pytest.approx(results["single"]["metrics"], abs=1e-6)
+        a, b = lines(tmp_path / "single"), lines(tmp_path / mode)
+        for x, y in zip(a, b, strict=True):
+            assert x == pytest.approx(y, rel=2e-3, abs=1e-5)
+
+
+def test_a_run_begun_on_eight_devices_goes_on_on_one(tmp_path):
+    stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    eight = dataclasses.replace(CONFIG, parallel="jit")
+    assert run(tmp_path / "a", eight, interrupted(6 * 16, stop)) is None
+    resumed = run(tmp_path / "a", CONFIG).result
+    whole = run(tmp_path / "b", CONFIG).result
+    assert resumed["metrics"] == pytest.approx(whole["metrics"], abs=1e-6)
+
+
+def test_a_disk_that_is_full_leaves_the_last_checkpoint_intact(tmp_path, monkeypatch):
+    with Checkpointer(tmp_path, keep=2) as checkpointer:
+        state = state_lib.create(toys.experiment(), 0, toys.batches(1)[0], averaged=False)
+        checkpointer.save(state._replace(step=jnp.int32(1)), {"metrics": {}}, best=False)
+        checkpointer.wait()
+
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(checkpointer._latest, "save", full)
+        with pytest.raises(UserError, match=r"step 2 .*No space left.*step 1 is intact"):
+            checkpointer.save(state._replace(step=jnp.int32(2)), {"metrics": {}}, best=False)
+    assert open_checkpoint(tmp_path).metadata["step"] == 1
