@@ -1,0 +1,233 @@
+"""Random changes of training images that leave the class alone; on the device, jitted, vmapped.
+
+Images are float32 in 0..1, RGB where they have three channels. Every example has a key of its own
+(`example_keys`), made of the step's key and the example's index, so that what happens to it depends
+neither on its place in the batch nor on the batch's size nor on the number of devices. Each kind
+has draws of its own: turning one on leaves the others' as they were.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from research.data import warps
+from research.data.config import Augmentation
+from research.errors import UserError
+from research.experiment import gather
+from research.random import stream
+
+Image = Float[Array, "height width channel"]
+Components = Float[Array, "3 3"] | Float[np.ndarray, "3 3"]
+
+
+def example_keys(key: Key[Array, ""], index: Int[Array, " batch"]) -> Key[Array, " batch"]:
+    """Returns each example's key, from the step's key and its position in the split."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+
+
+def augment(
+    options: Augmentation,
+    keys: Key[Array, " batch"],
+    images: Float[Array, "batch height width channel"],
+    components: Components | None = None,
+) -> Float[Array, "batch height width channel"]:
+    """Returns changed images, in 0..1 and of the same size; all but mixup, which mixes examples.
+
+    Args:
+      keys: from `example_keys`.
+      components: from `colour_components`; needed by pca_colour alone.
+
+    Raises:
+      UserError: for a change of colour where images have no three channels.
+    """
+    stages: dict[str, tuple[float, Callable[..., Image]]] = {
+        "brightness": (options.brightness, brightness),
+        "contrast": (options.contrast, contrast),
+        "saturation": (options.saturation, saturation),
+        "hue": (options.hue, hue),
+        "pca_colour": (options.pca_colour, functools.partial(pca_colour, components=components)),
+        "cutout": (options.cutout, cutout),
+    }
+    active = {name: stage for name, stage in stages.items() if stage[0]}
+    for name in ("saturation", "hue", "pca_colour"):
+        if name in active and images.shape[-1] != 3:
+            raise UserError(f"{name} needs RGB images; these have {images.shape[-1]} channel(s).")
+
+    o = options
+    moves = (o.mirror, o.crop_padding, o.rotation, o.shear, o.scale, o.shift, o.elastic_alpha)
+
+    def one(key: Key[Array, ""], image: Image) -> Image:
+        height, width, _ = image.shape
+        if any(moves):
+            image = warps.warp_image(image, *draw_warp(options, key, height, width))
+        if active:
+            draw = draws(key)
+        for name, (strength, stage) in active.items():
+            image = stage(draw[name], image, strength)
+        return image
+
+    return jax.vmap(one)(keys, images)
+
+
+def draws(key: Key[Array, ""]) -> dict[str, Float[Array, " _"]]:
+    """Returns one example's numbers for each kind, uniform in (-1, 1).
+
+    All of them in one call, whatever is on: each call of JAX's generator on CPU takes half a second
+    to compile.
+    """
+    counts = {"affine": 8, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 1}
+    counts |= {"pca_colour": 3, "cutout": 2}
+    ends = np.cumsum(list(counts.values()))
+    above_minus_1 = np.nextafter(np.float32(-1), np.float32(0))
+    values = jax.random.uniform(key, (ends[-1],), minval=above_minus_1, maxval=1.0)
+    return dict(zip(counts, jnp.split(values, ends[:-1]), strict=True))
+
+
+def draw_warp(
+    options: Augmentation, key: Key[Array, ""], height: int, width: int
+) -> tuple[Float[Array, "2 3"], Float[Array, "{height} {width} 2"] | None]:
+    """Draws one example's geometry: an affine matrix, and an elastic field where there is one.
+
+    What else belongs to the image (mask, boxes) is moved by the same pair; see `warps`.
+    """
+    o, draw = options, draws(key)["affine"]
+    # A crop of the padded image is a shift by whole pixels, each as likely.
+    crop = jnp.clip(jnp.round(draw[6:] * (o.crop_padding + 0.5)), -o.crop_padding, o.crop_padding)
+    matrix = warps.affine(
+        height,
+        width,
+        flip=jnp.where(draw[0] < 0, -1.0, 1.0) if o.mirror else 1.0,
+        rotation=draw[1] * o.rotation,
+        shear=draw[2] * o.shear,
+        scale=1 + draw[3] * o.scale,
+        shift=(draw[4] * o.shift * width + crop[0], draw[5] * o.shift * height + crop[1]),
+    )
+    if not o.elastic_alpha:
+        return matrix, None
+    key = stream(key, "elastic")
+    return matrix, warps.elastic_field(key, height, width, o.elastic_alpha, o.elastic_sigma)
+
+
+def brightness(draw: Float[Array, "1"], image: Image, strength: float) -> Image:
+    """Adds one number in ±strength to all values."""
+    return jnp.clip(dm_pix.adjust_brightness(image, strength * draw), 0.0, 1.0)
+
+
+def contrast(draw: Float[Array, "1"], image: Image, strength: float) -> Image:
+    """Multiplies each value's distance from its channel's mean by one factor in 1 ± strength."""
+    return jnp.clip(dm_pix.adjust_contrast(image, 1 + strength * draw), 0.0, 1.0)
+
+
+def saturation(draw: Float[Array, "1"], image: Image, strength: float) -> Image:
+    """Multiplies the saturation (of HSV) by one factor in 1 ± strength, as far as it goes."""
+    value = image.max(-1, keepdims=True)
+    chroma = value - image.min(-1, keepdims=True)
+    factor = jnp.minimum(1 + strength * draw, value / jnp.where(chroma > 0, chroma, 1.0))
+    return value - (value - image) * jnp.where(chroma > 0, factor, 1.0)
+
+
+def hue(draw: Float[Array, "1"], image: Image, strength: float) -> Image:
+    """Turns the hue (of HSV) by one part in ±strength of the full circle.
+
+    dm_pix asks which channel *equals* the maximum; compiled, the two may have been rounded apart,
+    and the colour comes out wrong. Asked which is larger, either answer is right near a tie.
+    """
+    red, green, blue = jnp.moveaxis(image, -1, 0)
+    value = image.max(-1)
+    chroma = value - image.min(-1)
+    safe = jnp.where(chroma > 0, chroma, 1.0)
+    sixths = jnp.where(
+        (red >= green) & (red >= blue),
+        (green - blue) / safe,
+        jnp.where(green >= blue, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    share = chroma / jnp.where(value > 0, value, 1.0)
+    return dm_pix.hsv_to_rgb(jnp.stack([sixths / 6 + strength * draw, share, value], axis=-1))
+
+
+def pca_colour(
+    draw: Float[Array, "3"],
+    image: Image,
+    strength: float,
+    components: Components | None,
+) -> Image:
+    """Adds one colour, Σ aᵢ λᵢ pᵢ, aᵢ ~ N(0, strength²): Krizhevsky et al. 2012, section 4.1."""
+    if components is None:
+        raise ValueError("pca_colour needs the training split's colour_components")
+    a = strength * math.sqrt(2) * jax.scipy.special.erfinv(draw)
+    return jnp.clip(image + (components * a).sum(1), 0.0, 1.0)
+
+
+def colour_components(images: Float[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "3 3"]:
+    """Returns pᵢ λᵢ as columns: principal axes of RGB values in 0..1 times their variances.
+
+    Args:
+      images: of the training split, all or a fair sample, float in 0..1.
+    """
+    covariance = np.cov(images.reshape(-1, 3).astype(np.float64), rowvar=False)
+    variances, axes = np.linalg.eigh(covariance)
+    return (axes * variances).astype(np.float32)
+
+
+def cutout(draw: Float[Array, "2"], image: Image, strength: float) -> Image:
+    """Replaces a square by the image's mean colour: DeVries & Taylor 2017.
+
+    Its centre is any pixel, so it may stick out; its side is `strength` of the shorter side. (The
+    paper's zeros, after normalisation, are the training set's mean.)
+    """
+    height, width, _ = image.shape
+    centre = jnp.floor((draw + 1) / 2 * jnp.array([height, width]))
+    half = strength * min(height, width) / 2
+    rows = jnp.abs(jnp.arange(height) + 0.5 - centre[0]) < half
+    columns = jnp.abs(jnp.arange(width) + 0.5 - centre[1]) < half
+    hole = (rows[:, None] & columns)[..., None]
+    return jnp.where(hole, image.mean((0, 1)), image)
+
+
+def mixup(
+    alpha: float,
+    keys: Key[Array, " batch"],
+    images: Float[Array, "batch height width channel"],
+    targets: Float[Array, "batch classes"],
+    mask: Bool[Array, " batch"],
+    axis: str | None = None,
+) -> tuple[Float[Array, "batch height width channel"], Float[Array, "batch classes"]]:
+    """Mixes each example with the next one: Zhang et al. 2018, equation 1.
+
+        x = λ xᵢ + (1 - λ) xⱼ,   y = λ yᵢ + (1 - λ) yⱼ,   λ ~ Beta(α, α) from i's key
+
+    j is the next row of the global batch (after the last, the first) that is no padding, so the
+    result does not depend on how the batch is split.
+
+    Args:
+      alpha: 0.2 to 0.4 in the paper; 0 leaves everything as it is.
+      targets: one-hot or soft labels; each row's sum is kept.
+      mask: False marks padding, which is nobody's partner.
+      axis: the pmap axis the batch is split over; None where the arrays are the global batch.
+    """
+    if not alpha:
+        return images, targets
+    weight = jax.vmap(lambda key: jax.random.beta(stream(key, "mixup"), alpha, alpha))(keys)
+    first = 0 if axis is None else jax.lax.axis_index(axis) * len(mask)
+    partner = _next_valid(gather(mask, axis))[first + jnp.arange(len(mask))]
+
+    def mix(x: Array) -> Array:
+        w = weight.reshape(-1, *[1] * (x.ndim - 1))
+        return w * x + (1 - w) * gather(x, axis)[partner]
+
+    return mix(images), mix(targets)
+
+
+def _next_valid(mask: Bool[Array, " n"]) -> Int[Array, " n"]:
+    """Position of the next True after each position, going round; its own where there is none."""
+    n = len(mask)
+    positions = jnp.arange(2 * n)
+    candidates = jnp.where(jnp.tile(mask, 2), positions, 2 * n)
+    following = jax.lax.cummin(candidates, reverse=True)[1 : n + 1]
+    return jnp.where(mask.any(), following, positions[:n]) % n
