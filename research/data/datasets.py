@@ -14,7 +14,7 @@ from research.data.splits import Dataset
 from research.errors import UserError, nearest
 from research.progress import console
 
-__all__ = ["Dataset", "builtins", "inspect", "known", "load"]
+__all__ = ["Dataset", "builtins", "content", "inspect", "known", "load"]
 
 
 def load(name: str, data_dir: str | Path, *, skip_corrupt: bool = False) -> Dataset:
@@ -33,6 +33,9 @@ def load(name: str, data_dir: str | Path, *, skip_corrupt: bool = False) -> Data
         path = Path(name.removeprefix("folder:")).expanduser()
         return folders.load(path, skip_corrupt=skip_corrupt)
     prepared = installed(data_dir)
+    configs = [other for other in prepared if other.startswith(f"{name}/")]
+    if name not in prepared and len(configs) == 1:
+        (name,) = configs
     if name not in prepared:
         if name not in builtins():
             raise UserError(_missing(name, data_dir, list(prepared)))
@@ -59,7 +62,7 @@ def known(data_dir: str | Path) -> list[tuple[str, str, str]]:
     for name, folder in prepared.items():
         if name not in builtins():
             try:
-                rows.append((name, "prepared", _content(open_prepared(name, folder))))
+                rows.append((name, "prepared", content(open_prepared(name, folder))))
             except UserError:
                 rows.append((name, "prepared", "not for classification"))
     rows += [
@@ -102,6 +105,13 @@ def inspect(dataset: Dataset) -> list[str]:
     return problems
 
 
+def content(dataset: Dataset) -> str:
+    """Number of classes, image shape and sizes of the splits."""
+    shape = "x".join("any" if n is None else str(n) for n in dataset.image_shape)
+    sizes = ", ".join(f"{split} {len(examples):,}" for split, examples in dataset.splits.items())
+    return f"{len(dataset.class_names)} classes, {shape}; {sizes}"
+
+
 def _builder(name: str, data_dir: str) -> Any:
     """The one builder that research/data/builtin/<name>.py defines."""
     import tensorflow_datasets as tfds
@@ -139,9 +149,3 @@ def _missing(name: str, data_dir: str | Path, prepared: list[str]) -> str:
         f"--dataset={name}: is unknown.{nearest(name, [*here, *stock])} Here are "
         f"{', '.join(here)} and folder:PATH; --mode=list shows more"
     )
-
-
-def _content(dataset: Dataset) -> str:
-    shape = "x".join("any" if n is None else str(n) for n in dataset.image_shape)
-    sizes = ", ".join(f"{split} {len(examples):,}" for split, examples in dataset.splits.items())
-    return f"{len(dataset.class_names)} classes, {shape}; {sizes}"

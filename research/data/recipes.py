@@ -1,0 +1,183 @@
+"""Original archives to examples without TensorFlow: what TFDS's own builders do by tf.io.gfile.
+
+A recipe keeps keys, values and class names of the TFDS builder, so that the prepared files serve
+every reader of TFDS, in the same order.
+"""
+
+import functools
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+Files = dict[str, Path]  # archives by the file name that TFDS registers
+Keyed = Iterator[tuple[int | str, dict[str, Any]]]
+
+
+class Recipe(NamedTuple):
+    """What a set holds, in a few words; and (builder, archives) -> {split: keyed examples}."""
+
+    content: str
+    splits: Callable[[Any, Files], dict[str, Keyed]]
+
+
+def png(image: UInt8[np.ndarray, "height width channel"]) -> io.BytesIO:
+    """Encodes grey or RGB values."""
+    stored = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return io.BytesIO(cv2.imencode(".png", stored)[1].tobytes())
+
+
+def read_idx(packed: bytes) -> np.ndarray:
+    """The array in a gzipped IDX file of bytes: http://yann.lecun.com/exdb/mnist/ ."""
+    data = gzip.decompress(packed)
+    shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+
+
+def _idx_examples(images: bytes, labels: bytes) -> Keyed:
+    pairs = zip(read_idx(images), read_idx(labels).tolist(), strict=True)
+    for index, (image, label) in enumerate(pairs):
+        yield index, {"image": png(image[:, :, None]), "label": label}
+
+
+def mnist_splits(builder: Any, files: Files) -> dict[str, Keyed]:
+    """MNIST and the sets published in its form."""
+    return {
+        split: _idx_examples(
+            files[f"{prefix}-images-idx3-ubyte.gz"].read_bytes(),
+            files[f"{prefix}-labels-idx1-ubyte.gz"].read_bytes(),
+        )
+        for split, prefix in (("train", "train"), ("test", "t10k"))
+    }
+
+
+def emnist_splits(builder: Any, files: Files) -> dict[str, Keyed]:
+    """The pictures stay transposed, as NIST and TFDS have them."""
+    config = builder.builder_config.name
+    with zipfile.ZipFile(files["gzip.zip"]) as archive:
+        return {
+            split: _idx_examples(
+                archive.read(f"gzip/emnist-{config}-{split}-images-idx3-ubyte.gz"),
+                archive.read(f"gzip/emnist-{config}-{split}-labels-idx1-ubyte.gz"),
+            )
+            for split in ("train", "test")
+        }
+
+
+def cifar_splits(
+    builder: Any, files: Files, archive: str, label_files: dict[str, str], splits: dict[str, list]
+) -> dict[str, Keyed]:
+    """CIFAR's binary form: the labels, one byte each, then 3x32x32 values, channel first."""
+    contents = {}
+    with tarfile.open(files[archive]) as packed:
+        for member in packed:
+            if (file := packed.extractfile(member)) is not None:
+                contents[Path(member.name).name] = file.read()
+    for key, name in label_files.items():
+        builder.info.features[key].names = contents[name].decode().split()
+
+    def examples(split: str, names: Iterable[str]) -> Keyed:
+        data = np.frombuffer(b"".join(contents[name] for name in names), np.uint8)
+        for index, row in enumerate(data.reshape(-1, len(label_files) + 3 * 32 * 32)):
+            labels, values = row[: len(label_files)], row[len(label_files) :]
+            image = np.ascontiguousarray(values.reshape(3, 32, 32).transpose(1, 2, 0))
+            example = dict(zip(label_files, labels.tolist(), strict=True))
+            yield index, example | {"id": f"{split}_{index:05d}", "image": png(image)}
+
+    return {split: examples(split, names) for split, names in splits.items()}
+
+
+class _Drawing(NamedTuple):
+    """One file images_background/ALPHABET/characterNN/LLLL_DD.png of Omniglot."""
+
+    alphabet: str
+    character: int
+    label: int
+    file: str
+    path: str
+
+
+def omniglot_splits(builder: Any, files: Files) -> dict[str, Keyed]:
+    """Omniglot's four archives; labels count all 1,623 characters through."""
+    archives = {
+        "train": "images_background.zip",
+        "test": "images_evaluation.zip",
+        "small1": "images_background_small1.zip",
+        "small2": "images_background_small2.zip",
+    }
+    drawings = {split: _drawings(files[name]) for split, name in archives.items()}
+    everything = [drawing for split in drawings.values() for drawing in split]
+    names = {d.label: f"{d.alphabet}_{d.character}" for d in everything}
+    builder.info.features["alphabet"].names = sorted({d.alphabet for d in everything})
+    builder.info.features["label"].names = [names[label] for label in sorted(names)]
+
+    def examples(split: str) -> Keyed:
+        with zipfile.ZipFile(files[archives[split]]) as archive:
+            for drawing in drawings[split]:
+                yield (
+                    f"{drawing.alphabet}_{drawing.character}_{drawing.file}",
+                    {
+                        "image": io.BytesIO(archive.read(drawing.path)),
+                        "alphabet": drawing.alphabet,
+                        "alphabet_char_id": drawing.character,
+                        "label": drawing.label,
+                    },
+                )
+
+    return {split: examples(split) for split in archives}
+
+
+def _drawings(archive: Path) -> list[_Drawing]:
+    found = []
+    with zipfile.ZipFile(archive) as opened:
+        for path in sorted(opened.namelist()):
+            parts = path.split("/")
+            if len(parts) == 4 and parts[3].endswith(".png") and parts[0] != "__MACOSX":
+                _, alphabet, character, file = parts
+                number = int(character.removeprefix("character")) - 1
+                found.append(_Drawing(alphabet, number, int(file.split("_")[0]) - 1, file, path))
+    return found
+
+
+RECIPES = {
+    "mnist": Recipe("70,000 handwritten digits, 28x28x1", mnist_splits),
+    "fashion_mnist": Recipe("70,000 articles of clothing in 10 classes, 28x28x1", mnist_splits),
+    "kmnist": Recipe("70,000 Japanese characters in 10 classes, 28x28x1", mnist_splits),
+    "emnist": Recipe(
+        "up to 814,255 letters and digits, 28x28x1: emnist/balanced, byclass, bymerge, digits, "
+        "letters or mnist",
+        emnist_splits,
+    ),
+    "cifar10": Recipe(
+        "60,000 photographs in 10 classes, 32x32x3",
+        functools.partial(
+            cifar_splits,
+            archive="cifar-10-binary.tar.gz",
+            label_files={"label": "batches.meta.txt"},
+            splits={
+                "train": [f"data_batch_{i}.bin" for i in range(1, 6)],
+                "test": ["test_batch.bin"],
+            },
+        ),
+    ),
+    "cifar100": Recipe(
+        "60,000 photographs in 100 classes, 32x32x3",
+        functools.partial(
+            cifar_splits,
+            archive="cifar-100-binary.tar.gz",
+            label_files={
+                "coarse_label": "coarse_label_names.txt",
+                "label": "fine_label_names.txt",
+            },
+            splits={"train": ["train.bin"], "test": ["test.bin"]},
+        ),
+    ),
+    "omniglot": Recipe("32,460 drawings of 1,623 characters, 105x105x3", omniglot_splits),
+}
