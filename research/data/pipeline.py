@@ -1,0 +1,67 @@
+"""From a configuration to sources: which examples are trained on and which are held out."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+
+from research.data.config import DataConfig
+from research.data.images import Mapped, Preprocessing
+from research.data.source import Examples, Source, decode, decoded_bytes
+from research.data.splits import Labelled, hold_out
+from research.experiment import Data
+
+
+def open_splits(
+    splits: Mapping[str, Labelled], preprocessing: Preprocessing, config: DataConfig
+) -> dict[str, Examples]:
+    """The splits at their fixed size, in memory where --cache_mb allows.
+
+    Where --validation is not 0, "validation" is held out of "train": the same examples under
+    every seed.
+    """
+    opened: dict[str, Labelled] = dict(splits)
+    if config.validation:
+        opened["train"], opened["validation"] = hold_out(splits["train"], config.validation)
+    mapped = {name: Mapped(split, preprocessing) for name, split in opened.items()}
+    return {
+        name: decode(split) if decoded_bytes(split) < cache_bytes(config) else split
+        for name, split in mapped.items()
+    }
+
+
+def cache_bytes(config: DataConfig) -> int:
+    """--cache_mb in bytes."""
+    return config.cache_mb * 2**20
+
+
+def make_data(
+    splits: Mapping[str, Examples],
+    config: DataConfig,
+    seed: int,
+    inspect: Callable[[], list[str]],
+) -> Data:
+    """Sources over decoded splits: "train" as an endless shuffled stream, the others in order."""
+    part = (jax.process_index(), jax.process_count())
+
+    def source(split: str) -> Source:
+        training = split == "train"
+        return Source(
+            splits[split],
+            config.batch_size if training else config.eval_batch_size or config.batch_size,
+            seed=seed if training else None,
+            cache_bytes=cache_bytes(config),
+            workers=config.workers,
+            part=part,
+        )
+
+    evals = {split: source(split) for split in splits if split != "train"}
+    return Data(source("train"), evals, inspect)
+
+
+def monitored(splits: Mapping[str, Examples]) -> str:
+    """The split whose metric names the best checkpoint: not the test where there is another.
+
+    "" where there is no split but "train".
+    """
+    evals = [split for split in splits if split != "train"]
+    return next((s for s in ("validation", "val", "test") if s in evals), "".join(evals[:1]))

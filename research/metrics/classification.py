@@ -1,0 +1,80 @@
+"""Metrics of classification: per-example measures on the device, whole-split scores on the host."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+CALIBRATION_BINS = 15
+
+PROTOCOL = {
+    "accuracy": "share of examples whose most probable class is the true one",
+    "top5_accuracy": "share of examples whose true class is among the five most probable",
+    "cross_entropy": "mean -log probability of the true class, nats, without label smoothing",
+    "macro_accuracy": "mean over classes of each class's accuracy; absent classes left out",
+    "calibration_error": f"expected calibration error, {CALIBRATION_BINS} equal-width bins of the "
+    "highest probability (Guo et al. 2017)",
+}
+
+
+def measure(
+    probabilities: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+) -> dict[str, tuple[Float[Array, " batch"], Float[Array, " batch"]]]:
+    """{name: (value, weight of 1)} of each example: accuracy, cross_entropy, and top5_accuracy.
+
+    Top-5 is left out where there are five classes or fewer, as it would always be 1. The true
+    class's rank counts the classes that are strictly more probable, and of equally probable ones
+    those of a lower number, as argmax does.
+    """
+    true = jnp.take_along_axis(probabilities, labels[:, None], axis=1)
+    number = jnp.arange(probabilities.shape[1])[None]
+    before = (probabilities > true) | ((probabilities == true) & (number < labels[:, None]))
+    rank = before.sum(1)
+    values = {
+        "accuracy": rank < 1,
+        "cross_entropy": -jnp.log(jnp.maximum(true[:, 0], jnp.finfo(jnp.float32).tiny)),
+    }
+    if probabilities.shape[1] > 5:
+        values["top5_accuracy"] = rank < 5
+    ones = jnp.ones(len(labels), jnp.float32)
+    return {name: (value.astype(jnp.float32), ones) for name, value in values.items()}
+
+
+def score(
+    probabilities: Float[np.ndarray, "n classes"],
+    labels: Int[np.ndarray, " n"],
+    class_names: tuple[str, ...],
+) -> dict[str, float]:
+    """Whole-split metrics: accuracy/<class>, macro_accuracy and calibration_error; see PROTOCOL."""
+    right = probabilities.argmax(1) == labels
+    counts = np.bincount(labels, minlength=len(class_names))
+    hits = np.bincount(labels, weights=right, minlength=len(class_names))
+    present = np.flatnonzero(counts)
+    by_class = {f"accuracy/{class_names[k]}": float(hits[k] / counts[k]) for k in present}
+    return {
+        "macro_accuracy": float(np.mean(list(by_class.values()))),
+        "calibration_error": calibration_error(probabilities, labels),
+        **by_class,
+    }
+
+
+def calibration_bins(
+    probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, mean confidence and accuracy of the examples in each bin ((b - 1) / B, b / B]."""
+    confidence = probabilities.max(1).astype(np.float64)
+    right = probabilities.argmax(1) == labels
+    numbers = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, None)
+    numbers = np.minimum(numbers, CALIBRATION_BINS - 1)  # a probability may round to above 1
+    count = np.bincount(numbers, minlength=CALIBRATION_BINS)
+    most = np.maximum(count, 1)
+    mean = np.bincount(numbers, weights=confidence, minlength=CALIBRATION_BINS) / most
+    accuracy = np.bincount(numbers, weights=right, minlength=CALIBRATION_BINS) / most
+    return count, mean, accuracy
+
+
+def calibration_error(
+    probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+) -> float:
+    """Σ_b n_b / n |accuracy_b - confidence_b|: Guo et al. 2017, equation 3."""
+    count, confidence, accuracy = calibration_bins(probabilities, labels)
+    return float((count * np.abs(accuracy - confidence)).sum() / len(labels))
