@@ -11,9 +11,9 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -28,6 +28,7 @@ _ENDLESS = 2**40  # batches: a bound for streams that end when nobody asks for m
 _CHUNK = 256  # examples that a thread decodes at a time
 
 
+@runtime_checkable
 class Examples(Protocol):
     """A split with random access: [i] decodes example i into arrays of fixed names and types.
 
@@ -197,7 +198,7 @@ class Source:
             raise ValueError(f"examples may not have fields index and mask: {sorted(fields)}")
         return fields | {"index": index, "mask": mask}
 
-    def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    def iterate(self, start: int = 0, stop: int | None = None) -> Generator[Batch]:
         """Yields batch(start), batch(start + 1), ..., made ahead of time in the background.
 
         Args:

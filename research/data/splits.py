@@ -1,7 +1,7 @@
 """A data set's splits, and fixed parts of them, stratified by class."""
 
 import dataclasses
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -9,6 +9,7 @@ from jaxtyping import Int
 from research.data.source import Example, Examples
 
 
+@runtime_checkable
 class Labelled(Examples, Protocol):
     """Examples whose labels can be had without decoding images."""
 
