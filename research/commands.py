@@ -16,7 +16,7 @@ from research.errors import UserError
 from research.evaluation import Evaluation, flat_metrics, make_evaluate
 from research.experiment import Batch, Experiment
 from research.progress import console
-from research.record import RunFolder, save_figures, write_json
+from research.record import RunFolder, check_workdir, read_result, save_figures, write_json
 from research.runtime import use_compilation_cache
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
@@ -73,17 +73,20 @@ def run(launch: Any, module: Any, config: Any, given: Collection[str], experimen
 def run_training(name: str, module: Any, config: Any) -> None:
     """Trains (or goes on, or finds that all is done), then shows the result and its pictures."""
     path = Path(config.workdir) if config.workdir else new_folder(name)
-    with RunFolder(path, name, config) as folder:
-        result = folder.result()
-        if result is None:
-            experiment = module.build(config)
-            finished = train(experiment, config, folder)
+    check_workdir(path, name, config)
+    result = read_result(path)
+    if result is None:
+        # Everything a person may have got wrong comes up before a folder is made.
+        experiment = module.build(config)
+        parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
+        with RunFolder(path, name, config) as folder:
+            finished = train(experiment, config, parallel, folder)
             if finished is None:
                 return
             save_figures(path / "figures", pictures(experiment, finished.evaluations))
             folder.finish(finished.result)
             result = finished.result
-        show_result(result, path)
+    show_result(result, path)
 
 
 def run_evaluation(name: str, module: Any, config: Any, opened: Opened) -> None:

@@ -28,8 +28,7 @@ def show_list(experiments: Path, data_dir: str) -> None:
 
     table = Table("preset", "recipe", box=None)
     for file in sorted((experiments / "presets").rglob("*.flags")):
-        name = file.relative_to(experiments.parent)
-        table.add_row(f"--flagfile={name}", summary(file))
+        table.add_row(f"--flagfile={file.relative_to(experiments.parent)}", summary(file))
     out.print(table, "")
 
     table = Table("model", "parameters", "native image", box=None)

@@ -52,6 +52,39 @@ def save_figures(folder: Path, figures: "Mapping[str, Figure]") -> None:
         figure.savefig(file, dpi=120, bbox_inches="tight")
 
 
+def read_result(path: Path) -> dict[str, Any] | None:
+    """The content of a run's result.json; None where the run has not finished."""
+    file = path / "result.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def check_workdir(path: Path, experiment: str, config: Any) -> None:
+    """Raises UserError where a run in `path` differs in what changes the result. Changes nothing."""
+    file = path / "config.json"
+    if not file.exists():
+        return
+    if config.resume == "never":
+        raise UserError(
+            f"--workdir={path}: holds a run already; choose another folder, or go on with "
+            "--resume=auto."
+        )
+    try:
+        found = json.loads(file.read_text())
+        name, values = found["experiment"], found["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: cannot be read; choose another --workdir.") from error
+    if name != experiment:
+        raise UserError(
+            f"--workdir={path}: holds a run of --experiment={name}; choose another folder."
+        )
+    old = config_lib.from_json(type(config), values, str(file))
+    if changed := config_lib.differences(old, config):
+        raise UserError(
+            f"--workdir={path}: holds another run ({'; '.join(changed)}); choose another folder, "
+            "or give the same flags to go on."
+        )
+
+
 class RunFolder:
     """One run's folder, locked while this process lives (even a kill -9 frees it)."""
 
@@ -59,10 +92,11 @@ class RunFolder:
         """Opens the folder of a new run, or of the same run to go on with.
 
         Raises:
-          UserError: where it cannot be written, another process runs in it, or it holds a run
-            whose configuration differs in what changes the result. Nothing was changed then.
+          UserError: where it cannot be written, another process runs in it, or `check_workdir`
+            refuses it. Nothing was overwritten then.
         """
         self.path, self.experiment, self.config = path, experiment, config
+        self._writer: SummaryWriter | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = open(path / ".lock", "a")  # noqa: SIM115 (held as long as the run)
@@ -77,33 +111,7 @@ class RunFolder:
                 f"--workdir={path}: another process is running in it; choose another folder or "
                 "wait for it."
             ) from error
-        self._writer: SummaryWriter | None = None
-        self._check()
-
-    def _check(self) -> None:
-        file = self.path / "config.json"
-        if not file.exists():
-            return
-        if self.config.resume == "never":
-            raise UserError(
-                f"--workdir={self.path}: holds a run already; choose another folder, or go on "
-                "with --resume=auto."
-            )
-        try:
-            found = json.loads(file.read_text())
-            name, values = found["experiment"], found["config"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file}: cannot be read; choose another --workdir.") from error
-        if name != self.experiment:
-            raise UserError(
-                f"--workdir={self.path}: holds a run of --experiment={name}; choose another folder."
-            )
-        old = config_lib.from_json(type(self.config), values, str(file))
-        if changed := config_lib.differences(old, self.config):
-            raise UserError(
-                f"--workdir={self.path}: holds another run ({'; '.join(changed)}); choose another "
-                "folder, or give the same flags to go on."
-            )
+        check_workdir(path, experiment, config)
 
     def begin(self, start: int, facts: Mapping[str, Any]) -> None:
         """Writes what was asked; drops metrics that a run resumed after step `start` logs again."""
@@ -130,11 +138,6 @@ class RunFolder:
         assert self._writer is not None, "begin() comes first"
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
-
-    def result(self) -> dict[str, Any] | None:
-        """The result of a finished run; None where it has not finished."""
-        file = self.path / "result.json"
-        return json.loads(file.read_text()) if file.exists() else None
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes result.json, the sign that the run is complete."""

@@ -221,14 +221,18 @@ class Source:
             threads = os.cpu_count() or 1
             ahead = batches.to_iter_dataset(grain.ReadOptions(threads, 2 * threads))
         iterator = iter(ahead)
+        del ahead
         try:
             for batch in iterator:
                 # A worker's arrays are views of shared memory that nobody would free at exit.
                 yield (
                     {name: np.array(values) for name, values in batch.items()} if shared else batch
                 )
+        except UserError as error:
+            raise error.with_traceback(None) from None
         finally:
             iterator.close()
+            del iterator
 
     def fingerprint(self) -> str:
         """sha256 of what is read in which order: the data, the first epoch's start, batch size."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from research.errors import choose
 
@@ -39,3 +41,15 @@ def available() -> dict[str, Entry]:
 def create(name: str, **attributes: object) -> nn.Module:
     """Builds the model called `name`; raises UserError with the nearest name when unknown."""
     return choose(name, available(), "model").make(**attributes)
+
+
+def count_parameters(entry: Entry) -> int:
+    """Parameters of a model as it is made without any attributes, for images of its own size.
+
+    Shapes alone are worked out; nothing is computed.
+    """
+    image = jax.ShapeDtypeStruct(
+        (1, entry.image_size, entry.image_size, entry.channels), jnp.float32
+    )
+    variables = jax.eval_shape(entry.make().init, jax.random.key(0), image)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

@@ -16,7 +16,6 @@ from research.experiment import Batch, Experiment
 from research.progress import TrainingProgress
 from research.record import RunFolder, fingerprint
 from research.runtime import environment
-from research.training import parallel as parallel_lib
 from research.training import state as state_lib
 from research.training.checkpoint import Checkpointer
 from research.training.config import TrainingConfig
@@ -102,7 +101,9 @@ class Finished(NamedTuple):
     evaluations: dict[str, Evaluation]  # of each split, with the final weights
 
 
-def train(experiment: Experiment, config: TrainingConfig, run: RunFolder) -> Finished | None:
+def train(
+    experiment: Experiment, config: TrainingConfig, parallel: Parallel, run: RunFolder
+) -> Finished | None:
     """Trains, evaluates and records, going on where the run folder's last checkpoint ends.
 
     Returns None where SIGTERM or SIGINT asked to stop: the run is saved, and the same command
@@ -112,9 +113,8 @@ def train(experiment: Experiment, config: TrainingConfig, run: RunFolder) -> Fin
       UserError: a loss that is not finite, or a checkpoint that could not be written.
     """
     with contextlib.ExitStack() as stack:
-        # --- Data, devices, state ---
+        # --- Data and state ---
         data = experiment.data()
-        parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
         plan = make_plan(config, len(data.train.examples))
         state = new_state(experiment, config, data.train.batch(0), parallel)
         identity = {

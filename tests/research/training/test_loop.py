@@ -14,6 +14,7 @@ from research.data.source import Arrays, Source
 from research.errors import UserError
 from research.experiment import Data
 from research.record import RunFolder
+from research.training import parallel as parallel_lib
 from research.training import state as state_lib
 from research.training.checkpoint import Checkpointer, open_checkpoint
 from research.training.config import TrainingConfig
@@ -37,8 +38,9 @@ CONFIG = TrainingConfig(
 
 
 def run(folder, config=CONFIG, experiment=None):
+    parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
     with RunFolder(folder, "toy", config) as record:
-        return train(experiment or toys.experiment(data=data), config, record)
+        return train(experiment or toys.experiment(data=data), config, parallel, record)
 
 
 def lines(folder):

@@ -1,0 +1,273 @@
+"""launch.py as a person uses it: every mode as a process of its own, and every refusal."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import launch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shell(*flags, cwd, **options):
+    """Runs launch.py with one CPU device, as on a laptop."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "launch.py"), *map(str, flags)],
+        cwd=cwd,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with prepared digits, a compilation cache, and one short run in RUN."""
+    folder = tmp_path_factory.mktemp("launch")
+    done = shell(*flags(folder), f"--workdir={folder / 'RUN'}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "output.txt").write_text(done.stdout)
+    return folder
+
+
+def flags(folder, steps=8):
+    return [
+        "--experiment=classification",
+        "--model=convnet",
+        "--batch_size=64",
+        f"--steps={steps}",
+        "--eval_every=4",
+        "--log_every=2",
+        "--rotation=10",
+        f"--data_dir={folder / 'data'}",
+        f"--compilation_cache={folder / 'cache'}",
+    ]
+
+
+def read(path):
+    return json.loads(Path(path).read_text())
+
+
+def test_training_leaves_a_run_folder_that_explains_itself(place):
+    run = place / "RUN"
+    result = read(run / "result.json")
+    assert result["experiment"] == "classification" and result["step"] == 8
+    assert len(result["fingerprint"]) == 64 and result["seconds"] > 0
+    assert 0 <= result["metrics"]["test/accuracy"] <= 1
+    assert "accuracy" in result["protocol"]
+    config = read(run / "config.json")
+    assert config["config"]["model"] == "convnet" and config["environment"]["versions"]["jax"]
+    assert set(config["fingerprint"]) == {"initial_parameters", "data_order"}
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()]
+    assert steps == [2, 4, 6, 8]
+    assert list(run.glob("events.out.tfevents.*"))
+    for picture in ("predictions", "confusion"):
+        assert (run / "figures" / "test" / f"{picture}.png").stat().st_size > 10_000
+    output = (place / "output.txt").read_text()
+    assert "step 8/8" in output and "test/accuracy" in output and str(run) in output
+
+
+def test_the_flag_file_repeats_the_run_bit_for_bit(place):
+    again = place / "AGAIN"
+    done = shell(f"--flagfile={place / 'RUN' / 'flags.txt'}", f"--workdir={again}", cwd=place)
+    assert done.returncode == 0, done.stderr
+    first, second = read(place / "RUN" / "result.json"), read(again / "result.json")
+    assert first["fingerprint"] == second["fingerprint"]
+    assert first["metrics"] == second["metrics"]
+    assert (place / "RUN" / "flags.txt").read_text() == (again / "flags.txt").read_text()
+
+
+def test_a_finished_run_is_shown_not_repeated(place):
+    before = (place / "RUN" / "result.json").read_bytes()
+    done = shell(*flags(place), f"--workdir={place / 'RUN'}", cwd=place)
+    assert done.returncode == 0 and "test/accuracy" in done.stdout
+    assert "step 2/8" not in done.stdout
+    assert (place / "RUN" / "result.json").read_bytes() == before
+
+
+def test_kill_9_at_random_moments_does_not_change_a_bit(place):
+    """Promise 1, with real processes: killed anywhere, started again, the same parameters."""
+    folder, killed = place / "KILLED", 0
+    command = [sys.executable, str(ROOT / "launch.py"), *flags(place), f"--workdir={folder}"]
+    moments = random.Random(0)
+    for _ in range(4):
+        process = subprocess.Popen(
+            command,
+            cwd=place,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:  # until it trains; then for a random moment more
+            if line.startswith("step "):
+                break
+        time.sleep(moments.uniform(0.0, 1.5))
+        if process.poll() is None:
+            killed += 1
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    done = shell(*flags(place), f"--workdir={folder}", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert killed > 0
+    whole, pieces = read(place / "RUN" / "result.json"), read(folder / "result.json")
+    assert pieces["fingerprint"] == whole["fingerprint"]
+    assert pieces["metrics"] == whole["metrics"]
+
+
+def test_evaluate_reproduces_the_metrics_exactly_from_the_checkpoint_alone(place):
+    checkpoint = place / "moved"  # nothing but the checkpoints, somewhere else
+    checkpoint.mkdir()
+    (checkpoint / "checkpoints").symlink_to(place / "RUN" / "checkpoints")
+    out = place / "evaluated"
+    done = shell("--mode=evaluate", f"--checkpoint={checkpoint}", f"--workdir={out}", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert read(out / "result.json")["metrics"] == read(place / "RUN" / "result.json")["metrics"]
+
+
+def test_predict_names_the_classes_of_ones_own_files_without_the_data_set(place):
+    pictures = place / "pictures"
+    pictures.mkdir()
+    for i in range(3):
+        image = np.zeros((40 + i, 30, 3), np.uint8)
+        cv2.putText(image, str(i), (5, 32), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 3)
+        cv2.imwrite(str(pictures / f"{i}.png"), image)
+    out = place / "predicted"
+    done = shell(
+        "--mode=predict",
+        f"--checkpoint={place / 'RUN'}",
+        f"--inputs={pictures},{pictures / '1.png'}",
+        "--data_dir=/nonexistent",
+        f"--workdir={out}",
+        cwd=place,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").open()]
+    assert [Path(row["file"]).name for row in rows] == ["0.png", "1.png", "2.png", "1.png"]
+    for row in rows:
+        assert set(row["probabilities"]) <= set(map(str, range(10)))
+        assert max(row["probabilities"], key=row["probabilities"].get) == row["class"]
+    assert rows[1]["probabilities"] == rows[3]["probabilities"]
+    assert list(out.glob("*.png"))
+    assert "1.png: " in done.stdout
+
+
+def test_check_says_what_a_long_run_would_meet(place):
+    done = shell("--mode=check", *flags(place), cwd=place)
+    assert done.returncode == 0, done.stderr
+    for text in ("72,666", "MFLOPs", "loss", "it falls", "4,000 examples"):
+        assert text in done.stdout
+
+
+def test_help_is_the_manual_and_does_not_load_jax(place):
+    began = time.perf_counter()
+    done = shell("--experiment=classification", "--help", cwd=place)
+    assert done.returncode == 0 and "--learning_rate=NUMBER" in done.stdout
+    assert "--label_smoothing" in done.stdout and "Optimisation:" in done.stdout
+    assert time.perf_counter() - began < 10  # 0.4 s on a quiet machine
+    code = "import sys; sys.argv = ['x', '--experiment=classification', '--help']\n"
+    code += "import launch\ntry: launch.main(sys.argv)\nexcept SystemExit: pass\n"
+    code += "heavy = {'jax', 'flax', 'optax', 'tensorflow', 'tensorflow_datasets', 'sklearn'}\n"
+    code += "assert not heavy & set(sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+    )
+
+
+def test_training_imports_no_tensorflow_and_no_torch(place):
+    code = (
+        "import sys, launch\n"
+        f"launch.main(['x', '--flagfile={place / 'RUN' / 'flags.txt'}', "
+        f"'--workdir={place / 'RUN'}'])\n"
+        "import research.data.datasets as d, tensorflow_datasets\n"
+        f"d.load('digits', '{place / 'data'}')\n"
+        "assert not {'tensorflow', 'torch'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--experiment=clasification"], "Did you mean 'classification'"),
+        ([], "--experiment is needed"),
+        (["--experiment=classification", "--lerning_rate=1"], "learning_rate"),
+        (["--experiment=classification", "--learning_rate=fast"], "learning_rate"),
+        (["--experiment=classification", "--learning_rate=-1"], "--learning_rate=-1.0: at least"),
+        (["--experiment=classification", "--optimizer=adamx"], "adamw"),
+        (["--experiment=classification", "--mode=trian"], "train"),
+        (["--experiment=classification", "digits"], "'digits' is no flag"),
+        (["--experiment=classification", "--model=resnet19"], "Did you mean 'resnet1"),
+        (["--experiment=classification", "--activation=rleu"], "Did you mean 'relu'"),
+        (["--experiment=classification", "--dataset=digts"], "Did you mean 'digits'"),
+        (["--experiment=classification", "--batch_size=100"], "--batch_size=100 does not divide"),
+        (["--experiment=classification", "--image_size=3"], "--image_size=3"),
+        (["--experiment=classification", "--flagfile=/no/such.flags"], "/no/such.flags"),
+        (["--mode=evaluate", "--experiment=classification"], "needs --checkpoint"),
+        (["--mode=evaluate", "--checkpoint=/no/such/run"], "/no/such/run"),
+        (["--mode=predict", "--checkpoint=RUN"], "needs --inputs"),
+        (["--mode=predict", "--checkpoint=RUN", "--inputs=/no/cat.png"], "/no/cat.png"),
+        (["--mode=evaluate", "--checkpoint=RUN", "--model=lenet5"], "trained with --model=convnet"),
+        (["--mode=prepare"], "needs --dataset"),
+    ],
+    ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(place, capsys, monkeypatch, given, said):
+    monkeypatch.chdir(place)
+    where = [] if any(g.startswith("--flagfile") for g in given) else [f"--data_dir={place}/data"]
+    cache = ["--compilation_cache="]
+    assert launch.main(["launch.py", *given, *where, *cache]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert said in lines[0]
+    assert not (place / "runs").exists(), "nothing may be begun"
+
+
+def test_a_workdir_that_holds_another_run_is_refused_with_the_difference(place, capsys):
+    before = {p: p.stat().st_mtime_ns for p in (place / "RUN").rglob("*") if p.is_file()}
+    code = launch.main(
+        ["x", *flags(place), "--learning_rate=0.5", "--seed=3", f"--workdir={place / 'RUN'}"]
+    )
+    error = capsys.readouterr().err
+    assert code == 2
+    assert "--learning_rate=0.001 there, 0.5 here" in error and "--seed=0 there, 3 here" in error
+    assert {p: p.stat().st_mtime_ns for p in (place / "RUN").rglob("*") if p.is_file()} == before
+
+
+def test_a_second_process_on_a_live_workdir_is_refused(place, capsys):
+    from research.record import RunFolder
+
+    module, config = launch.parse(["x", *flags(place)])[1:3]
+    assert module is not None
+    with RunFolder(place / "LIVE", "classification", config):
+        assert launch.main(["x", *flags(place), f"--workdir={place / 'LIVE'}"]) == 2
+    assert "another process" in capsys.readouterr().err
+
+
+def test_a_workdir_that_cannot_be_written_is_named(place, capsys):
+    (place / "file").write_text("kept")
+    assert launch.main(["x", *flags(place), f"--workdir={place / 'file' / 'run'}"]) == 2
+    assert str(place / "file" / "run") in capsys.readouterr().err
+    assert (place / "file").read_text() == "kept"
+
+
+def test_what_the_shell_gets_is_what_the_config_holds():
+    given = ["--learning_rate=0.05", "--model=resnet18", "--seed=3", "--mirror", "--schedule=step"]
+    config, names = launch.parse(["x", "--experiment=classification", *given])[2:]
+    assert (config.learning_rate, config.model, config.seed) == (0.05, "resnet18", 3)
+    assert config.mirror is True and config.schedule == "step"
+    assert names == {"learning_rate", "model", "seed", "mirror", "schedule"}
