@@ -92,11 +92,10 @@ def load(path: Path, *, skip_corrupt: bool = False) -> Dataset:
     return Dataset(f"folder:{path}", splits, class_names, (None, None, None), note)
 
 
-def natural(name: str) -> tuple[tuple[int, str], ...]:
-    """Sort key under which 2 comes before 10."""
-    parts = re.split(r"(\d+)", name)
-    numbers = ((int(p), "") if p.isdecimal() else (-1, p.lower()) for p in parts if p)
-    return (*numbers, (-2, name))
+def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Sort key under which 2 comes before 10, and numbers before letters."""
+    parts = filter(None, re.split(r"(\d+)", name))
+    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts), name
 
 
 def _listed(parts: dict[str, Path]) -> str:

@@ -1,0 +1,144 @@
+import cv2
+import numpy as np
+import pytest
+
+from research.data import datasets, folders
+from research.data.folders import natural
+from research.errors import UserError
+
+
+def draw(path, value=100):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((4, 6, 3), value, np.uint8))
+
+
+@pytest.fixture
+def root(tmp_path):
+    """10 pictures of each of 3 classes."""
+    for i, name in enumerate(["cat", "dog", "emu"]):
+        for k in range(10):
+            draw(tmp_path / name / f"{k}.png", 20 * i + k)
+    return tmp_path
+
+
+def test_classes_sort_naturally(tmp_path):
+    # As strings, 10 comes before 2, and a model trained elsewhere then names the wrong class.
+    for name in ("10", "2", "1", "b", "A", "x10y", "x9y"):
+        draw(tmp_path / name / "a.png")
+    assert folders.load(tmp_path).class_names == ("1", "2", "10", "A", "b", "x9y", "x10y")
+    assert sorted(["img12.png", "img2.png", "img012.png"], key=natural)[0] == "img2.png"
+
+
+def test_one_folder_a_class(root):
+    dataset = datasets.load(f"folder:{root}", "nowhere")
+    assert dataset.class_names == ("cat", "dog", "emu")
+    train, test = dataset.splits["train"], dataset.splits["test"]
+    assert len(train) == 24 and len(test) == 6
+    assert np.bincount(test.labels).tolist() == [2, 2, 2]
+    assert "fifth of each class" in dataset.citation
+    shown = {int(s[i]["image"][0, 0, 0]) for s in (train, test) for i in range(len(s))}
+    assert shown == {20 * i + k for i in range(3) for k in range(10)}
+    for i in range(len(test)):
+        example = test[i]
+        assert example["image"][0, 0, 0] // 20 == example["label"] == test.labels[i]
+        assert example["label"].dtype == np.int32 and example["image"].shape == (4, 6, 3)
+
+
+def test_the_split_does_not_depend_on_how_the_disk_lists_files(root):
+    test = datasets.load(f"folder:{root}", "nowhere").splits["test"]
+    assert [int(test[i]["image"][0, 0, 0]) for i in range(6)] == [2, 7, 22, 27, 42, 47]
+
+
+@pytest.mark.parametrize("name", ["test", "val", "validation"])
+def test_split_folders(tmp_path, name):
+    for split, count in (("train", 3), (name, 2)):
+        for label in ("a", "b"):
+            for k in range(count):
+                draw(tmp_path / split / label / f"{k}.jpg")
+    dataset = folders.load(tmp_path)
+    expected = {"train": 6, "test" if name == "test" else "validation": 4}
+    assert {split: len(part) for split, part in dataset.splits.items()} == expected
+    assert dataset.class_names == ("a", "b")
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for label in ("car", "train"):
+        draw(tmp_path / label / "0.png")
+    assert folders.load(tmp_path).class_names == ("car", "train")
+
+
+def test_hidden_and_system_files_are_passed_over(root):
+    for name in ("cat/.DS_Store", "cat/Thumbs.db", ".git/config", "_notes/a.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    assert folders.load(root).class_names == ("cat", "dog", "emu")
+
+
+def refuses(path, message, **options):
+    with pytest.raises(UserError, match=message) as caught:
+        folders.load(path, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_missing_is_named(tmp_path, root):
+    refuses(tmp_path / "nix", "nix: no such folder")
+    (tmp_path / "empty").mkdir()
+    refuses(tmp_path / "empty", "empty holds no subfolders")
+    draw(tmp_path / "one" / "cat" / "0.png")
+    refuses(tmp_path / "one", "one class only, 'cat'")
+    for name in ("a", "b"):
+        (tmp_path / "bare" / name).mkdir(parents=True)
+    refuses(tmp_path / "bare", "bare: holds no images")
+    draw(tmp_path / "late" / "test" / "a" / "0.png")
+    refuses(tmp_path / "late", "holds test/ but no train folder")
+
+
+def test_a_class_of_test_that_is_not_in_train_is_named(tmp_path):
+    for name in ("train/cat", "train/dog", "test/cat", "test/dgo"):
+        draw(tmp_path / name / "0.png")
+    refuses(tmp_path, "'dgo' is not in .*train, which has cat, dog")
+
+
+def test_a_folder_beside_the_splits_is_named(tmp_path):
+    for name in ("train/cat", "train/dog", "test/cat", "extra/cat"):
+        draw(tmp_path / name / "0.png")
+    refuses(tmp_path, "'extra', which is neither a split")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "broken.png"])
+def test_a_file_that_is_no_image_is_named_or_left_out(root, name, capsys):
+    (root / "dog" / name).write_text("no image")
+    refuses(root, rf"dog/{name}: is damaged, or no image \(--skip_corrupt")
+    dataset = folders.load(root, skip_corrupt=True)
+    assert sum(len(part) for part in dataset.splits.values()) == 30
+    assert "1 unreadable files left out" in dataset.citation
+    assert name in capsys.readouterr().out
+
+
+def test_nothing_readable_is_an_error(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_text("no image")
+    refuses(tmp_path, "none of the 2 files can be read", skip_corrupt=True)
+
+
+def test_inspection_names_empty_and_missing_classes(tmp_path):
+    for name in ("train/cat", "train/dog", "train/emu", "test/cat", "test/emu"):
+        draw(tmp_path / name / "0.png")
+    (tmp_path / "train" / "emu" / "0.png").unlink()
+    dataset = folders.load(tmp_path)
+    problems = datasets.inspect(dataset)
+    assert len(problems) == 3
+    for message in (
+        "train: class 'emu' is empty",
+        "test: class 'emu' is not in train",
+        "test: class 'dog' is empty",
+    ):
+        assert any(problem.endswith(message) for problem in problems)
+
+
+def test_inspection_reads_every_file(root):
+    dataset = folders.load(root)
+    (root / "cat" / "3.png").write_bytes(b"gone bad since")
+    (problem,) = datasets.inspect(dataset)
+    assert "cat/3.png: is damaged, or no image" in problem
