@@ -86,6 +86,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.source import Examples
     from research.errors import UserError, choose
     from research.experiment import Data, Experiment
+    from research.figures import classification as figures
     from research.forward import forward
     from research.losses.classification import softmax_cross_entropy
     from research.metrics import classification as metrics
@@ -199,6 +200,16 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             rows.append({"summary": summary, "class": class_names[order[0]], "probabilities": top})
         return rows
 
+    def draw(outputs: np.ndarray, batch: Mapping[str, Any]) -> dict[str, Any]:
+        labels = batch.get("label")  # a person's own files have none
+        return {"predictions": figures.predictions(batch["image"], outputs, labels, class_names)}
+
+    def draw_split(outputs: np.ndarray, targets: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "confusion": figures.confusions(outputs, targets["label"], class_names),
+            "calibration": figures.reliability(outputs, targets["label"]),
+        }
+
     return Experiment(
         init=init,
         loss=loss,
@@ -208,8 +219,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         predict=predict,
         measure=lambda outputs, batch: metrics.measure(outputs, batch["label"]),
         score=lambda outputs, targets: metrics.score(outputs, targets["label"], class_names),
-        draw=None,
-        draw_split=None,
+        draw=draw,
+        draw_split=draw_split,
         read=read,
         describe=describe,
         data=data,

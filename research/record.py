@@ -59,7 +59,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def check_workdir(path: Path, experiment: str, config: Any) -> None:
-    """Raises UserError where a run in `path` differs in what changes the result. Changes nothing."""
+    """Raises UserError where `path` holds a run that another configuration made; writes nothing."""
     file = path / "config.json"
     if not file.exists():
         return

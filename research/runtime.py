@@ -44,7 +44,7 @@ def use_compilation_cache(folder: str) -> None:
 def git_commit(folder: Path) -> str | None:
     """The commit checked out in `folder`, "+changes" appended where files differ from it."""
     try:
-        run = lambda *args: subprocess.run(  # noqa: E731
+        run = lambda *args: subprocess.run(
             ["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=10
         )
         commit = run("rev-parse", "HEAD")
