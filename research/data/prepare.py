@@ -55,6 +55,12 @@ def prepare(
     folder = Path(source).expanduser() if source else root / "downloads"
     if source and not folder.is_dir():
         raise UserError(f"--source={source}: no such folder")
+    by_hand = " ".join((tfds.builder_cls(base).MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    if by_hand and not source:
+        raise UserError(
+            f"--dataset={name}: its archives are to be had by hand only ({by_hand}); give their "
+            "folder with --source=FOLDER"
+        )
     if not is_live():
         tfds.disable_progress_bar()
     if base in RECIPES:

@@ -1,0 +1,311 @@
+"""Made archives of the published formats; TFDS itself must read what is prepared from them."""
+
+import gzip
+import hashlib
+import http.server
+import importlib.util
+import io
+import tarfile
+import threading
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.checksums import UrlInfo
+
+from research.data import datasets
+from research.data.prepare import prepare
+from research.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+def idx(array):
+    """A gzipped IDX file of bytes."""
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+    return gzip.compress(header + array.astype(np.uint8).tobytes())
+
+
+def tarred(files):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+def zipped(files):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def registers(monkeypatch, name, archives):
+    """Makes TFDS expect these archives instead of the published ones."""
+    stock = tfds.builder_cls(name)
+    infos = {}
+    for url, info in stock.url_infos.items():
+        content = archives[url.rpartition("/")[2]]
+        digest = hashlib.sha256(content).hexdigest()
+        infos[url] = UrlInfo(tfds.core.utils.Size(len(content)), digest, info.filename)
+    monkeypatch.setattr(stock, "url_infos", infos)
+
+
+def write(folder, archives):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in archives.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def by_tfds(name, data_dir, split):
+    """{image bytes: example}, read by the stock builder of TFDS."""
+    builder = tfds.builder(name, data_dir=data_dir)
+    assert type(builder).__module__.startswith("tensorflow_datasets.image_classification")
+    source = builder.as_data_source(split)
+    return {source[i]["image"].tobytes(): source[i] for i in range(len(source))}
+
+
+def mnist_like(train=12, test=5):
+    images = {"train": RNG.integers(0, 256, (train, 28, 28)), "t10k": None}
+    images["t10k"] = RNG.integers(0, 256, (test, 28, 28))
+    labels = {name: RNG.integers(0, 10, len(values)) for name, values in images.items()}
+    files = {}
+    for name in images:
+        files[f"{name}-images-idx3-ubyte.gz"] = idx(images[name])
+        files[f"{name}-labels-idx1-ubyte.gz"] = idx(labels[name])
+    return files, images, labels
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
+def test_mnist_and_its_kin(tmp_path, monkeypatch, name):
+    archives, images, labels = mnist_like()
+    registers(monkeypatch, name, archives)
+    folder = prepare(name, tmp_path / "data", write(tmp_path / "archives", archives))
+    version = str(tfds.builder_cls(name).VERSION)
+    assert folder == tmp_path / "data" / name / version
+    for split, stem in (("train", "train"), ("test", "t10k")):
+        found = by_tfds(name, tmp_path / "data", split)
+        assert len(found) == len(images[stem])
+        for image, label in zip(images[stem].astype(np.uint8), labels[stem], strict=True):
+            assert found[image.tobytes()]["label"] == label
+    ours = datasets.load(name, tmp_path / "data")
+    assert len(ours.splits["train"]) == 12 and len(ours.class_names) == 10
+    assert ours.class_names[3] == {"mnist": "3", "fashion_mnist": "Dress", "kmnist": "tsu"}[name]
+    one = ours.splits["test"][0]
+    assert by_tfds(name, tmp_path / "data", "test")[one["image"].tobytes()]["label"] == one["label"]
+
+
+def test_emnist(tmp_path, monkeypatch):
+    archives, images, labels = mnist_like()
+    names = {"train": "train", "t10k": "test"}
+    inside = {}
+    for name, content in archives.items():
+        stem, _, rest = name.partition("-")
+        inside[f"gzip/emnist-letters-{names[stem]}-{rest}"] = content
+    archives = {"gzip.zip": zipped(inside)}
+    registers(monkeypatch, "emnist", archives)
+    source = write(tmp_path / "archives", archives)
+    with pytest.raises(UserError, match="emnist: say which, emnist/CONFIG with one of byclass"):
+        prepare("emnist", tmp_path / "data", source)
+    prepare("emnist/letters", tmp_path / "data", source)
+    found = by_tfds("emnist/letters", tmp_path / "data", "test")
+    for image, label in zip(images["t10k"].astype(np.uint8), labels["t10k"], strict=True):
+        assert found[image.tobytes()]["label"] == label
+    # The only configuration that lies prepared needs no naming, and is named.
+    assert datasets.load("emnist", tmp_path / "data").name == "emnist/letters"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar(tmp_path, monkeypatch, name):
+    keys = ["label"] if name == "cifar10" else ["coarse_label", "label"]
+    classes = {"label": 10 if name == "cifar10" else 100, "coarse_label": 20}
+    images = RNG.integers(0, 256, (12, 3, 32, 32)).astype(np.uint8)
+    labels = np.stack([RNG.integers(0, classes[key], 12) for key in keys], 1).astype(np.uint8)
+    rows = np.concatenate([labels, images.reshape(12, -1)], 1)
+    words = lambda n, stem: "\n".join(f"{stem}{i}" for i in range(n)).encode() + b"\n\n"
+    if name == "cifar10":
+        files = {f"data_batch_{i + 1}.bin": rows[2 * i : 2 * i + 2].tobytes() for i in range(5)}
+        files |= {"test_batch.bin": rows[10:].tobytes(), "batches.meta.txt": words(10, "thing")}
+    else:
+        files = {"train.bin": rows[:10].tobytes(), "test.bin": rows[10:].tobytes()}
+        files |= {"fine_label_names.txt": words(100, "thing")}
+        files |= {"coarse_label_names.txt": words(20, "group")}
+    folder = "cifar-10-batches-bin" if name == "cifar10" else "cifar-100-binary"
+    archive = "cifar-10-binary.tar.gz" if name == "cifar10" else "cifar-100-binary.tar.gz"
+    archives = {archive: tarred({f"{folder}/{k}": v for k, v in files.items()})}
+    registers(monkeypatch, name, archives)
+    prepare(name, tmp_path / "data", write(tmp_path / "archives", archives))
+    for split, part in (("train", slice(0, 10)), ("test", slice(10, 12))):
+        found = by_tfds(name, tmp_path / "data", split)
+        for number, (image, row) in enumerate(zip(images[part], labels[part], strict=True)):
+            example = found[np.ascontiguousarray(image.transpose(1, 2, 0)).tobytes()]
+            assert [example[key] for key in keys] == row.tolist()
+            assert example["id"] == f"{split}_{number:05d}".encode()
+    ours = datasets.load(name, tmp_path / "data")
+    assert ours.class_names[3] == "thing3" and ours.image_shape == (32, 32, 3)
+
+
+def test_omniglot(tmp_path, monkeypatch):
+    def archive(folder, alphabets):
+        files = {f"{folder}/": b""}
+        for alphabet, labels in alphabets.items():
+            for character, label in enumerate(labels, 1):
+                for drawer in (1, 2):
+                    image = RNG.integers(0, 2, (105, 105)).astype(np.uint8) * 255
+                    name = (
+                        f"{folder}/{alphabet}/character{character:02d}/{label:04d}_{drawer:02d}.png"
+                    )
+                    files[name] = cv2.imencode(".png", image)[1].tobytes()
+        return files
+
+    # Characters count through all 50 alphabets; 1,623 of them are in train and test together.
+    inside = {
+        "images_background": archive("images_background", {"Greek": range(1, 800)}),
+        "images_evaluation": archive("images_evaluation", {"Tengwar": range(800, 1624)}),
+        "images_background_small1": archive("images_background_small1", {"Greek": range(1, 4)}),
+        "images_background_small2": archive("images_background_small2", {"Greek": range(1, 3)}),
+    }
+    archives = {f"{name}.zip": zipped(files) for name, files in inside.items()}
+    registers(monkeypatch, "omniglot", archives)
+    stock = tfds.builder_cls("omniglot")
+    info = stock._info
+
+    def two_alphabets(self):
+        made = info(self)
+        made.features["alphabet"]._num_classes = 2  # the made archives hold 2 of the 50
+        return made
+
+    monkeypatch.setattr(stock, "_info", two_alphabets)
+    prepare("omniglot", tmp_path / "data", write(tmp_path / "archives", archives))
+    dataset = datasets.load("omniglot", tmp_path / "data")
+    sizes = {split: len(part) for split, part in dataset.splits.items()}
+    assert sizes == {"train": 1598, "test": 1648, "small1": 6, "small2": 4}
+    assert dataset.class_names[:2] == ("Greek_0", "Greek_1") and len(dataset.class_names) == 1623
+    assert dataset.splits["small1"][0]["image"].shape == (105, 105, 3)
+    drawings = {
+        cv2.cvtColor(
+            cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB
+        ).tobytes(): int(name.rpartition("/")[2][:4]) - 1
+        for name, data in inside["images_background_small1"].items()
+        if data
+    }
+    part = dataset.splits["small1"]
+    assert {part[i]["image"].tobytes(): int(part[i]["label"]) for i in range(6)} == drawings
+
+
+def refuses(message, *args, **options):
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(*args, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_archive_is_described_at_once(tmp_path):
+    message = (
+        r"lacks t10k-images-idx3-ubyte.gz \(1.57 MiB\) from https://storage.googleapis.com/cvdf-"
+        r"datasets/mnist/t10k-images-idx3-ubyte.gz, .*--source=FOLDER.*--allow_download"
+    )
+    refuses(message, "mnist", tmp_path / "data", tmp_path)
+    refuses(r"lacks cifar-10-binary.tar.gz \(162.17 MiB\)", "cifar10", tmp_path / "data")
+    # The same for a set that goes through TFDS itself.
+    refuses(r"lacks imagenette2-160.tgz \(94.42 MiB\)", "imagenette/160px-v2", tmp_path / "data")
+    refuses("--source=.*nix: no such folder", "mnist", tmp_path / "data", tmp_path / "nix")
+    assert not list((tmp_path / "data").rglob("features.json"))
+
+
+def test_a_damaged_archive_is_named(tmp_path, monkeypatch):
+    archives, _, _ = mnist_like()
+    registers(monkeypatch, "mnist", archives)
+    source = write(tmp_path / "archives", archives)
+    (source / "train-labels-idx1-ubyte.gz").write_bytes(b"cut short")
+    refuses("train-labels-idx1-ubyte.gz: its sha256 is not", "mnist", tmp_path / "data", source)
+
+
+def test_sets_that_share_file_names_are_told_apart(tmp_path, monkeypatch):
+    digits, clothes = mnist_like(), mnist_like()
+    registers(monkeypatch, "mnist", digits[0])
+    registers(monkeypatch, "fashion_mnist", clothes[0])
+    write(tmp_path / "archives" / "a", digits[0])
+    write(tmp_path / "archives" / "b", clothes[0])
+    for name in ("mnist", "fashion_mnist"):
+        prepare(name, tmp_path / "data", tmp_path / "archives")
+    for name, made in (("mnist", digits), ("fashion_mnist", clothes)):
+        found = by_tfds(name, tmp_path / "data", "test")
+        assert set(found) == {image.astype(np.uint8).tobytes() for image in made[1]["t10k"]}
+
+
+def test_unknown_sets_are_refused(tmp_path):
+    refuses("mnst: is unknown. Did you mean 'mnist'", "mnst", tmp_path)
+    refuses("mnist comes in one form only", "mnist/small", tmp_path)
+
+
+def test_sets_that_a_person_must_fetch(tmp_path):
+    refuses(
+        "imagenet2012: .* by hand.*ILSVRC2012_img_train.tar.*--source", "imagenet2012", tmp_path
+    )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="is installed here")
+def test_tensorflow_is_asked_for_where_tfds_needs_it(tmp_path):
+    refuses("pip install tensorflow-cpu", "imagenet2012", tmp_path / "data", tmp_path)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server of the folder `served` on this machine."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_port}/", folder
+        served.shutdown()
+
+
+def test_downloads_are_announced_checked_and_kept(tmp_path, monkeypatch, capsys, server):
+    base, folder = server
+    archives, _, _ = mnist_like()
+    registers(monkeypatch, "mnist", archives)
+    stock = tfds.builder_cls("mnist")
+    infos = {base + url.rpartition("/")[2]: info for url, info in stock.url_infos.items()}
+    monkeypatch.setattr(stock, "url_infos", infos)
+    fetch = lambda: prepare("mnist", tmp_path / "data", allow_download=True)
+    with pytest.raises(UserError, match=r"idx.-ubyte\.gz: cannot be fetched"):
+        fetch()
+    write(folder, archives | {"train-labels-idx1-ubyte.gz": b"something else"})
+    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz: what came is not"):
+        fetch()
+    write(folder, archives)
+    fetch()
+    size = infos[f"{base}train-labels-idx1-ubyte.gz"].size
+    assert f"fetching {base}train-labels-idx1-ubyte.gz ({size})" in capsys.readouterr().out
+    kept = tmp_path / "data" / "downloads" / "mnist"
+    assert sorted(path.name for path in kept.iterdir()) == sorted(archives)
+    assert len(datasets.load("mnist", tmp_path / "data").splits["train"]) == 12
+
+
+def test_a_prepared_set_is_left_as_it_is(tmp_path, monkeypatch, capsys):
+    archives, _, _ = mnist_like()
+    registers(monkeypatch, "mnist", archives)
+    folder = prepare("mnist", tmp_path / "data", write(tmp_path / "archives", archives))
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert prepare("mnist", tmp_path / "data") == folder
+    assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert "is prepared" in capsys.readouterr().out
+
+
+def test_built_in_sets_need_no_source(tmp_path):
+    assert prepare("digits", tmp_path) == tmp_path / "digits" / "1.0.0"
