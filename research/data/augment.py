@@ -67,6 +67,9 @@ def augment(
         height, width, _ = image.shape
         if any(moves):
             image = warps.warp_image(image, *draw_warp(options, key, height, width))
+        if any(moves) and active:
+            # Else XLA fuses the resampling into each use of its result, and does it several times.
+            image = jax.lax.optimization_barrier(image)
         if active:
             draw = draws(key)
         for name, (strength, stage) in active.items():

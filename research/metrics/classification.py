@@ -57,6 +57,14 @@ def score(
     }
 
 
+def confusion_matrix(
+    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
+) -> Int[np.ndarray, "{classes} {classes}"]:
+    """How many examples of each true class (row) were taken for each class (column)."""
+    pairs = np.asarray(labels, np.int64) * classes + predicted
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
 def calibration_bins(
     probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,1 @@
+"""Pictures a person would rather look at: matplotlib figures, without pyplot's global state."""
