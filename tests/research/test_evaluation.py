@@ -1,0 +1,68 @@
+"""Exact metrics from a fake model whose outputs are known."""
+
+import numpy as np
+import pytest
+import toys
+
+from research.data.source import Arrays, Source
+from research.evaluation import make_evaluate
+from research.metrics import classification as metrics
+from research.training import parallel as parallel_lib
+
+COUNT, CLASSES = 37, 6
+
+
+def split():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(CLASSES), COUNT).astype("f")
+    labels = rng.integers(0, CLASSES, COUNT).astype("i")
+    return Arrays({"image": probabilities, "label": labels})
+
+
+def fake(scored):
+    """Predicts what lies in the batch; the last example has no weight in "half"."""
+
+    def measure(outputs, batch):
+        values = metrics.measure(outputs, batch["label"])
+        right, ones = values["accuracy"]
+        return {**values, "half": (right, ones * (batch["index"] % 2 == 0))}
+
+    def score(outputs, targets):
+        return {"n": float(len(outputs)), "first_label": float(targets["label"][0])}
+
+    return toys.experiment(score=score if scored else None)._replace(
+        predict=lambda variables, batch: batch["image"], measure=measure
+    )
+
+
+@pytest.mark.parametrize("batch_size", [8, 16, 40])
+@pytest.mark.parametrize("mode", ["single", "jit", "pmap"])
+def test_metrics_are_those_of_a_plain_loop_whatever_the_batches(mode, batch_size):
+    """37 examples in batches of 8, 16 and 40: padding counts for nothing, nothing is dropped."""
+    data = split()
+    probabilities, labels = data.fields["image"], data.fields["label"]
+    right = [float(p.argmax() == y) for p, y in zip(probabilities, labels, strict=True)]
+    top5 = [float(y in np.argsort(-p)[:5]) for p, y in zip(probabilities, labels, strict=True)]
+    entropy = [-np.log(p[y]) for p, y in zip(probabilities, labels, strict=True)]
+    expected = {
+        "accuracy": sum(right) / COUNT,
+        "top5_accuracy": sum(top5) / COUNT,
+        "cross_entropy": sum(entropy) / COUNT,
+        "half": sum(right[::2]) / len(right[::2]),
+        "n": COUNT,
+        "first_label": labels[0],
+    }
+    parallel = parallel_lib.create(mode, batch_size)
+    result = make_evaluate(fake(True), parallel)({"params": {}}, Source(data, batch_size))
+    assert result.metrics == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_array_equal(result.outputs, probabilities)
+    np.testing.assert_array_equal(result.targets["label"], labels)
+    assert "image" not in result.targets and len(result.first[0]) == min(batch_size, COUNT)
+
+
+def test_outputs_are_not_held_where_nobody_scores_them():
+    result = make_evaluate(fake(False), parallel_lib.create("single", 8))(
+        {"params": {}}, Source(split(), 8)
+    )
+    assert result.outputs is None and "n" not in result.metrics
+    assert len(result.first[0]) == 8

@@ -1,0 +1,49 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from research.forward import forward
+
+IMAGES = jax.random.normal(jax.random.key(7), (4, 8, 8, 3))
+
+
+@pytest.fixture
+def variables():
+    return toys.Net().init(jax.random.key(0), IMAGES)
+
+
+def test_bfloat16_is_used_inside_and_float32_comes_out(variables):
+    full, _ = forward(toys.Net(), variables, IMAGES)
+    half, _ = forward(toys.Net(), variables, IMAGES, precision="bfloat16")
+    assert half.dtype == jnp.float32
+    np.testing.assert_array_equal(half, half.astype(jnp.bfloat16))  # eight bits of mantissa
+    assert 0 < np.abs(half - full).max() < 0.05 * np.abs(full).max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_updates_statistics_in_float32_and_evaluation_leaves_them(variables, precision):
+    key = jax.random.key(1)
+    _, trained = forward(toys.Net(), variables, IMAGES, precision=precision, train=True, key=key)
+    _, evaluated = forward(toys.Net(), variables, IMAGES, precision=precision)
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(trained))
+    mean = lambda state: state["batch_stats"]["bn"]["mean"]
+    assert not np.allclose(mean(trained), mean(variables))
+    np.testing.assert_array_equal(mean(evaluated), mean(variables))
+
+
+def test_gradients_of_bfloat16_arrive_in_float32(variables):
+    def loss(params):
+        outputs, _ = forward(
+            toys.Net(),
+            {**variables, "params": params},
+            IMAGES,
+            precision="bfloat16",
+            train=True,
+            key=jax.random.key(1),
+        )
+        return (outputs**2).sum()
+
+    grads = jax.grad(loss)(variables["params"])
+    assert all(g.dtype == jnp.float32 and np.any(g) for g in jax.tree.leaves(grads))
