@@ -63,8 +63,8 @@ def known(data_dir: str | Path) -> list[tuple[str, str, str]]:
         if name not in builtins():
             try:
                 rows.append((name, "prepared", content(open_prepared(name, folder))))
-            except UserError:
-                rows.append((name, "prepared", "not for classification"))
+            except Exception:  # whatever lies there, the list goes on
+                rows.append((name, "prepared", "no image-classification set"))
     rows += [
         (name, f"--mode=prepare --dataset={name}", recipe.content)
         for name, recipe in RECIPES.items()
@@ -81,21 +81,26 @@ def inspect(dataset: Dataset) -> list[str]:
     examples that cannot be read.
     """
     names = dataset.class_names
-    problems = []
-    present = {split: np.unique(part.labels) for split, part in dataset.splits.items()}
-    for split, examples in dataset.splits.items():
+    problems: list[str] = []
+    trained = np.arange(len(names))
+    for split, examples in sorted(dataset.splits.items(), key=lambda item: item[0] != "train"):
         where = f"{dataset.name}, {split}:"
-        for label in present[split]:
+        try:
+            present, counts = np.unique(examples.labels, return_counts=True)
+        except UserError as error:
+            problems.append(f"{where} {error}")
+            continue
+        trained = present if split == "train" else trained
+        for label, count in zip(present.tolist(), counts.tolist(), strict=True):
             if not 0 <= label < len(names):
-                count = int((examples.labels == label).sum())
                 problems.append(
                     f"{where} label {label} of {count} examples is out of range; the labels of "
                     f"{len(names)} classes are 0 to {len(names) - 1}"
                 )
-            elif label not in present.get("train", present[split]):
+            elif label not in trained:
                 problems.append(f"{where} class {names[label]!r} is not in train")
         for label, class_name in enumerate(names):
-            if label not in present[split]:
+            if label not in present:
                 problems.append(f"{where} class {class_name!r} is empty")
         for index in range(len(examples)):
             try:

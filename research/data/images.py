@@ -154,6 +154,8 @@ def fit(
     """Gives an image the size and number of channels that the model takes; see Preprocessing."""
     height, width = preprocessing.image_size
     h, w, channels = image.shape
+    if image.shape == (height, width, preprocessing.channels) and preprocessing.crop_share == 1:
+        return image
     if channels == 3 and preprocessing.channels == 1:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
     if preprocessing.resize == "crop":

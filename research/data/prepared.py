@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import io
 import os
@@ -20,6 +21,10 @@ from research.data.splits import Dataset
 from research.errors import UserError
 
 _MARK = "features.json"  # data_dir/NAME[/CONFIG]/VERSION/features.json: the set is complete
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT} | {
+    errno.EEXIST,  # there is a file where the folder should be
+    errno.ENOTDIR,
+}
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -47,23 +52,24 @@ def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) ->
     root = Path(data_dir)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".preparing_", dir=root)
+        with tempfile.TemporaryDirectory(prefix=".preparing_", dir=root) as scratch:
+            builder = make(scratch)
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces even no download
+                builder.download_and_prepare(**options)
+            made = Path(os.fspath(builder.data_dir))
+            target = root / made.relative_to(scratch)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                made.rename(target)
+            except OSError:
+                if not (target / _MARK).exists():
+                    raise
     except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
         raise UserError(
             f"--data_dir={root}: cannot be written ({error.strerror}); choose another"
         ) from None
-    with scratch:
-        builder = make(scratch.name)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download where is none
-            builder.download_and_prepare(**options)
-        made = Path(os.fspath(builder.data_dir))
-        target = root / made.relative_to(scratch.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            made.rename(target)
-        except OSError:
-            if not (target / _MARK).exists():
-                raise
     return target
 
 
@@ -137,7 +143,14 @@ class PreparedSplit:
     def _features(self, index: int) -> Any:
         from tensorflow_datasets.proto import tf_example_pb2
 
-        return tf_example_pb2.Example.FromString(self._records[index]).features.feature
+        try:
+            record = self._records[index]
+        except (RuntimeError, OSError) as error:
+            raise UserError(
+                f"{self.folder}: example {index} of {self.split} cannot be read "
+                f"({str(error).partition(';')[0]}); move the folder away and prepare the set anew"
+            ) from None
+        return tf_example_pb2.Example.FromString(record).features.feature
 
     def __len__(self) -> int:
         return len(self._records)

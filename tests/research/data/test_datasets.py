@@ -2,6 +2,7 @@ import csv
 import gzip
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,26 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--data_dir=.*file: cannot be written"):
         datasets.load("digits", tmp_path / "file")
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "gone"])
+def test_damaged_prepared_files_are_named(data_dir, tmp_path, damage):
+    shutil.copytree(data_dir / "digits", tmp_path / "digits")
+    (file,) = (tmp_path / "digits" / "1.0.0").glob("*-test.array_record*")
+    if damage == "cut":
+        os.truncate(file, 100_000)
+    elif damage == "overwritten":
+        data = bytearray(file.read_bytes())
+        data[70_000:70_012] = b"XXXXXXXXXXXX"
+        file.write_bytes(data)
+    else:
+        file.unlink()
+    dataset = datasets.load("digits", tmp_path)
+    with pytest.raises(UserError, match=r"digits/1\.0\.0: example \d+ of test cannot be read"):
+        for i in range(1000):
+            dataset.splits["test"][i]
+    (problem,) = datasets.inspect(dataset)
+    assert problem.startswith("digits, test: ") and "prepare the set anew" in problem
 
 
 def test_listing(data_dir):
