@@ -7,9 +7,16 @@ from jax import Array
 
 Activation = Callable[[Array], Array]
 
+
+def scaled_tanh(x: Array) -> Array:
+    """1.7159 tanh(2 x / 3), so that f(1) = 1 and f(-1) = -1: LeCun et al. 1998, appendix A."""
+    return 1.7159 * nn.tanh(2 / 3 * x)
+
+
 ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": nn.sigmoid,
     "tanh": nn.tanh,
+    "scaled_tanh": scaled_tanh,  # LeNet-5
     "relu": nn.relu,  # Nair and Hinton 2010
     "relu6": nn.relu6,  # min(max(x, 0), 6); MobileNet
     "leaky_relu": nn.leaky_relu,  # slope 0.01 below zero; Maas et al. 2013

@@ -5,6 +5,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
 Norm = Callable[..., nn.Module]  # takes the layer's name
@@ -44,7 +45,7 @@ def local_response_normalisation(
     """
     energy = jax.lax.reduce_window(
         maps * maps,
-        jax.numpy.zeros((), maps.dtype),
+        np.zeros((), maps.dtype),  # a constant: JAX differentiates only sums it recognises
         jax.lax.add,
         window_dimensions=(1, 1, 1, size),
         window_strides=(1, 1, 1, 1),

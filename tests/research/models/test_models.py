@@ -2,31 +2,240 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from research.errors import UserError
 from research.models import available, create
 
 
-def parameters(model, image_size, channels):
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    return sum(x.size for x in jax.tree.leaves(variables["params"]))
+def shapes(model, size, channels):
+    """Shapes of the variables, without computing them."""
+    image = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), image)
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "count"),
+    ("name", "options", "count"),
     [
-        ("lenet5", 10, 61_706),
-        ("resnet18", 1000, 11_689_512),
-        ("resnet34", 1000, 21_797_672),
-        ("resnet50", 1000, 25_557_032),
-        ("resnet101", 1000, 44_549_160),
+        ("lenet5", {"num_classes": 10}, 61_706),
+        ("lenet5_rbf", {"num_classes": 10}, 61_706 - 850),
+        ("alexnet", {}, 61_100_840),
+        ("alexnet_lrn", {}, 61_100_840),
+        ("vgg16", {}, 138_357_544),
+        ("vgg16_bn", {}, 138_365_992),
+        ("vgg19", {}, 143_667_240),
+        ("resnet18", {}, 11_689_512),
+        ("resnet34", {}, 21_797_672),
+        ("resnet50", {}, 25_557_032),
+        ("resnet101", {}, 44_549_160),
+        ("googlenet", {}, 13_004_888),
+        ("googlenet", {"auxiliary": False}, 6_624_904),
+        ("inception_v3", {}, 27_161_264),
+        ("inception_v3", {"auxiliary": False}, 23_834_568),
     ],
 )
-def test_the_published_number_of_parameters(name, classes, count):
+def test_the_published_number_of_parameters(name, options, count):
     entry = available()[name]
-    assert parameters(create(name, num_classes=classes), entry.image_size, entry.channels) == count
+    variables = shapes(
+        create(name, **{"num_classes": 1000, **options}), entry.image_size, entry.channels
+    )
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
+
+
+def test_a_plain_network_is_the_residual_one_without_projections():
+    plain, residual = (shapes(create(name), 64, 3)["params"] for name in ("plain18", "resnet18"))
+    projections = {
+        f"layer{i}_0": sum(
+            x.size
+            for j in (0, 1)
+            for x in jax.tree.leaves(residual[f"layer{i}_0"][f"downsample_{j}"])
+        )
+        for i in (2, 3, 4)
+    }
+    sizes = [sum(x.size for x in jax.tree.leaves(tree)) for tree in (plain, residual)]
+    assert sizes[1] - sizes[0] == sum(projections.values())
+
+
+def drawn(shapes):
+    """Variables of these shapes, without the time it takes to compile the initialisers."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, x):
+        deviation = {"kernel": np.sqrt(2 / np.prod(x.shape[:-1])), "bias": 0.1}.get(path[-1].key, 0)
+        start = path[-1].key in ("scale", "var")
+        return jnp.array(start + deviation * rng.normal(size=x.shape), x.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+# Every architecture at a size that trains in seconds: (name, attributes, side, channels).
+SMALL = [
+    ("mlp", {"hidden": (16, 8), "normalise": True, "dropout": 0.1}, 8, 1),
+    ("linear", {}, 8, 1),
+    ("xor", {}, 1, 2),
+    ("lenet5", {}, 32, 1),
+    ("lenet5_rbf", {}, 32, 1),
+    ("convnet", {"width": 8, "dropout": 0.1}, 12, 3),
+    ("convnet", {"width": 8, "normalise": False}, 12, 1),
+    ("alexnet_lrn", {"hidden": 32, "dropout": 0.1}, 63, 3),
+    ("vgg16", {"width": 4, "hidden": 32, "stages": (2, 1, 1, 1, 1)}, 32, 3),
+    ("vgg16_bn", {"width": 4, "hidden": 32, "stages": (2, 1, 1, 1, 1)}, 32, 3),
+    ("resnet18", {"width": 4, "stages": (2, 1, 1, 1)}, 33, 3),
+    ("resnet50", {"width": 4, "stages": (1, 1, 1, 1)}, 33, 3),
+    ("resnet18_cifar", {"width": 4, "stages": (1, 1, 1, 1)}, 8, 1),
+    ("plain18", {"width": 4, "stages": (2, 1, 1, 1)}, 33, 3),
+    ("googlenet", {}, 32, 3),
+    ("inception_v3", {}, 75, 3),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size", "channels"), SMALL, ids=[f"{s[0]}-{i}" for i, s in enumerate(SMALL)]
+)
+def test_every_parameter_gets_a_gradient(name, options, size, channels):
+    model = create(name, num_classes=3, **options) if name != "xor" else create(name)
+    images = jnp.array(np.random.default_rng(0).normal(size=(4, size, size, channels)), "f")
+    variables = drawn(shapes(model, size, channels))
+    state = {k: v for k, v in variables.items() if k != "params"}
+
+    def loss(params):
+        logits, changes = model.apply(
+            {"params": params, **state},
+            images,
+            train=True,
+            mutable=["batch_stats", "auxiliary"],
+            rngs={"dropout": jax.random.key(1)},
+        )
+        everything = [logits, *jax.tree.leaves(changes.get("auxiliary", {}))]
+        return sum(-jax.nn.log_softmax(x)[:, 0].mean() for x in everything)
+
+    # Not optimised: compiling is most of the time here.
+    gradients = (
+        jax.jit(jax.grad(loss))
+        .lower(variables["params"])
+        .compile({"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
+    )(variables["params"])
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        assert jnp.isfinite(gradient).all(), jax.tree_util.keystr(path)
+        assert gradient.any(), f"no gradient reaches {jax.tree_util.keystr(path)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sides"),
+    [
+        ("lenet5", 32, {"s2": 14, "s4": 5}),
+        ("convnet", 28, {"stage0": 28, "stage1": 14, "stage2": 7}),
+        ("alexnet", 224, {"conv1": 55, "conv2": 27, "conv5": 13}),
+        ("vgg16", 224, {f"stage{i}": 448 >> i for i in range(1, 6)}),
+        (
+            "resnet50",
+            224,
+            {"stem": 112, "layer1": 56, "layer2": 28, "layer3": 14, "layer4": 7},
+        ),
+        ("resnet18_cifar", 32, {"stem": 32, "layer1": 32, "layer2": 16, "layer3": 8, "layer4": 4}),
+        (
+            "googlenet",
+            224,
+            {"conv1": 112, "conv3": 56, "inception3": 28, "inception4": 14, "inception5": 7},
+        ),
+        ("inception_v3", 299, {"stem": 147, "conv4": 71, "mixed5": 35, "mixed6": 17, "mixed7": 8}),
+    ],
+)
+def test_features_are_the_named_stages_from_fine_to_coarse(name, size, sides):
+    found = {}
+
+    def run(image):
+        maps, _ = create(name).init_with_output(jax.random.key(0), image, features=True)
+        found.update(maps)  # in their order, which jit would not keep
+
+    channels = available()[name].channels
+    jax.eval_shape(run, jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32))
+    assert {k: v.shape[1] for k, v in found.items()} == sides
+    assert list(found) == list(sides)
+
+
+@pytest.mark.parametrize(("stride", "sides"), [(32, (8, 4, 2)), (16, (8, 4, 4)), (8, (8, 8, 8))])
+def test_output_stride_dilates_instead_of_striding(stride, sides):
+    model = create("resnet50", output_stride=stride)
+    maps = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, features=True)[0],
+        jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
+    )
+    assert tuple(maps[f"layer{i}"].shape[1] for i in (2, 3, 4)) == sides
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_model_takes_its_smallest_image_and_any_channels_and_classes(name):
+    entry = available()[name]
+    size = entry.image_size if entry.fixed_size else entry.min_size
+    model = create(name, num_classes=7)
+    logits = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x)[0],
+        jax.ShapeDtypeStruct((2, size, size, 5), jnp.float32),
+    )
+    assert logits.shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", ["convnet", "vgg16_bn", "resnet50", "googlenet", "inception_v3"])
+def test_mixed_precision_computes_low_and_keeps_statistics_high(name):
+    model = create(name, num_classes=10)
+    size = max(available()[name].min_size, 32)
+    variables = shapes(model, size, 3)
+    low = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), variables["params"])
+    logits, changes = jax.eval_shape(
+        lambda params, stats, images: model.apply(
+            {"params": params, "batch_stats": stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        ),
+        low,
+        variables["batch_stats"],
+        jax.ShapeDtypeStruct((2, size, size, 3), jnp.bfloat16),
+    )
+    assert logits.dtype == jnp.bfloat16
+    assert {x.dtype for x in jax.tree.leaves(changes)} == {jnp.dtype("float32")}
+
+
+def test_auxiliary_logits_come_in_training_alone():
+    model = create("googlenet", num_classes=5)
+    images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    variables = shapes(model, 32, 3)
+    assert set(variables) == {"params", "batch_stats"}
+
+    def run(train):
+        return jax.eval_shape(
+            lambda v, x: model.apply(
+                v,
+                x,
+                train,
+                mutable=["auxiliary", "batch_stats"],
+                rngs={"dropout": jax.random.key(0)},
+            )[1],
+            variables,
+            images,
+        ).get("auxiliary", {})
+
+    assert [x.shape for x in jax.tree.leaves(run(True))] == [(2, 5), (2, 5)]
+    assert not run(False)
+
+
+def test_the_radial_head_of_lenet_is_nearest_to_its_own_code():
+    from research.models.lenet import LeNet5, codes
+
+    centres = codes(10)
+    assert len({tuple(row) for row in np.asarray(centres)}) == 10
+    model = LeNet5(radial=True)
+    images = jnp.zeros((1, 32, 32, 1))
+    params = drawn(shapes(model, 32, 1))["params"]
+    for digit in range(10):
+        # F6 saturates at the digit's code, so its distance is zero and the others' 4 a pixel.
+        f6 = {"kernel": 0 * params["f6"]["kernel"], "bias": 100 * centres[digit]}
+        logits = model.apply({"params": params | {"f6": f6}}, images)[0]
+        differing = (centres != centres[digit]).sum(1)
+        np.testing.assert_allclose(logits, -4.0 * differing, atol=1e-4)
 
 
 def test_an_unknown_model_names_the_nearest():

@@ -13,6 +13,7 @@ from research.nn.initialisers import INITIALISERS
 DEFINITIONS = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
     "tanh": math.tanh,
+    "scaled_tanh": lambda x: 1.7159 * math.tanh(2 * x / 3),
     "relu": lambda x: max(x, 0.0),
     "relu6": lambda x: min(max(x, 0.0), 6.0),
     "leaky_relu": lambda x: x if x > 0 else 0.01 * x,
