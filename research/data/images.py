@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from research.data.source import Arrays, Example, Examples
+from research.data.source import Arrays, Example, Examples, read_many
 from research.data.splits import Labelled
 from research.errors import UserError
 
@@ -206,7 +206,12 @@ class Mapped:
         return len(self.examples)
 
     def __getitem__(self, index: int, /) -> Example:
-        example = self.examples[index]
+        return self._fitted(self.examples[index])
+
+    def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
+        return [self._fitted(example) for example in read_many(self.examples, indices)]
+
+    def _fitted(self, example: Example) -> Example:
         return example | {"image": fit(example["image"], self.preprocessing)}
 
     @property
@@ -228,7 +233,8 @@ def statistics(
     else:
         count = min(len(examples), most)
         chosen = (2 * np.arange(count) + 1) * len(examples) // (2 * count)
-        chunks = (examples[int(i)]["image"][None] for i in chosen)
+        parts = (chosen[i : i + 256].tolist() for i in range(0, count, 256))
+        chunks = (e["image"][None] for part in parts for e in read_many(examples, part))
     total: Any = 0
     squares: Any = 0
     number = 0

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,35 +140,44 @@ class PreparedSplit:
             self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
 
-    def _features(self, index: int) -> Any:
+    def _features(self, indices: Sequence[int]) -> list[Any]:
         from tensorflow_datasets.proto import tf_example_pb2
 
         try:
-            record = self._records[index]
+            records = self._records.__getitems__(list(indices))
         except (RuntimeError, OSError) as error:
+            if len(indices) > 1:  # names the first that is damaged
+                return [self._features([index])[0] for index in indices]
             raise UserError(
-                f"{self.folder}: example {index} of {self.split} cannot be read "
+                f"{self.folder}: example {indices[0]} of {self.split} cannot be read "
                 f"({str(error).partition(';')[0]}); move the folder away and prepare the set anew"
             ) from None
-        return tf_example_pb2.Example.FromString(record).features.feature
+        return [tf_example_pb2.Example.FromString(record).features.feature for record in records]
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int, /) -> Example:
-        features = self._features(index)
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
+        pairs = zip(indices, self._features(indices), strict=True)
+        return [self._example(index, features) for index, features in pairs]
+
+    def _example(self, index: int, features: Any) -> Example:
         data = features[self.image_key].bytes_list.value[0]
         image = decode_image(data, f"{self.folder}, example {index} of {self.split}")
         if self.channels == 3 and image.shape[2] == 1:
             image = np.repeat(image, 3, axis=2)
         elif self.channels == 1 and image.shape[2] == 3:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
-        label = features[self.label_key].int64_list.value[0]
-        return {"image": image, "label": np.asarray(label, np.int32)}
+        return {"image": image, "label": np.asarray(self._label(features), np.int32)}
+
+    def _label(self, features: Any) -> int:
+        return features[self.label_key].int64_list.value[0]
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
-        return np.array(
-            [self._features(i)[self.label_key].int64_list.value[0] for i in range(len(self))],
-            np.int32,
-        )
+        blocks = (range(i, min(i + 256, len(self))) for i in range(0, len(self), 256))
+        found = [self._label(features) for block in blocks for features in self._features(block)]
+        return np.array(found, np.int32)

@@ -1,12 +1,13 @@
 """A data set's splits, and fixed parts of them, stratified by class."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
-from research.data.source import Example, Examples
+from research.data.source import Example, Examples, read_many
 
 
 @runtime_checkable
@@ -64,6 +65,9 @@ class Subset:
 
     def __getitem__(self, index: int, /) -> Example:
         return self.examples[int(self.positions[index])]
+
+    def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
+        return read_many(self.examples, self.positions[list(indices)].tolist())
 
     @property
     def labels(self) -> np.ndarray:

@@ -14,8 +14,8 @@ from research.data import datasets
 from research.data.builtin import digits
 from research.data.images import Mapped, Preprocessing
 from research.data.prepared import installed
-from research.data.source import Arrays, Source
-from research.data.splits import Dataset
+from research.data.source import Arrays, Source, read_many
+from research.data.splits import Dataset, hold_out
 from research.errors import UserError
 
 
@@ -61,6 +61,16 @@ def test_cached_and_decoded_batches_of_digits_agree(data_dir):
     for name, values in cached.batch(5).items():
         np.testing.assert_array_equal(values, decoded.batch(5)[name])
     assert cached.memory is not None and decoded.memory is None
+
+
+def test_reading_together_is_reading_one_by_one(data_dir):
+    _, held = hold_out(datasets.load("digits", data_dir).splits["test"], 0.1)
+    mapped = Mapped(held, Preprocessing((32, 32), 1))
+    wanted = [7, 0, 99, 7]
+    for together, index in zip(read_many(mapped, wanted), wanted, strict=True):
+        alone = mapped[index]
+        np.testing.assert_array_equal(together["image"], alone["image"])
+        assert together["label"] == alone["label"] == held.labels[index]
 
 
 def test_two_processes_prepare_at_once(tmp_path):
