@@ -114,7 +114,8 @@ def into(
             tensor = tensors[names[key]]
             if path[-1] == "kernel":
                 tensor = np.moveaxis(tensor, (0, 1), (-1, -2))
-            value = jnp.asarray(tensor, value.dtype)
+            # NumPy converts: JAX would compile a conversion for every shape.
+            value = jnp.asarray(np.asarray(tensor, value.dtype))
         filled[path] = value
     layers = dict.fromkeys(
         "/".join(path[1:-1]) for key, (path, _) in targets.items() if key in fresh
