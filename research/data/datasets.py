@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from research.data import builtin, folders
 from research.data.prepared import install, installed, open_prepared
+from research.data.source import Examples, read_many
 from research.data.splits import Dataset
 from research.errors import UserError, nearest
 from research.progress import console
@@ -102,11 +104,7 @@ def inspect(dataset: Dataset) -> list[str]:
         for label, class_name in enumerate(names):
             if label not in present:
                 problems.append(f"{where} class {class_name!r} is empty")
-        for index in range(len(examples)):
-            try:
-                examples[index]
-            except UserError as error:
-                problems.append(f"{where} {error}")
+        problems += [f"{where} {message}" for message in _unreadable(examples)]
     return problems
 
 
@@ -115,6 +113,20 @@ def content(dataset: Dataset) -> str:
     shape = "x".join("any" if n is None else str(n) for n in dataset.image_shape)
     sizes = ", ".join(f"{split} {len(examples):,}" for split, examples in dataset.splits.items())
     return f"{len(dataset.class_names)} classes, {shape}; {sizes}"
+
+
+def _unreadable(examples: Examples) -> Iterator[str]:
+    """Why examples cannot be read, one message each."""
+    for start in range(0, len(examples), 256):
+        block = range(start, min(start + 256, len(examples)))
+        try:
+            read_many(examples, block)
+        except UserError:
+            for index in block:
+                try:
+                    examples[index]
+                except UserError as error:
+                    yield str(error)
 
 
 def _builder(name: str, data_dir: str) -> Any:
