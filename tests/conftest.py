@@ -1,7 +1,13 @@
 """Eight fake CPU devices for every test; must run before JAX is used for the first time."""
 
+import os
 import shutil
 import tempfile
+
+# Compiling takes longer than running what tests run: leave XLA's optimisations out.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+).strip()
 
 import jax
 

@@ -18,12 +18,16 @@ import launch
 ROOT = Path(__file__).resolve().parent.parent
 
 
+ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
+ENVIRONMENT.pop("XLA_FLAGS", None)  # those of the tests' own process
+
+
 def shell(*flags, cwd, **options):
     """Runs launch.py with one CPU device, as on a laptop."""
     return subprocess.run(
         [sys.executable, str(ROOT / "launch.py"), *map(str, flags)],
         cwd=cwd,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=300,
@@ -105,7 +109,7 @@ def test_kill_9_at_random_moments_does_not_change_a_bit(place):
         process = subprocess.Popen(
             command,
             cwd=place,
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -72,7 +72,7 @@ def test_a_newer_schema_is_refused(tmp_path):
         checkpointer.save(make_state(step=1), METADATA, best=False)
     file = tmp_path / "latest" / "1" / "metadata" / "metadata"
     file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 99}))
-    with pytest.raises(UserError, match="newer version .schema 99"):
+    with pytest.raises(UserError, match=r"newer version .schema 99"):
         open_checkpoint(tmp_path)
 
 
