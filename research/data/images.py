@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
+import PIL.Image
 from jaxtyping import UInt8
 
 from research.data.source import Arrays, Example, Examples, read_many
@@ -35,8 +36,9 @@ class Preprocessing:
       resize: "pad" shrinks what is larger, never enlarges, and centres the image on black;
         "letterbox" also enlarges; "stretch" changes the aspect ratio; "crop" takes the largest
         centred region of the right aspect ratio, times `crop_share`.
-      interpolation: "area" averages when it shrinks and is bilinear when it enlarges; "bilinear"
-        and "bicubic" look at 2x2 and 4x4 pixels only, without smoothing.
+      interpolation: "area" averages where it shrinks and is bilinear where it enlarges (OpenCV,
+        fast); "bilinear" and "bicubic" are Pillow's, smoothed where they shrink, which pretrained
+        networks of torchvision and timm expect.
       crop_share: 224/256 is the usual evaluation crop of ImageNet networks.
       mean, std: of each channel, on the scale 0..255; of the training split only.
     """
@@ -162,7 +164,7 @@ def fit(
         # The largest region of the right aspect ratio; for a square size its side is min(h, w).
         scale = min(h / height, w / width) * preprocessing.crop_share
         ch, cw = max(int(scale * height + 1e-6), 1), max(int(scale * width + 1e-6), 1)
-        top, left = (h - ch) // 2, (w - cw) // 2
+        top, left = (h - ch + 1) // 2, (w - cw + 1) // 2
         image = image[top : top + ch, left : left + cw]
     elif preprocessing.resize in ("pad", "letterbox"):
         scale = min(height / h, width / w)
@@ -181,18 +183,21 @@ def fit(
     return np.ascontiguousarray(image)
 
 
-def _resized(image: np.ndarray, height: int, width: int, interpolation: Interpolation) -> Any:
-    h, w = image.shape[:2]
+def _resized(
+    image: np.ndarray, height: int, width: int, interpolation: Interpolation
+) -> np.ndarray:
+    h, w, channels = image.shape
     if (h, w) == (height, width):
         return image
-    shrinks = height <= h and width <= w
-    method = {
-        "area": cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-        "bilinear": cv2.INTER_LINEAR,
-        "bicubic": cv2.INTER_CUBIC,
-    }[interpolation]
-    resized = cv2.resize(image, (width, height), interpolation=method)
-    return resized.reshape(height, width, -1)  # OpenCV drops a single channel
+    if interpolation == "area":
+        shrinks = height <= h and width <= w
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized = cv2.resize(image, (width, height), interpolation=method)
+    else:
+        method = PIL.Image.Resampling[interpolation.upper()]
+        picture = PIL.Image.fromarray(image if channels == 3 else image[:, :, 0])
+        resized = np.asarray(picture.resize((width, height), method))
+    return resized.reshape(height, width, channels)  # a single channel was dropped
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -154,9 +154,9 @@ def test_crop_takes_the_centre_of_the_short_side():
     # The usual evaluation crop: int(224 / 256 * min(h, w)) pixels, then a bicubic resize.
     image = np.random.default_rng(1).integers(0, 256, (400, 600, 3)).astype(np.uint8)
     side = int(224 / 256 * 400)
-    top, left = (400 - side) // 2, (600 - side) // 2
+    top, left = (400 - side + 1) // 2, (600 - side + 1) // 2
     region = image[top : top + side, left : left + side]
-    expected = cv2.resize(region, (224, 224), interpolation=cv2.INTER_CUBIC)
+    expected = np.asarray(Image.fromarray(region).resize((224, 224), Image.Resampling.BICUBIC))
     recipe = Preprocessing((224, 224), 3, "crop", "bicubic", 224 / 256)
     np.testing.assert_array_equal(fit(image, recipe), expected)
 
