@@ -23,7 +23,8 @@ Interpolation = Literal["area", "bilinear", "bicubic"]
 Image = UInt8[np.ndarray, "height width channel"]
 AnyArray = TypeVar("AnyArray")
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damage is our UserError
+# Damage is reported as our UserError. OpenCV 5 has moved the function.
+(cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2).setLogLevel(0)
 
 
 @dataclasses.dataclass(frozen=True)
