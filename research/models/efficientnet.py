@@ -6,6 +6,7 @@ excitation and takes ReLU6, which integers can compute.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -20,7 +21,7 @@ from research.nn.normalisation import batch_norm
 from research.nn.pooling import global_average_pool
 from research.nn.regularisation import Dropout
 
-# Table 1: (expansion, filter side, stride of the first block, channels, blocks).
+# Table 1.
 STAGES = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -33,9 +34,10 @@ STAGES = (
 
 
 class EfficientNet(nn.Module):
-    """A strided convolution, seven stages of inverted residuals, a 1x1 convolution, a linear head.
+    """A strided convolution, stages of inverted residuals, a 1x1 convolution, a linear head.
 
     Attributes:
+      stages: (expansion, filter side, stride of the first block, channels, blocks) of each stage.
       width: multiplies every number of channels.
       depth: multiplies the number of blocks of every stage, rounded up.
       squeeze: whether blocks have squeeze and excitation, to a quarter of a block's input channels.
@@ -50,6 +52,7 @@ class EfficientNet(nn.Module):
     activation: Activation = ACTIVATIONS["silu"]
     kernel_init: Initialiser = INITIALISERS["he"]
     axis: str | None = None
+    stages: Sequence[tuple[int, int, int, int, int]] = STAGES
     width: float = 1.0
     depth: float = 1.0
     squeeze: bool = True
@@ -72,9 +75,9 @@ class EfficientNet(nn.Module):
         x = conv(divisible(32 * self.width), 3, 2, self.padding, name="features_0_0")(images)
         x = self.activation(norm(name="features_0_1")(x))
 
-        repeats = [math.ceil(stage[-1] * self.depth) for stage in STAGES]
+        repeats = [math.ceil(stage[-1] * self.depth) for stage in self.stages]
         maps, level, done = {}, 1, 0
-        for stage, (expansion, size, first_stride, channels, _) in enumerate(STAGES):
+        for stage, (expansion, size, first_stride, channels, _) in enumerate(self.stages):
             level += first_stride == 2
             for block in range(repeats[stage]):
                 x = InvertedResidual(
@@ -97,7 +100,7 @@ class EfficientNet(nn.Module):
             maps[f"stage{level}"] = x  # the last map of each size stays
         if features:
             return maps
-        last = len(STAGES) + 1
+        last = len(self.stages) + 1
         x = conv(4 * x.shape[-1], 1, name=f"features_{last}_0")(x)
         x = global_average_pool(self.activation(norm(name=f"features_{last}_1")(x)))
         x = Dropout(self.dropout, self.axis)(x, train)

@@ -19,10 +19,10 @@ from research.nn.normalisation import batch_norm
 from research.nn.pooling import global_average_pool
 from research.nn.regularisation import Dropout
 
-# Table 1 of the first paper: (channels, blocks) of each stage; all but the first halve the map.
+# Table 1 of the first paper: (channels, blocks).
 V1_STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
 
-# Table 2 of the second paper: (expansion, channels, blocks, stride of the first block).
+# Table 2 of the second paper.
 V2_STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -33,8 +33,7 @@ V2_STAGES = (
     (6, 320, 1, 1),
 )
 
-# Tables 1 and 2 of the third paper:
-# (filter side, expanded channels, channels, squeeze and excitation, hard swish, stride).
+# Tables 1 and 2 of the third paper.
 V3_LARGE = (
     (3, 16, 16, False, False, 1),
     (3, 64, 24, False, False, 2),
@@ -71,6 +70,7 @@ class MobileNetV1(nn.Module):
     """A strided convolution, 13 depthwise-separable blocks, global pooling and a linear head.
 
     Attributes:
+      stages: (channels, blocks) of each stage; all but the first halve the map.
       width: multiplies every number of channels (section 3.3).
       dropout: rate before the linear head.
       axis: the pmap axis that the batch is split over.
@@ -80,6 +80,7 @@ class MobileNetV1(nn.Module):
     activation: Activation = ACTIVATIONS["relu6"]
     kernel_init: Initialiser = INITIALISERS["he"]
     axis: str | None = None
+    stages: Sequence[tuple[int, int]] = V1_STAGES
     width: float = 1.0
     dropout: float = 0.001
 
@@ -97,7 +98,7 @@ class MobileNetV1(nn.Module):
         )(images)
         x = self.activation(batch_norm(train, self.axis)(name="bn1")(x))
         maps = {}
-        for stage, (channels, blocks) in enumerate(V1_STAGES):
+        for stage, (channels, blocks) in enumerate(self.stages):
             for block in range(blocks):
                 x = DepthwiseSeparable(
                     divisible(channels * self.width),
@@ -118,6 +119,7 @@ class MobileNetV2(nn.Module):
     """A strided convolution, 17 inverted residual blocks, a 1x1 convolution and a linear head.
 
     Attributes:
+      stages: (expansion, channels, blocks, stride of the first block) of each stage.
       width: multiplies every number of channels; the last convolution's only when above 1.
       dropout: rate before the linear head.
       axis: the pmap axis that the batch is split over.
@@ -127,6 +129,7 @@ class MobileNetV2(nn.Module):
     activation: Activation = ACTIVATIONS["relu6"]
     kernel_init: Initialiser = INITIALISERS["he"]
     axis: str | None = None
+    stages: Sequence[tuple[int, int, int, int]] = V2_STAGES
     width: float = 1.0
     dropout: float = 0.2
 
@@ -143,7 +146,7 @@ class MobileNetV2(nn.Module):
         x = conv(divisible(32 * self.width), 3, 2, name="features_0_0")(images)
         x = self.activation(norm(name="features_0_1")(x))
         maps, level, layer = {}, 1, 1
-        for expansion, channels, blocks, first_stride in V2_STAGES:
+        for expansion, channels, blocks, first_stride in self.stages:
             level += first_stride == 2
             for block in range(blocks):
                 x = InvertedResidual(
@@ -172,7 +175,8 @@ class MobileNetV3(nn.Module):
     Attributes:
       activation: of the layers that the paper gives hard swish.
       early_activation: of the others: the first blocks, and inside squeeze and excitation.
-      blocks: rows of the paper's table, V3_SMALL or V3_LARGE.
+      blocks: (filter side, expanded channels, channels, squeeze and excitation, hard swish, stride)
+        of each block.
       hidden: units of the dense layer before the head.
       width: multiplies every number of channels.
       dropout: rate before the linear head.

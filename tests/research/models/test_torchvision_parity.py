@@ -56,7 +56,11 @@ def load(name):
 
 def run(function, *arguments):
     """Compiles without optimising, which is most of the time of running a network once."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+    }
     return jax.jit(function).lower(*arguments).compile(options)(*arguments)
 
 
