@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
 from research.data.config import Augmentation
-from research.training.config import TrainingConfig
+from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
     from research.data.datasets import Dataset
@@ -44,8 +44,15 @@ class Config(Augmentation, TrainingConfig):
     label_smoothing: float = option(
         0.0, "Share of each label that is spread over all classes.", minimum=0.0, maximum=0.99
     )
-    # The recipe of the default run: 99 % on the digits within a minute and a half on two cores.
+    # The recipe of the default run, for digits.
     dataset: str = redefault(TrainingConfig, "dataset", "digits")
+    batch_size: int = redefault(TrainingConfig, "batch_size", 64)
+    learning_rate: float = redefault(TrainingConfig, "learning_rate", 0.01)
+    schedule: ScheduleName = redefault(TrainingConfig, "schedule", "one_cycle")
+    warmup: float = redefault(TrainingConfig, "warmup", 0.25)
+    rotation: float = redefault(Augmentation, "rotation", 10.0)
+    scale: float = redefault(Augmentation, "scale", 0.1)
+    shift: float = redefault(Augmentation, "shift", 0.07)
 
 
 def choose_preprocessing(config: Config, dataset: "Dataset", entry: "Entry") -> "Preprocessing":

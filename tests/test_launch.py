@@ -172,7 +172,7 @@ def test_predict_names_the_classes_of_ones_own_files_without_the_data_set(place)
 def test_check_says_what_a_long_run_would_meet(place):
     done = shell("--mode=check", *flags(place), cwd=place)
     assert done.returncode == 0, done.stderr
-    for text in ("72,666", "MFLOPs", "loss", "it falls", "4,000 examples"):
+    for text in ("39,474", "MFLOPs", "loss", "it falls", "4,000 examples"):
         assert text in done.stdout
 
 
@@ -248,7 +248,7 @@ def test_a_workdir_that_holds_another_run_is_refused_with_the_difference(place, 
     )
     error = capsys.readouterr().err
     assert code == 2
-    assert "--learning_rate=0.001 there, 0.5 here" in error and "--seed=0 there, 3 here" in error
+    assert "--learning_rate=0.01 there, 0.5 here" in error and "--seed=0 there, 3 here" in error
     assert {p: p.stat().st_mtime_ns for p in (place / "RUN").rglob("*") if p.is_file()} == before
 
 

@@ -13,11 +13,10 @@ from research.nn.regularisation import Dropout
 
 
 class ConvNet(nn.Module):
-    """Stages of two 3x3 convolutions whose width doubles while max pooling halves the side.
+    """Stages of two 3x3 convolutions; max pooling halves the side between stages.
 
     Attributes:
-      width: channels of the first stage.
-      stages: how many; the map shrinks by 2 between stages.
+      widths: channels of each stage. Few at the finest, where most of the time goes.
       normalise: whether batch normalisation follows each convolution; without, it has a bias.
       dropout: rate before the linear head.
       axis: the pmap axis that the batch is split over.
@@ -27,8 +26,7 @@ class ConvNet(nn.Module):
     activation: Activation = ACTIVATIONS["relu"]
     kernel_init: Initialiser = INITIALISERS["he"]
     axis: str | None = None
-    width: int = 16
-    stages: int = 3
+    widths: tuple[int, ...] = (8, 24, 48)
     normalise: bool = True
     dropout: float = 0.0
 
@@ -43,13 +41,13 @@ class ConvNet(nn.Module):
         norm = batch_norm(train, self.axis)
         maps = {}
         x = images
-        for stage in range(self.stages):
+        for stage, width in enumerate(self.widths):
             if stage > 0:
                 x = max_pool(x, 2, 2)
             for layer in range(2):
                 name = f"stage{stage}_{layer}"
                 x = Conv(
-                    self.width * 2**stage,
+                    width,
                     3,
                     use_bias=not self.normalise,
                     kernel_init=self.kernel_init,
@@ -58,7 +56,7 @@ class ConvNet(nn.Module):
                 if self.normalise:
                     x = norm(name=f"{name}_bn")(x)
                 x = self.activation(x)
-            maps[f"stage{stage}"] = x  # [B, H / 2^stage, W / 2^stage, width 2^stage]
+            maps[f"stage{stage}"] = x  # [B, H / 2^stage, W / 2^stage, width]
         if features:
             return maps
         x = global_average_pool(x)
