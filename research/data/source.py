@@ -9,6 +9,7 @@ an example, and 0.1 s an epoch of ImageNet.
 
 import dataclasses
 import functools
+import gc
 import hashlib
 import os
 from collections.abc import Generator, Mapping, Sequence
@@ -25,6 +26,7 @@ Example = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 
 _ENDLESS = 2**40  # batches: a bound for streams that end when nobody asks for more
+_FEW = 16  # batches: threads have read them before processes have started
 _CHUNK = 256  # examples that a thread decodes at a time
 
 
@@ -142,8 +144,9 @@ class Source:
       batch_size: of the global batch.
       seed: at least 0, or None.
       cache_bytes: a split smaller than this is decoded once, and kept in memory.
-      workers: processes that decode what is not cached; 0 decodes in threads, which is enough for
-        photographs (OpenCV frees the interpreter) and too slow for many small images.
+      workers: processes that decode what is not cached; 0 decodes in threads, which suits
+        photographs (OpenCV frees the interpreter) more than many small images. Processes take
+        seconds to start; a pass of a few batches is left to threads.
       part: (i, n): `batch` returns the i-th of n equal parts of each global batch, for machine i.
     """
 
@@ -226,11 +229,11 @@ class Source:
         if stop is None:
             stop = self.num_batches if self.seed is None else _ENDLESS
         batches = grain.MapDataset.range(start, stop).map(self.batch)
-        shared = self.memory is None and self.workers > 0
+        processes = self.memory is None and self.workers and stop - start > _FEW
         # An element of this pipeline is a whole batch, so buffers are counted in batches.
         if self.memory is not None:
             ahead = batches.to_iter_dataset(grain.ReadOptions(1, 2))
-        elif shared:
+        elif processes:
             ahead = batches.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(
                 grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2)
             )
@@ -239,9 +242,13 @@ class Source:
             ahead = batches.to_iter_dataset(grain.ReadOptions(threads, 2 * threads))
         iterator = iter(ahead)
         try:
-            yield from map(_own, iterator) if shared else iterator
+            yield from map(_own, iterator) if processes else iterator
         finally:
             iterator.close()
+            if processes:
+                # Grain's iterators refer to each other, and the last ones to shared memory.
+                del iterator, ahead
+                gc.collect()
 
     def fingerprint(self) -> str:
         """sha256 of what is read in which order: the data, the first epoch's start, batch size."""

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 from absl import flags
@@ -138,28 +139,27 @@ def test_iterate_from_the_middle_reads_nothing_before():
     assert examples.reads < 50
 
 
-def folder_examples(tmp_path):
-    import cv2
-
-    files = []
-    for i in range(20):
-        files.append(str(tmp_path / f"{i}.png"))
-        cv2.imwrite(files[-1], np.full((5, 4 + i % 3, 3), 10 * i, np.uint8))
-    split = FolderSplit(tuple(files), np.arange(20, dtype=np.int32) % 3)
+def folder_examples(tmp_path, count=20):
+    files = [str(tmp_path / f"{i}.png") for i in range(count)]
+    for i, file in enumerate(files):
+        cv2.imwrite(file, np.full((5, 4 + i % 3, 3), 5 * i, np.uint8))
+    split = FolderSplit(tuple(files), np.arange(count, dtype=np.int32) % 3)
     return Mapped(split, Preprocessing((6, 6)))
 
 
 def test_worker_processes_give_the_same_batches_and_errors(tmp_path):
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain's processes want absl's flags, as a launcher has them
-    examples = folder_examples(tmp_path)
-    (tmp_path / "17.png").write_bytes(b"no image")
-    source = Source(examples, 4, cache_bytes=0, workers=2)
+    examples = folder_examples(tmp_path, 40)
+    (tmp_path / "37.png").write_bytes(b"no image")
+    source = Source(examples, 2, cache_bytes=0, workers=2)
     batches = source.iterate(1)
-    for step in (1, 2, 3):
+    for step in range(1, 18):
         same(next(batches), source.batch(step))
-    with pytest.raises(Exception, match=r"17\.png: is damaged, or no image"):
+    with pytest.raises(UserError, match=r"37\.png: is damaged, or no image"):
         next(batches)
+    # Few batches are not worth processes.
+    assert next(source.iterate(1, 4))["index"].tolist() == [2, 3]
 
 
 def test_errors_come_out_in_the_consumer(cache_bytes):
