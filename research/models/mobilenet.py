@@ -180,6 +180,7 @@ class MobileNetV3(nn.Module):
       hidden: units of the dense layer before the head.
       width: multiplies every number of channels.
       dropout: rate before the linear head.
+      momentum, epsilon: of batch normalisation; as torchvision trained it, timm's are 0.9 and 1e-5.
       axis: the pmap axis that the batch is split over.
     """
 
@@ -192,6 +193,8 @@ class MobileNetV3(nn.Module):
     hidden: int = 1024
     width: float = 1.0
     dropout: float = 0.2
+    momentum: float = 0.99
+    epsilon: float = 1e-3
 
     @nn.compact
     def __call__(
@@ -201,10 +204,8 @@ class MobileNetV3(nn.Module):
         features: bool = False,
     ) -> Float[Array, "batch classes"] | dict[str, Array]:
         """Returns logits of standardised images, or the maps at stride 2, 4, 8, 16 and 32."""
-        # PyTorch's momentum 0.01 and epsilon 0.001, as trained by torchvision.
-        momentum, epsilon = 0.99, 1e-3
         conv = partial(Conv, use_bias=False, kernel_init=self.kernel_init)
-        norm = batch_norm(train, self.axis, momentum, epsilon)
+        norm = batch_norm(train, self.axis, self.momentum, self.epsilon)
         x = conv(divisible(16 * self.width), 3, 2, name="features_0_0")(images)
         x = self.activation(norm(name="features_0_1")(x))
         maps, level = {"stage1": x}, 1
@@ -220,8 +221,8 @@ class MobileNetV3(nn.Module):
                 activation=self.activation if hard_swish else self.early_activation,
                 squeeze_activation=self.early_activation,
                 gate=nn.hard_sigmoid,
-                momentum=momentum,
-                epsilon=epsilon,
+                momentum=self.momentum,
+                epsilon=self.epsilon,
                 kernel_init=self.kernel_init,
                 axis=self.axis,
                 name=f"features_{i + 1}",

@@ -18,6 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from research.errors import UserError
+from research.weights.timm import as_torchvision
 
 LEAVES = {
     "kernel": "weight",
@@ -25,7 +26,7 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-SHOWN = 8  # names of one kind in an error message
+SHOWN = 5  # names of one kind in an error message
 
 Path = tuple[str, ...]  # of a Flax variable: ("params", "layer1_0", "conv1", "kernel")
 Shape = tuple[int, ...]
@@ -64,7 +65,7 @@ def into(
 
     Args:
       variables: {"params": ..., "batch_stats": ...}, as `init` makes them.
-      tensors: arrays by torch's names. Counters (num_batches_tracked) mean nothing here.
+      tensors: arrays by torchvision's or timm's names; counters (num_batches_tracked) are ignored.
       new_head: layers that differ in their number of outputs alone, and all in the same way, keep
         the values in `variables`: the classifier of a model that is to tell other classes apart.
       unused: a regular expression; tensors whose name it matches from the start may lack a place,
@@ -76,6 +77,7 @@ def into(
         each with the nearest name.
     """
     targets = {torch_name(path): (path, x) for path, x in flatten_dict(dict(variables)).items()}
+    tensors = as_torchvision(tensors, targets)
     names = {k.replace(".", "_"): k for k in tensors if not k.endswith("num_batches_tracked")}
     missing = [key for key in targets if key not in names]
     extra = [
@@ -106,7 +108,7 @@ def into(
         ),
     ]
     if problems:
-        raise UserError(f"{source} do not fit the model: {'; '.join(problems)}.")
+        raise UserError(f"{source}: the tensors do not fit the model: {'; '.join(problems)}.")
 
     filled = {}
     for key, (path, value) in targets.items():

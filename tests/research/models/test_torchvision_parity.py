@@ -35,15 +35,18 @@ QUICK = {
     "mobilenet_v1",
     "mobilenet_v2",
     "mobilenet_v3_small",
+    "mobilenet_v3_small@timm",
     "efficientnet_b0",
 }
+OPTIONS = {"mobilenet_v3_small@timm": {"epsilon": 1e-5}}
 HEADS = {"googlenet": googlenet.AuxiliaryHead, "inception_v3": inception.AuxiliaryHead}
 
 
 def load(name):
     """The model, and its variables filled with the tensors that the reference had."""
     # Tracing random initialisers takes longer than all else here.
-    model, expected = models.create(name, kernel_init=INITIALISERS["zeros"]), EXPECTED[name]
+    options = {"kernel_init": INITIALISERS["zeros"], **OPTIONS.get(name, {})}
+    model, expected = models.create(name.split("@")[0], **options), EXPECTED[name]
     image = jax.ShapeDtypeStruct((1, expected["side"], expected["side"], 3), jnp.float32)
     tensors = {
         key: reference.draw(key, tuple(shape), expected["gain"])
@@ -90,6 +93,11 @@ def test_logits_are_torchvisions(name):
         own = {collection: tree[head] for collection, tree in variables.items()}
         maps = drawn_map(head, expected["shape"])
         assert_same(run(lambda v, x, m=module: m.apply(v, x, False), own, maps), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in EXPECTED if "@timm" in name])
+def test_timms_names_fit_without_remainder(name):
+    load(name)
 
 
 def test_weights_with_auxiliary_heads_fit_a_model_without():
