@@ -90,6 +90,8 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
         from research.training.checkpoint import locate, read_metadata
 
         name = read_metadata(locate(launch.checkpoint[0]))["experiment"]
+    if not name and any(a.startswith(("--init_from=", "-init_from=")) for a in argv):
+        name = "classification"  # what trained networks come from
     module = import_experiment(name) if name else None
     config_class = module.Config if module else TrainingConfig
     if wants_help:

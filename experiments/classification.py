@@ -8,7 +8,7 @@ trains a small convolutional network on 5,000 handwritten MNIST digits that ship
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
@@ -92,7 +92,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.images import Preprocessing
     from research.data.source import Examples
     from research.errors import UserError, choose
-    from research.experiment import Data, Experiment
+    from research.experiment import Data, Experiment, as_initialised
     from research.figures import classification as figures
     from research.forward import forward
     from research.losses.classification import softmax_cross_entropy
@@ -102,6 +102,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.random import stream
     from research.training import optimizers
     from research.training.plan import make_plan
+    from research.weights import transfer
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available(), "model")
@@ -177,6 +178,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             train=True,
             key=stream(key, "dropout"),
             axis=axis,
+            frozen=frozen,
         )
         auxiliary = jax.tree.leaves(state.pop("auxiliary", {}))
         per_example, *others = (
@@ -186,8 +188,17 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         right = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
         return per_example + AUXILIARY_WEIGHT * sum(others), state, {"accuracy": right}
 
+    start: Callable[[Any], Any] = as_initialised
+    fresh: tuple[str, ...] | None = None
+    if config.init_from:
+        blank = np.zeros((1, *preprocessing.image_size, preprocessing.channels), np.uint8)
+        shapes = jax.eval_shape(init, jax.random.key(0), {"image": blank})
+        start, fresh = transfer.start_from(config.init_from, shapes)
+    frozen = transfer.matcher(config.freeze)
     steps = make_plan(config, facts["train_examples"]).steps
-    optimizer, learning_rate = optimizers.from_config(config, steps)
+    optimizer, learning_rate = optimizers.from_config(
+        config, steps, frozen, transfer.rates(fresh, config.transfer_rate)
+    )
 
     # --- Evaluation and prediction ---
     def predict(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
@@ -219,6 +230,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     return Experiment(
         init=init,
+        start=start,
         loss=loss,
         augment=augment,
         optimizer=optimizer,
@@ -235,3 +247,40 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         protocol=metrics.PROTOCOL,
         best=(f"{facts['monitored']}/accuracy", "max"),
     )
+
+
+def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
+    """A trained network of --init_from as if it were a checkpoint: its config, facts, variables.
+
+    Raises:
+      UserError: for names that are unknown, and weights that do not fit --model.
+    """
+    import jax
+    import numpy as np
+
+    from research import models, weights
+    from research.errors import choose
+    from research.weights.pretrained import IMAGENET, PRETRAINED
+
+    if config.init_from in PRETRAINED:
+        known = PRETRAINED[config.init_from]
+        config = dataclasses.replace(config, model=known.model)
+        names, preprocessing = list(known.class_names()), known.preprocessing
+    else:
+        entry = choose(config.model, models.available(), "model")
+        side = config.image_size or entry.image_size
+        preprocessing = dataclasses.replace(IMAGENET, image_size=(side, side))
+        names = []
+    tensors = weights.load(config.init_from)
+    if not names:  # the last layer's bias has one number for each class
+        names = [f"class {k}" for k in range(len(tensors[list(tensors)[-1]]))]
+    facts = {
+        "class_names": names,
+        "preprocessing": preprocessing.to_json(),
+        "train_examples": 1,
+        "monitored": "",
+    }
+    experiment = build(dataclasses.replace(config, init_from=""), facts)
+    blank = np.zeros((1, *preprocessing.image_size, preprocessing.channels), np.uint8)
+    shapes = jax.eval_shape(experiment.init, jax.random.key(0), {"image": blank})
+    return config, facts, weights.into(shapes, tensors, source=config.init_from).variables

@@ -60,14 +60,27 @@ def run(launch: Any, module: Any, config: Any, given: Collection[str], experimen
     elif launch.mode == "train":
         run_training(launch.experiment, module, config)
     else:
-        if len(launch.checkpoint) != 1:
-            raise UserError(f"--mode={launch.mode} needs --checkpoint=RUN, the folder of a run.")
-        opened = open_checkpoint(launch.checkpoint[0])
-        config = checkpoint_config(opened, launch.experiment, config, given)
+        config, opened = open_weights(launch, module, config, given)
         if launch.mode == "evaluate":
             run_evaluation(launch.experiment, module, config, opened)
         else:
             run_prediction(launch.experiment, module, config, opened, launch.inputs)
+
+
+def open_weights(
+    launch: Any, module: Any, config: Any, given: Collection[str]
+) -> tuple[Any, Opened]:
+    """What --checkpoint or --init_from names, and the configuration it was trained with."""
+    if len(launch.checkpoint) == 1:
+        opened = open_checkpoint(launch.checkpoint[0])
+        return checkpoint_config(opened, launch.experiment, config, given), opened
+    if config.init_from and not launch.checkpoint and hasattr(module, "pretrained"):
+        config, facts, variables = module.pretrained(config)
+        metadata = {"experiment": launch.experiment, "step": 0, "facts": facts}
+        return config, Opened(Path(config.init_from), metadata, variables)
+    raise UserError(
+        f"--mode={launch.mode} needs --checkpoint=RUN, the folder of a run, or --init_from=NAME."
+    )
 
 
 def run_training(name: str, module: Any, config: Any) -> None:

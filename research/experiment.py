@@ -34,6 +34,11 @@ class Data(NamedTuple):
     inspect: Callable[[], list[str]] = list
 
 
+def as_initialised(variables: Variables) -> Variables:
+    """Returns freshly initialised variables as they are."""
+    return variables
+
+
 def no_augmentation(key: jax.Array, batch: Batch, axis: str | None) -> Batch:
     """Returns the batch as it is."""
     return batch
@@ -66,6 +71,8 @@ class Experiment(NamedTuple):
         "max",
     )  # the measure that names the best checkpoint; "max" or "min"
     augment: Callable[[jax.Array, Batch, str | None], Batch] = no_augmentation  # key is per step
+    # Replaces fresh variables by trained ones, before the first step; on the host.
+    start: Callable[[Variables], Variables] = as_initialised
     # Whole-split metrics that are no means over examples (mAP, BLEU, calibration), on the host.
     score: Callable[[PyTree, Batch], dict[str, float]] | None = None
     # {picture name: figure} of a few predictions, and of a whole split.

@@ -1,5 +1,7 @@
 """The one forward pass of training and evaluation: precision, dropout key, batch statistics."""
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -7,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from research.experiment import PyTree, Variables
+from research.nn.normalisation import BatchNorm
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -26,6 +29,7 @@ def forward(
     train: bool = False,
     key: jax.Array | None = None,
     axis: str | None = None,
+    frozen: Callable[[str], bool] | None = None,
     **options: Any,
 ) -> tuple[PyTree, PyTree]:
     """Applies a model to its inputs.
@@ -40,6 +44,8 @@ def forward(
       precision: a key of PRECISIONS.
       train: layers behave as in training; needs `key` where the model has dropout.
       axis: the pmap axis that batch statistics are computed over.
+      frozen: path of a parameter -> whether it is frozen. Batch normalisation whose scale is uses
+        its running statistics in training too, and leaves them as they are.
       options: further arguments of the model, such as features=True.
 
     Returns:
@@ -53,7 +59,26 @@ def forward(
         outputs = model.apply(casted, *arguments, train=False, **options)
         return cast(outputs, jnp.float32), state
     rngs = None if key is None else {"dropout": key}
-    outputs, new_state = model.clone(axis=axis).apply(
-        casted, *arguments, train=True, rngs=rngs, mutable=[*state, "auxiliary"], **options
-    )
+    with nn.intercept_methods(_freeze(frozen)) if frozen else contextlib.nullcontext():
+        outputs, new_state = model.clone(axis=axis).apply(
+            casted, *arguments, train=True, rngs=rngs, mutable=[*state, "auxiliary"], **options
+        )
     return cast(outputs, jnp.float32), cast(new_state, jnp.float32)
+
+
+def _freeze(frozen: Callable[[str], bool]) -> Callable[..., Any]:
+    """An interceptor that makes frozen batch-normalisation layers behave as in evaluation."""
+
+    def interceptor(
+        call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        layer = context.module
+        if (
+            isinstance(layer, BatchNorm)
+            and context.method_name == "__call__"
+            and frozen("/".join((*layer.path, "scale")))
+        ):
+            kwargs = {**kwargs, "train": False}
+        return call(*args, **kwargs)
+
+    return interceptor

@@ -11,6 +11,7 @@ from research.forward import forward
 from research.nn.normalisation import batch_norm
 from research.nn.regularisation import Dropout
 from research.random import stream
+from research.training import state as state_lib
 
 CLASSES = 5
 
@@ -92,3 +93,9 @@ def experiment(optimizer=None, batch_wide=False, data=None, **options) -> Experi
         best=("test/accuracy", "max"),
         **options,
     )
+
+
+def new_state(experiment, averaged=False):
+    """The state before the first step."""
+    variables = state_lib.init(experiment, 0, batches(1)[0])
+    return state_lib.create(experiment, variables, averaged)

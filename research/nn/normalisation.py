@@ -11,6 +11,22 @@ from jaxtyping import Array, Float
 Norm = Callable[..., nn.Module]  # takes the layer's name
 
 
+class BatchNorm(nn.BatchNorm):
+    """nn.BatchNorm told by one word what to do; `research.forward` says it to frozen layers.
+
+    Attributes:
+      train: whether to use, and to follow, the batch's own statistics.
+    """
+
+    train: bool = False
+
+    def __call__(  # type: ignore[override]
+        self, x: Float[Array, "batch *rest"], train: bool | None = None
+    ) -> Float[Array, "batch *rest"]:
+        train = self.train if train is None else train
+        return super().__call__(x, use_running_average=not train)
+
+
 def batch_norm(train: bool, axis: str | None, momentum: float = 0.9, epsilon: float = 1e-5) -> Norm:
     """Returns the class of a model's batch-normalisation layers: Ioffe and Szegedy 2015.
 
@@ -23,8 +39,8 @@ def batch_norm(train: bool, axis: str | None, momentum: float = 0.9, epsilon: fl
       momentum: the share of the old running statistics kept each step (PyTorch's is 1 minus ours).
     """
     return partial(
-        nn.BatchNorm,
-        use_running_average=not train,
+        BatchNorm,
+        train=train,
         momentum=momentum,
         epsilon=epsilon,
         axis_name=axis if train else None,

@@ -94,5 +94,26 @@ class OptimizationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig(OptimizationConfig, DataConfig, RunConfig):
+class TransferConfig:
+    """Transfer from trained weights"""
+
+    init_from: str = option(
+        "",
+        "Weights to start from: efficientnet_lite0 (ships in a package), or a .safetensors or "
+        ".pth file with torchvision's names. A head for another number of classes starts fresh.",
+    )
+    freeze: str = option(
+        "",
+        "Regular expression; parameters in whose path it is found stay as they are, and so do "
+        "the batch statistics beside them. --mode=check lists paths.",
+    )
+    transfer_rate: float = option(
+        1.0,
+        "Learning rate of parameters that --init_from filled, as a share of that of fresh ones.",
+        minimum=0.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(TransferConfig, OptimizationConfig, DataConfig, RunConfig):
     """What every experiment's Config extends."""

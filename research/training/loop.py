@@ -12,7 +12,7 @@ import numpy as np
 from research import config as config_lib
 from research.errors import UserError
 from research.evaluation import Evaluation, flat_metrics, make_evaluate
-from research.experiment import Batch, Experiment
+from research.experiment import Batch, Experiment, Variables
 from research.progress import TrainingProgress
 from research.record import RunFolder, fingerprint
 from research.runtime import environment
@@ -35,11 +35,13 @@ def new_state(
 ) -> TrainState:
     """The state before the first step, made on the devices."""
     small = {name: value[:1] for name, value in batch.items()}  # parameters know no batch size
+    init = jax.jit(lambda: state_lib.init(experiment, config.seed, small))
+    variables = parallel.put(experiment.start(init()))
 
-    def create() -> TrainState:
-        return state_lib.create(experiment, config.seed, small, averaged=config.ema_decay > 0)
+    def create(variables: Variables) -> TrainState:
+        return state_lib.create(experiment, variables, averaged=config.ema_decay > 0)
 
-    return jax.jit(create, out_shardings=parallel.replicated)()
+    return jax.jit(create, out_shardings=parallel.replicated)(variables)
 
 
 def compile_train_step(

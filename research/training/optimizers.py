@@ -45,6 +45,7 @@ def make(
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
     frozen: Callable[[str], bool] | None = None,
+    rate: Callable[[str], float] | None = None,
 ) -> optax.GradientTransformation:
     """Returns the optimizer `name` (one of OPTIMIZERS); its equation stands in the table above.
 
@@ -58,9 +59,11 @@ def make(
         it (Pascanu et al. 2013), before weight decay; 0 for no clipping.
       frozen: path such as "stem/conv1/kernel" -> whether that parameter stays as it is, bit for
         bit. It needs no optimizer state and has no part in the gradient's norm.
+      rate: path -> factor of that parameter's learning rate (discriminative fine-tuning, Howard &
+        Ruder 2018).
 
     Raises:
-      UserError: for an unknown name.
+      UserError: for an unknown name; in `init`, where all or no parameters are frozen.
     """
     scaling = choose(name, _SCALINGS, "optimizer")(momentum)
     decay = optax.add_decayed_weights(weight_decay, mask=_has_more_than_one_dimension)
@@ -71,15 +74,22 @@ def make(
         *([decay] if weight_decay and name in _DECOUPLED else []),
         *([optax.scale_by_trust_ratio()] if name == "lamb" else []),
         optax.scale_by_learning_rate(schedule),
+        *([_scale_by_path(rate)] if rate is not None else []),
     ]
     optimizer = optax.chain(*parts)
     if frozen is None:
         return optimizer
 
     def labels(params: PyTree) -> PyTree:
-        return jax.tree.map_with_path(
+        named = jax.tree.map_with_path(
             lambda path, _: "frozen" if frozen(path_name(path)) else "trained", params
         )
+        kinds = set(jax.tree.leaves(named))
+        if kinds == {"trained"}:
+            raise UserError("--freeze matches no parameter; --mode=check lists their paths.")
+        if kinds == {"frozen"}:
+            raise UserError("--freeze matches every parameter; nothing is left to train.")
+        return named
 
     return optax.partition({"trained": optimizer, "frozen": _stay()}, labels)
 
@@ -87,6 +97,15 @@ def make(
 def path_name(path: tuple[Any, ...]) -> str:
     """Returns a leaf's path in a tree of dictionaries as "stem/conv1/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _scale_by_path(rate: Callable[[str], float]) -> optax.GradientTransformation:
+    """Multiplies each update by its path's factor."""
+    return optax.stateless(
+        lambda updates, params: jax.tree.map_with_path(
+            lambda path, u: rate(path_name(path)) * u, updates
+        )
+    )
 
 
 def _has_more_than_one_dimension(params: PyTree) -> PyTree:
@@ -169,15 +188,17 @@ def from_config(
     config: OptimizationConfig,
     steps: int,
     frozen: Callable[[str], bool] | None = None,
+    rate: Callable[[str], float] | None = None,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """Returns the optimizer that a configuration describes, for `steps` steps, and its rate."""
-    rate = schedule(config.schedule, config.learning_rate, steps, round(config.warmup * steps))
+    course = schedule(config.schedule, config.learning_rate, steps, round(config.warmup * steps))
     optimizer = make(
         config.optimizer,
-        rate,
+        course,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
         frozen=frozen,
+        rate=rate,
     )
-    return optimizer, rate
+    return optimizer, course

@@ -30,10 +30,15 @@ class TrainState(NamedTuple):
         return {"params": self.params, **self.model_state}
 
 
-def create(experiment: Experiment, seed: int, batch: Batch, averaged: bool) -> TrainState:
-    """The state before the first step; `batch` gives shapes alone. Pure, meant for jax.jit."""
-    variables = dict(experiment.init(stream(jax.random.key(seed), "init"), batch))
-    # Copies: the buffers of both are donated to the first step.
+def init(experiment: Experiment, seed: int, batch: Batch) -> Variables:
+    """The variables before training; `batch` gives shapes alone. Pure, meant for jax.jit."""
+    return experiment.init(stream(jax.random.key(seed), "init"), batch)
+
+
+def create(experiment: Experiment, variables: Variables, averaged: bool) -> TrainState:
+    """The state before the first step. Pure, meant for jax.jit."""
+    # Copies: the buffers of state and average are both donated to the first step.
     average = jax.tree.map(jnp.copy, dict(variables)) if averaged else None
-    params = variables.pop("params")
-    return TrainState(jnp.int32(0), params, variables, experiment.optimizer.init(params), average)
+    model_state = {name: value for name, value in variables.items() if name != "params"}
+    params = variables["params"]
+    return TrainState(jnp.int32(0), params, model_state, experiment.optimizer.init(params), average)

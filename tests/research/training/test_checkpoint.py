@@ -10,7 +10,6 @@ import toys
 from research.errors import UserError
 from research.training import checkpoint as checkpoint_lib
 from research.training import parallel as parallel_lib
-from research.training import state as state_lib
 from research.training.checkpoint import Checkpointer, open_checkpoint
 
 METADATA = {"experiment": "toy", "config": {}, "facts": {}, "metrics": {"a": 1.0}, "seconds": 1.0}
@@ -18,7 +17,7 @@ METADATA = {"experiment": "toy", "config": {}, "facts": {}, "metrics": {"a": 1.0
 
 def make_state(averaged=True, step=0, optimizer=None):
     experiment = toys.experiment(optimizer=optimizer or optax.adamw(1e-3))
-    state = state_lib.create(experiment, 0, toys.batches(1)[0], averaged)
+    state = toys.new_state(experiment, averaged)
     return state._replace(step=jnp.int32(step))
 
 

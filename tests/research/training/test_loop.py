@@ -15,7 +15,6 @@ from research.errors import UserError
 from research.experiment import Data
 from research.record import RunFolder
 from research.training import parallel as parallel_lib
-from research.training import state as state_lib
 from research.training.checkpoint import Checkpointer, open_checkpoint
 from research.training.config import TrainingConfig
 from research.training.loop import train
@@ -156,7 +155,7 @@ def test_a_run_begun_on_eight_devices_goes_on_on_one(tmp_path):
 
 def test_a_disk_that_is_full_leaves_the_last_checkpoint_intact(tmp_path, monkeypatch):
     with Checkpointer(tmp_path, keep=2) as checkpointer:
-        state = state_lib.create(toys.experiment(), 0, toys.batches(1)[0], averaged=False)
+        state = toys.new_state(toys.experiment())
         checkpointer.save(state._replace(step=jnp.int32(1)), {"metrics": {}}, best=False)
         checkpointer.wait()
 

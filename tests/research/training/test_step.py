@@ -12,7 +12,8 @@ from research.training.step import make_train_step, masked_sum
 
 def train(experiment, mode, batches, accumulate=1, ema_decay=0.0):
     parallel = parallel_lib.create(mode, len(batches[0]["mask"]), accumulate)
-    state = parallel.put(state_lib.create(experiment, 0, batches[0], averaged=ema_decay > 0))
+    variables = state_lib.init(experiment, 0, batches[0])
+    state = parallel.put(state_lib.create(experiment, variables, averaged=ema_decay > 0))
     step, rows = None, []
     for batch in batches:
         placed = parallel.put_batch(batch)
@@ -98,7 +99,7 @@ def test_moving_average_is_the_recursion_written_out():
     experiment = toys.experiment()
     states = [train(experiment, "single", toys.batches(n), ema_decay=0.5)[0] for n in (1, 2, 3)]
     kernel = lambda variables: variables["params"]["Dense_0"]["kernel"]
-    first = jax.device_get(state_lib.create(experiment, 0, toys.batches(1)[0], averaged=True))
+    first = jax.device_get(toys.new_state(experiment, averaged=True))
     average = kernel(first.average)
     for t, state in enumerate(states):
         decay = min(0.5, (1 + t) / (10 + t))
@@ -129,7 +130,7 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_size(accumulat
 def test_other_shapes_are_refused_not_recompiled():
     parallel = parallel_lib.create("single", 16)
     experiment, (a, b) = toys.experiment(), (toys.batches(1)[0], toys.batches(1, size=8)[0])
-    state = parallel.put(state_lib.create(experiment, 0, a, averaged=False))
+    state = parallel.put(toys.new_state(experiment))
     step = parallel.compile(
         lambda axis: make_train_step(experiment, 0, axis), state, parallel.put_batch(a)
     )

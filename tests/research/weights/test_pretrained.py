@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from research import models, weights
+from research.data.images import fit
 from research.errors import UserError
 from research.weights.pretrained import PRETRAINED, imagenet_names, package_file
 
@@ -57,7 +58,10 @@ def test_photographs_are_recognised(package, path, expected, classify):
         pytest.skip(f"{package} ships no {path} here")
     image = np.asarray(Image.open(photo).convert("RGB"))
     pretrained = PRETRAINED["efficientnet_lite0"]
-    probabilities = jax.nn.softmax(classify(pretrained.preprocess(image)[None])[0])
+    preprocessing = pretrained.preprocessing
+    probabilities = jax.nn.softmax(
+        classify(preprocessing.standardise(fit(image, preprocessing))[None])[0]
+    )
     names = pretrained.class_names()
     first = {names[i]: float(probabilities[i]) for i in np.argsort(-probabilities)[: len(expected)]}
     assert first == pytest.approx(expected, abs=0.01)
