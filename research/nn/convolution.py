@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from research.nn import convolution_cpu
 from research.nn.initialisers import INITIALISERS, Initialiser
 
 # "VALID"; "SAME" (TensorFlow's: output ceil(n / stride), the odd cell of padding goes last); rows
@@ -36,15 +38,33 @@ def convolution(
       dilation: distance between neighbouring filter cells (atrous convolution when above 1).
       groups: channels are split into this many groups that do not see each other.
     """
+    pads = explicit_padding(padding, images.shape[1:3], kernel.shape[:2], stride, dilation)
+    if groups > 1 and jax.default_backend() == "cpu":
+        images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+        if groups == images.shape[-1]:
+            return convolution_cpu.depthwise(images, kernel, stride, dilation)
+        return convolution_cpu.grouped(images, kernel, stride, dilation, groups)
     return jax.lax.conv_general_dilated(
         images,
         kernel,
         (stride, stride),
-        [(padding, padding)] * 2 if isinstance(padding, int) else padding,
+        pads,
         rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
+
+
+def explicit_padding(
+    padding: Padding, size: Sequence[int], sides: Sequence[int], stride: int, dilation: int
+) -> Sequence[tuple[int, int]]:
+    """Cells to add before and after the rows and the columns."""
+    if isinstance(padding, int):
+        return [(padding, padding)] * 2
+    if isinstance(padding, str):
+        reach = [dilation * (side - 1) + 1 for side in sides]
+        return jax.lax.padtype_to_pads(size, reach, (stride, stride), padding)
+    return padding
 
 
 class Conv(nn.Module):

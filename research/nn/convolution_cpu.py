@@ -1,0 +1,150 @@
+"""The same convolutions, formulated for what XLA does well on CPU.
+
+XLA's own gradients of grouped and depthwise convolutions take 10 to 50 times as long there;
+benchmarks/README.md has the figures. Images are padded already.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def grouped(
+    images: Float[Array, "batch height width in_channel"],
+    kernel: Float[Array, "rows columns group_channel out_channel"],
+    stride: int,
+    dilation: int,
+    groups: int,
+) -> Float[Array, "batch out_height out_width out_channel"]:
+    """A dense convolution for each group, side by side."""
+    maps = [
+        jax.lax.conv_general_dilated(
+            group,
+            filters,
+            (stride, stride),
+            "VALID",
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        for group, filters in zip(
+            jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True
+        )
+    ]
+    return jnp.concatenate(maps, axis=-1)
+
+
+def depthwise(
+    images: Float[Array, "batch height width in_channel"],
+    kernel: Float[Array, "rows columns 1 out_channel"],
+    stride: int,
+    dilation: int,
+) -> Float[Array, "batch out_height out_width out_channel"]:
+    """Shifted multiply-adds; sums are in float32 at least. Has no forward-mode derivative."""
+    dtype, high = images.dtype, jnp.promote_types(images.dtype, jnp.float32)
+    images = jnp.repeat(images, kernel.shape[-1] // images.shape[-1], axis=-1)
+    maps = filter_each(images.astype(high), kernel[:, :, 0].astype(high), stride, dilation)
+    return maps.astype(dtype)
+
+
+def taps(images: Array, sides: Sequence[int], stride: int, dilation: int) -> list[list[Array]]:
+    """For each cell of a filter, what the cell sees: [rows][columns] of [B, h, w, C]."""
+    reach = [n - dilation * (side - 1) for n, side in zip(images.shape[1:3], sides, strict=True)]
+
+    def seen(row: int, column: int) -> Array:
+        top, left = row * dilation, column * dilation
+        return images[:, top : top + reach[0] : stride, left : left + reach[1] : stride]
+
+    return [[seen(i, j) for j in range(sides[1])] for i in range(sides[0])]
+
+
+def multiply_add(images: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    """The forward pass, which XLA fuses into one loop."""
+    seen = taps(images, kernel.shape[:2], stride, dilation)
+    cells = [(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
+    return sum((seen[i][j] * kernel[i, j] for i, j in cells[1:]), seen[0][0] * kernel[0, 0])
+
+
+def image_gradient(
+    gradient: Array, kernel: Array, shape: tuple[int, ...], stride: int, dilation: int
+) -> Array:
+    """Full convolution of the gradient, spread by the stride, with the rotated filter."""
+    pads = []
+    for n, side, out in zip(shape[1:3], kernel.shape[:2], gradient.shape[1:3], strict=True):
+        # `low` cells before let the filter's last cell meet the first; after, as many as bring n.
+        low = dilation * (side - 1)
+        pads.append((low, n - (out - 1) * stride - 1, stride - 1))
+    zero = jnp.zeros((), gradient.dtype)
+    spread = jax.lax.pad(gradient, zero, ((0, 0, 0), *pads, (0, 0, 0)))
+    return multiply_add(spread, kernel[::-1, ::-1], 1, dilation)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def kernel_gradient(
+    images: Array, gradient: Array, sides: tuple[int, int], stride: int, dilation: int
+) -> Array:
+    """Correlation of the images with the gradient, all cells of the filter in one pass.
+
+    One reduction of many operands: separate sums take up to 8 times as long.
+    """
+    images = jax.lax.optimization_barrier(images)  # else every cell pads the images anew
+    seen = taps(images, sides, stride, dilation)
+    products = [part * gradient for row in seen for part in row]
+    zeros = [jnp.zeros((), gradient.dtype)] * len(products)
+    sums = jax.lax.reduce(
+        products, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (0, 1, 2)
+    )
+    return jnp.stack(sums).reshape(*sides, -1)
+
+
+# The output, the gradient of the images and that of the kernel are three faces of one trilinear
+# form, so the derivatives of each are the other two.
+def kernel_gradient_forward(
+    images: Array, gradient: Array, sides: tuple[int, int], stride: int, dilation: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return kernel_gradient(images, gradient, sides, stride, dilation), (images, gradient)
+
+
+def kernel_gradient_backward(
+    sides: tuple[int, int], stride: int, dilation: int, saved: tuple[Array, Array], kernel: Array
+) -> tuple[Array, Array]:
+    images, gradient = saved
+    return (
+        image_gradient(gradient, kernel, images.shape, stride, dilation),
+        filter_each(images, kernel, stride, dilation),
+    )
+
+
+kernel_gradient.defvjp(kernel_gradient_forward, kernel_gradient_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def filter_each(
+    images: Float[Array, "batch height width channel"],
+    kernel: Float[Array, "rows columns channel"],
+    stride: int,
+    dilation: int,
+) -> Float[Array, "batch out_height out_width channel"]:
+    """Depthwise convolution with the gradients above."""
+    return multiply_add(images, kernel, stride, dilation)
+
+
+def filter_each_forward(
+    images: Array, kernel: Array, stride: int, dilation: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return filter_each(images, kernel, stride, dilation), (images, kernel)
+
+
+def filter_each_backward(
+    stride: int, dilation: int, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    images, kernel = saved
+    return (
+        image_gradient(gradient, kernel, images.shape, stride, dilation),
+        kernel_gradient(images, gradient, kernel.shape[:2], stride, dilation),
+    )
+
+
+filter_each.defvjp(filter_each_forward, filter_each_backward)
