@@ -181,6 +181,15 @@ def test_second_derivatives_of_a_depthwise_convolution_are_xla_s():
     )
 
 
+def test_other_backends_take_xla_s_operator(monkeypatch):
+    rng = np.random.default_rng(0)
+    images = jnp.array(rng.normal(size=(2, 6, 5, 3)), jnp.float32)
+    kernel = jnp.array(rng.normal(size=(3, 3, 1, 3)), jnp.float32)
+    expected = xla(images, kernel, 2, "SAME", 1, 3)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_array_equal(convolution(images, kernel, 2, "SAME", 1, 3), expected)
+
+
 def test_a_depthwise_sum_in_bfloat16_is_rounded_once():
     rng = np.random.default_rng(0)
     images = jnp.array(rng.normal(size=(1, 9, 9, 4)), jnp.bfloat16)
