@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from research.experiment import PyTree, Variables
-from research.nn.normalisation import BatchNorm
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -73,12 +72,8 @@ def _freeze(frozen: Callable[[str], bool]) -> Callable[..., Any]:
         call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         layer = context.module
-        if (
-            isinstance(layer, BatchNorm)
-            and context.method_name == "__call__"
-            and frozen("/".join((*layer.path, "scale")))
-        ):
-            kwargs = {**kwargs, "train": False}
+        if "use_running_average" in kwargs and frozen("/".join((*layer.path, "scale"))):
+            kwargs = {**kwargs, "use_running_average": True}
         return call(*args, **kwargs)
 
     return interceptor

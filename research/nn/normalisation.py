@@ -12,7 +12,9 @@ Norm = Callable[..., nn.Module]  # takes the layer's name
 
 
 class BatchNorm(nn.BatchNorm):
-    """nn.BatchNorm told by one word what to do; `research.forward` says it to frozen layers.
+    """nn.BatchNorm that says in its call which statistics it uses.
+
+    So `research.forward` can step in between and keep frozen layers at their running statistics.
 
     Attributes:
       train: whether to use, and to follow, the batch's own statistics.
@@ -21,10 +23,9 @@ class BatchNorm(nn.BatchNorm):
     train: bool = False
 
     def __call__(  # type: ignore[override]
-        self, x: Float[Array, "batch *rest"], train: bool | None = None
+        self, x: Float[Array, "batch *rest"]
     ) -> Float[Array, "batch *rest"]:
-        train = self.train if train is None else train
-        return super().__call__(x, use_running_average=not train)
+        return super().__call__(x, use_running_average=not self.train)
 
 
 def batch_norm(train: bool, axis: str | None, momentum: float = 0.9, epsilon: float = 1e-5) -> Norm:
