@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
@@ -25,7 +26,29 @@ def max_pool(
         (padding, padding + (_overhang(n + 2 * padding, size, stride) if ceil else 0))
         for n in maps.shape[1:3]
     ]
+    if jax.default_backend() == "cpu":
+        padded = jnp.pad(maps, ((0, 0), *sides, (0, 0)), constant_values=-jnp.inf)
+        return _larger_of_shifted(padded, size, stride)
     return nn.max_pool(maps, (size, size), (stride, stride), sides)
+
+
+def _larger_of_shifted(
+    maps: Float[Array, "batch height width channel"], size: int, stride: int
+) -> Float[Array, "batch rows columns channel"]:
+    """Maxima along rows, then along columns, by comparing shifted maps.
+
+    The gradient goes to the first maximum, as XLA's own does, which takes 3 to 20 times as long on
+    CPU. NaN is larger than anything.
+    """
+    for dimension in (2, 1):
+        reach = maps.shape[dimension] - size + 1
+        first, *others = (
+            jax.lax.slice_in_dim(maps, i, i + reach, stride, dimension) for i in range(size)
+        )
+        for other in others:
+            first = jnp.where((other > first) | jnp.isnan(other), other, first)
+        maps = first
+    return maps
 
 
 def _overhang(size: int, window: int, stride: int) -> int:

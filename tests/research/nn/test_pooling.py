@@ -32,6 +32,40 @@ def test_average_pooling_of_the_lecture_s_image():
     np.testing.assert_array_equal(pooled[0, ..., 0], [[3.75, 1.25], [4, 2]])
 
 
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1), (1, 2, 0), (5, 3, 2)]
+)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])  # which formulation is taken
+def test_max_pooling_and_its_gradient_are_xla_s(size, stride, padding, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    maps = np.random.default_rng(0).integers(0, 4, size=(2, 9, 8, 3))  # many equal values
+    weights = np.random.default_rng(1).normal(size=(9, 8)).astype("f")
+
+    def value_and_gradient(pool):
+        def f(maps):
+            pooled = pool(maps)
+            return (pooled * weights[: pooled.shape[1], : pooled.shape[2], None]).sum(), pooled
+
+        return jax.value_and_grad(f, has_aux=True)(jnp.array(maps, jnp.float32))
+
+    def xla(maps):
+        window, strides = (1, size, size, 1), (1, stride, stride, 1)
+        pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+        return jax.lax.reduce_window(maps, -np.inf, jax.lax.max, window, strides, pads)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        value_and_gradient(lambda x: max_pool(x, size, stride, padding)),
+        value_and_gradient(xla),
+    )
+
+
+def test_max_pooling_does_not_hide_what_is_not_a_number():
+    for place in range(4):
+        image = jnp.arange(4.0).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
+        assert jnp.isnan(max_pool(image, 2, 2)).all()
+
+
 def test_pooling_keeps_the_channels():
     assert max_pool(jnp.zeros((1, 5, 5, 2)), 3, 1).shape == (1, 3, 3, 2)
 
