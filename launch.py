@@ -31,7 +31,9 @@ class LaunchConfig:
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
         "check data, model and one step before a long run.",
     )
-    checkpoint: tuple[str, ...] = option((), "Run folder, or one checkpoint in it.")
+    checkpoint: tuple[str, ...] = option(
+        (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
+    )
     inputs: tuple[str, ...] = option((), "Files and folders to predict.")
     source: str = option("", "prepare: folder that holds the data set's original archives.")
     allow_download: bool = option(False, "prepare: fetch archives that are not in --source.")

@@ -3,7 +3,7 @@
 import datetime
 import itertools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from research import config as config_lib
+from research.ensemble import ensemble
 from research.errors import UserError
 from research.evaluation import Evaluation, flat_metrics, make_evaluate
 from research.experiment import Batch, Experiment
@@ -59,22 +60,28 @@ def run(launch: Any, module: Any, config: Any, given: Collection[str], experimen
         check(module.build(config), config)
     elif launch.mode == "train":
         run_training(launch.experiment, module, config)
+    elif launch.mode == "evaluate":
+        members = []
+        for path in launch.checkpoint or (None,):
+            trained, opened = open_weights(path, launch, module, config, given)
+            members.append((trained, module.build(trained, opened.metadata["facts"]), opened))
+        run_evaluation(launch.experiment, members)
     else:
-        config, opened = open_weights(launch, module, config, given)
-        if launch.mode == "evaluate":
-            run_evaluation(launch.experiment, module, config, opened)
-        else:
-            run_prediction(launch.experiment, module, config, opened, launch.inputs)
+        if len(launch.checkpoint) > 1:
+            raise UserError("--mode=predict takes one --checkpoint.")
+        path = launch.checkpoint[0] if launch.checkpoint else None
+        config, opened = open_weights(path, launch, module, config, given)
+        run_prediction(launch.experiment, module, config, opened, launch.inputs)
 
 
 def open_weights(
-    launch: Any, module: Any, config: Any, given: Collection[str]
+    checkpoint: str | None, launch: Any, module: Any, config: Any, given: Collection[str]
 ) -> tuple[Any, Opened]:
     """What --checkpoint or --init_from names, and the configuration it was trained with."""
-    if len(launch.checkpoint) == 1:
-        opened = open_checkpoint(launch.checkpoint[0])
+    if checkpoint is not None:
+        opened = open_checkpoint(checkpoint)
         return checkpoint_config(opened, launch.experiment, config, given), opened
-    if config.init_from and not launch.checkpoint and hasattr(module, "pretrained"):
+    if config.init_from and hasattr(module, "pretrained"):
         config, facts, variables = module.pretrained(config)
         metadata = {"experiment": launch.experiment, "step": 0, "facts": facts}
         return config, Opened(Path(config.init_from), metadata, variables)
@@ -102,31 +109,40 @@ def run_training(name: str, module: Any, config: Any) -> None:
     show_result(result, path)
 
 
-def run_evaluation(name: str, module: Any, config: Any, opened: Opened) -> None:
-    """Evaluates a checkpoint on every split of its data set, with its own preprocessing."""
-    experiment = module.build(config, opened.metadata["facts"])
-    evaluations = evaluate_checkpoint(experiment, config, opened)
+def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]]) -> None:
+    """Evaluates checkpoints on every split of their data set, with their own preprocessing.
+
+    Several are members of an ensemble, whose outputs are averaged; each is evaluated alone too.
+    """
+    config, experiment, opened = members[0]
+    whole = experiment if len(members) == 1 else ensemble([member[1] for member in members])
+    variables: Any = [opened.variables for _, _, opened in members]
+    alone = {}
+    if len(members) > 1:
+        for member_config, member, opened in members:
+            evaluations = evaluate_weights(member, member_config, opened.variables)
+            alone[str(opened.path)] = flat_metrics(evaluations)
+    evaluations = evaluate_weights(whole, config, variables if alone else variables[0])
     path = output_folder(config.workdir, name, "evaluate", "result.json")
-    save_figures(path / "figures", pictures(experiment, evaluations))
+    save_figures(path / "figures", pictures(whole, evaluations))
     result = {
         "experiment": name,
-        "checkpoint": str(opened.path),
+        "checkpoint": [str(opened.path) for _, _, opened in members],
         "step": opened.metadata["step"],
         "metrics": flat_metrics(evaluations),
+        "members": alone,
         "protocol": dict(experiment.protocol),
     }
     write_json(path / "result.json", result)
     show_result(result, path)
 
 
-def evaluate_checkpoint(
-    experiment: Experiment, config: Any, opened: Opened
-) -> dict[str, Evaluation]:
-    """Each split's evaluation, with the checkpoint's weights on the devices there are."""
+def evaluate_weights(experiment: Experiment, config: Any, variables: Any) -> dict[str, Evaluation]:
+    """Each split's evaluation, on the devices there are."""
     parallel = parallel_lib.create(config.parallel, config.eval_batch_size or config.batch_size)
     evaluate = make_evaluate(experiment, parallel)
-    variables = parallel.put(opened.variables)
-    return {split: evaluate(variables, source) for split, source in experiment.data().evals.items()}
+    placed = parallel.put(variables)
+    return {split: evaluate(placed, source) for split, source in experiment.data().evals.items()}
 
 
 def run_prediction(
@@ -213,6 +229,10 @@ def show_result(result: Mapping[str, Any], path: Path) -> None:
         short = name.partition("/")[2]
         if "/" not in short:  # accuracy/cat stays in result.json
             table.add_row(name, f"{value:.4f}", result["protocol"].get(short, ""))
+    for member, metrics in result.get("members", {}).items():
+        for name, value in metrics.items():
+            if "/" not in name.partition("/")[2]:
+                table.add_row(name, f"{value:.4f}", f"of {member} alone")
     out = console()
     out.print(table)
     for picture in sorted((path / "figures").rglob("*.png")):

@@ -142,6 +142,28 @@ def test_evaluate_reproduces_the_metrics_exactly_from_the_checkpoint_alone(place
     assert read(out / "result.json")["metrics"] == read(place / "RUN" / "result.json")["metrics"]
 
 
+def test_an_ensemble_reports_each_member_and_the_mean_of_their_probabilities(place):
+    second = place / "SECOND"
+    assert shell(*flags(place), "--seed=1", f"--workdir={second}", cwd=place).returncode == 0
+    out = place / "ensemble"
+    done = shell(
+        "--mode=evaluate",
+        f"--checkpoint={place / 'RUN'},{second}",
+        f"--workdir={out}",
+        cwd=place,
+    )
+    assert done.returncode == 0, done.stderr
+    result = read(out / "result.json")
+    alone = list(result["members"].values())
+    assert [
+        m == read(r / "result.json")["metrics"]
+        for m, r in zip(alone, (place / "RUN", second), strict=True)
+    ] == [True, True]
+    # Cross-entropy is convex: the mean's is at most the members' mean (Jensen).
+    name = "test/cross_entropy"
+    assert result["metrics"][name] <= (alone[0][name] + alone[1][name]) / 2
+
+
 def test_predict_names_the_classes_of_ones_own_files_without_the_data_set(place):
     pictures = place / "pictures"
     pictures.mkdir()

@@ -1,0 +1,42 @@
+"""Several trained networks that answer together: the mean of their outputs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from research.errors import UserError
+from research.experiment import Batch, Experiment, PyTree
+
+
+def ensemble(members: Sequence[Experiment]) -> Experiment:
+    """An experiment that averages its members' predictions (probabilities, for a classifier).
+
+    Its variables are a list of the members' variables. Architectures may differ; what goes in and
+    what comes out may not.
+
+    Raises:
+      UserError: where members know other classes, or take images of another size.
+    """
+    first = members[0]
+    for number, member in enumerate(members[1:], 2):
+        for fact in ("class_names", "preprocessing"):
+            theirs, ours = _comparable(member.facts[fact]), _comparable(first.facts[fact])
+            if theirs != ours:
+                raise UserError(
+                    f"--checkpoint: the first and number {number} differ in {fact}; an ensemble "
+                    "needs the same classes and images."
+                )
+
+    def predict(variables: Any, batch: Batch) -> PyTree:
+        outputs = [m.predict(v, batch) for m, v in zip(members, variables, strict=True)]
+        return jax.tree.map(lambda *values: sum(values) / len(values), *outputs)
+
+    return first._replace(predict=predict)
+
+
+def _comparable(fact: PyTree) -> PyTree:
+    """Without mean and deviation, which each member applies itself."""
+    if not isinstance(fact, dict):
+        return fact
+    return {name: value for name, value in fact.items() if name not in ("mean", "std")}
