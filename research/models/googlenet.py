@@ -18,13 +18,26 @@ from research.nn.initialisers import INITIALISERS, Initialiser
 from research.nn.pooling import adaptive_average_pool, global_average_pool, max_pool
 from research.nn.regularisation import Dropout
 
+# Columns of table 1: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
+MODULES = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+AUXILIARY = {"4a": "1", "4d": "2"}  # modules whose output a head of this number looks at
 halve = partial(max_pool, size=3, stride=2, ceil=True)
 
 
 def branches(
     one: int, three_in: int, three: int, five_in: int, five: int, pooled: int
 ) -> Sequence[Branch]:
-    """The module of figure 2b, from the columns of table 1."""
+    """The module of figure 2b."""
     return (
         (Layer("branch1", one),),
         (Layer("branch2_0", three_in), Layer("branch2_1", three, 3)),
@@ -66,6 +79,7 @@ class GoogLeNet(nn.Module):
 
     Attributes:
       auxiliary: whether there are auxiliary heads, after modules 4a and 4d.
+      modules: the inception modules that are there, of MODULES.
       dropout: rate before the head.
       axis: the pmap axis that the batch is split over.
     """
@@ -75,6 +89,7 @@ class GoogLeNet(nn.Module):
     kernel_init: Initialiser = INITIALISERS["he"]
     axis: str | None = None
     auxiliary: bool = True
+    modules: Sequence[str] = tuple(MODULES)
     dropout: float = 0.2
 
     @nn.compact
@@ -91,38 +106,25 @@ class GoogLeNet(nn.Module):
             "axis": self.axis,
         }
 
-        def inception(name: str, *columns: int) -> Array:
-            return InceptionModule(branches(*columns), **common, name=f"inception{name}")(x, train)
-
-        def auxiliary(number: int) -> None:
-            if self.auxiliary and not features and (train or self.is_initializing()):
-                logits = AuxiliaryHead(self.num_classes, **common, name=f"aux{number}")(x, train)
-                if not self.is_initializing():
-                    self.sow("auxiliary", f"logits{number}", logits)
-
-        maps = {}
         x = ConvNorm(64, 7, 2, **common, name="conv1")(images, train)
-        maps["conv1"] = x
+        maps = {"conv1": x}
         x = ConvNorm(64, **common, name="conv2")(halve(x), train)
         x = ConvNorm(192, 3, **common, name="conv3")(x, train)
         maps["conv3"] = x
-        x = halve(x)
-        x = inception("3a", 64, 96, 128, 16, 32, 32)
-        x = inception("3b", 128, 128, 192, 32, 96, 64)
-        maps["inception3"] = x
-        x = halve(x)
-        x = inception("4a", 192, 96, 208, 16, 48, 64)
-        auxiliary(1)
-        x = inception("4b", 160, 112, 224, 24, 64, 64)
-        x = inception("4c", 128, 128, 256, 24, 64, 64)
-        x = inception("4d", 112, 144, 288, 32, 64, 64)
-        auxiliary(2)
-        x = inception("4e", 256, 160, 320, 32, 128, 128)
-        maps["inception4"] = x
-        x = max_pool(x, 2, 2, ceil=True)
-        x = inception("5a", 256, 160, 320, 32, 128, 128)
-        x = inception("5b", 384, 192, 384, 48, 128, 128)
-        maps["inception5"] = x
+        stage = "2"
+        for module in self.modules:
+            if module[0] != stage:
+                stage = module[0]
+                x = max_pool(x, 2, 2, ceil=True) if stage == "5" else halve(x)
+            columns = branches(*MODULES[module])
+            x = InceptionModule(columns, **common, name=f"inception{module}")(x, train)
+            maps[f"inception{stage}"] = x
+            asked = self.auxiliary and not features and (train or self.is_initializing())
+            if asked and module in AUXILIARY:
+                head = AuxiliaryHead(self.num_classes, **common, name=f"aux{AUXILIARY[module]}")
+                logits = head(x, train)
+                if not self.is_initializing():
+                    self.sow("auxiliary", f"logits{AUXILIARY[module]}", logits)
         if features:
             return maps
         x = Dropout(self.dropout, self.axis)(global_average_pool(x), train)

@@ -142,6 +142,7 @@ class InceptionV3(nn.Module):
 
     Attributes:
       auxiliary: whether there is an auxiliary head, after Mixed_6e.
+      modules: the inception modules that are there, of MODULES.
       dropout: rate before the head.
       axis: the pmap axis that the batch is split over.
     """
@@ -151,6 +152,7 @@ class InceptionV3(nn.Module):
     kernel_init: Initialiser = INITIALISERS["he"]
     axis: str | None = None
     auxiliary: bool = True
+    modules: Sequence[str] = tuple(MODULES)
     dropout: float = 0.5
 
     @nn.compact
@@ -178,15 +180,11 @@ class InceptionV3(nn.Module):
         x = ConvNorm(192, 3, 1, 0, **common, name="Conv2d_4a_3x3")(x, train)
         maps["conv4"] = x
         x = halve(x)
-        for name, branches in MODULES.items():
-            x = InceptionModule(branches, **common, name=name)(x, train)
+        for name in self.modules:
+            x = InceptionModule(MODULES[name], **common, name=name)(x, train)
             maps[f"mixed{name[6]}"] = x
-            if (
-                name == "Mixed_6e"
-                and self.auxiliary
-                and not features
-                and (train or self.is_initializing())
-            ):
+            asked = self.auxiliary and not features and (train or self.is_initializing())
+            if asked and name == "Mixed_6e":
                 logits = AuxiliaryHead(self.num_classes, **common, name="AuxLogits")(x, train)
                 if not self.is_initializing():
                     self.sow("auxiliary", "logits", logits)
