@@ -21,8 +21,8 @@ def relu(x):
 
 
 def run(block, *args):
-    output, variables = block.init_with_output(jax.random.key(0), MAPS, *args)
-    return output, jax.tree.map(lambda x: x, variables["params"])
+    output, variables = jax.jit(lambda x: block.init_with_output(jax.random.key(0), x, *args))(MAPS)
+    return output, variables["params"]
 
 
 def test_an_identity_shortcut_adds_the_input():
@@ -98,11 +98,15 @@ def test_an_inverted_residual_names_its_layers_as_torchvision_does(options, name
 
 def test_dropping_the_path_leaves_the_shortcut():
     block = InvertedResidual(24, 8, drop_path=0.5)
-    variables = block.init(jax.random.key(0), MAPS, False)
-    maps = jnp.concatenate([MAPS] * 8)
+    variables = jax.jit(lambda x: block.init(jax.random.key(0), x, False))(MAPS)
+    maps = np.concatenate([MAPS] * 8)
     rngs, mutable = {"dropout": jax.random.key(1)}, ["batch_stats"]
-    y, _ = block.apply(variables, maps, True, rngs=rngs, mutable=mutable)
-    whole, _ = block.clone(drop_path=0.0).apply(variables, maps, True, mutable=mutable)
+
+    def apply(block, maps):
+        return block.apply(variables, maps, True, rngs=rngs, mutable=mutable)[0]
+
+    y = np.asarray(jax.jit(apply, static_argnums=0)(block, maps))
+    whole = np.asarray(jax.jit(apply, static_argnums=0)(block.clone(drop_path=0.0), maps))
     dropped = (y == maps).all((1, 2, 3))
     assert 0 < dropped.sum() < len(maps)
     np.testing.assert_allclose(

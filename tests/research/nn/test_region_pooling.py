@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -38,14 +39,14 @@ def roi_pool_loop(maps, boxes, size, scale):
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_roi_pooling_against_a_loop(scale):
     maps = maps_of()
-    pooled = roi_pool(jnp.array(maps), jnp.array(BOXES), 3, scale)
+    pooled = jax.jit(lambda m, b: roi_pool(m, b, 3, scale))(maps, BOXES)
     np.testing.assert_array_equal(pooled, roi_pool_loop(maps, BOXES, 3, scale))
 
 
 def test_the_gradient_of_roi_pooling_goes_to_the_maximum_of_each_bin():
     maps = maps_of()
     boxes = jnp.array([[0, 0, 15, 11]], jnp.float32)
-    gradient = jax.grad(lambda x: roi_pool(x, boxes, 2).sum())(jnp.array(maps))
+    gradient = jax.jit(jax.grad(lambda x: roi_pool(x, boxes, 2).sum()))(maps)
     expected = np.zeros_like(maps)
     for rows in (slice(0, 6), slice(6, 12)):
         for columns in (slice(0, 8), slice(8, 16)):
@@ -82,20 +83,22 @@ def test_roi_align_against_a_loop_over_samples(aligned, scale):
                 y = top + (i + 0.5) * height / (size * samples)
                 x = left + (j + 0.5) * width / (size * samples)
                 expected[n, i // samples, j // samples] += bilinear(maps, y, x) / samples**2
-    pooled = roi_align(jnp.array(maps), jnp.array(BOXES), size, scale, samples, aligned)
+    pooled = jax.jit(lambda m, b: roi_align(m, b, size, scale, samples, aligned))(maps, BOXES)
     np.testing.assert_allclose(pooled, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", [roi_pool, roi_align])
 @pytest.mark.parametrize("shape", [(5, 9, 2), (20, 3, 2), (1, 1, 2)])
 def test_regions_have_one_size_for_maps_of_any_size(pool, shape):
-    assert pool(jnp.zeros(shape), jnp.array(BOXES), 7).shape == (5, 7, 7, 2)
+    pooled = jax.eval_shape(lambda m, b: pool(m, b, 7), jnp.zeros(shape), jnp.array(BOXES))
+    assert pooled.shape == (5, 7, 7, 2)
 
 
 def test_a_batch_of_images_through_vmap():
     maps = np.stack([maps_of(0), maps_of(1)])
     boxes = np.stack([BOXES, BOXES[::-1]])
     for pool in (roi_pool, roi_align):
-        both = jax.vmap(lambda m, b, pool=pool: pool(m, b, 3))(jnp.array(maps), jnp.array(boxes))
-        one = pool(jnp.array(maps[1]), jnp.array(boxes[1]), 3)
+        run = jax.jit(partial(pool, size=3))
+        both = jax.vmap(run)(maps, boxes)
+        one = run(maps[1], boxes[1])
         np.testing.assert_allclose(both[1], one, rtol=1e-5, atol=1e-6)
