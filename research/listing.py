@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from research import models
 from research.data import datasets
@@ -21,24 +21,23 @@ def summary(file: Path) -> str:
 def show_list(experiments: Path, data_dir: str) -> None:
     """Prints what can be asked for, and with what."""
     out = console()
-    table = Table("experiment", "what is asked", box=None)
+    table = Table(Column("experiment", overflow="fold"), "what is asked", box=None)
     for file in sorted(experiments.glob("[a-z]*.py")):
         table.add_row(f"--experiment={file.stem}", summary(file))
     out.print(table, "")
 
-    table = Table("preset", "recipe", box=None)
+    table = Table(Column("preset", overflow="fold"), "recipe", box=None)
     for file in sorted((experiments / "presets").rglob("*.flags")):
         table.add_row(f"--flagfile={file.relative_to(experiments.parent)}", summary(file))
     out.print(table, "")
 
-    table = Table("model", "parameters", "native image", box=None)
-    for name, entry in sorted(models.available().items()):
-        count = f"{models.count_parameters(entry):,}"
-        size = f"{entry.image_size} x {entry.image_size} x {entry.channels}"
-        table.add_row(f"--model={name}", count, size)
-    out.print(table, "")
-
-    table = Table("data set", "state", "content", box=None)
+    table = Table("data set", Column("state", overflow="fold"), "content", box=None)
     for row in datasets.known(data_dir):
         table.add_row(*row)
-    out.print(table)
+    out.print(table, "")
+
+    # Line by line: working out the shapes of all models takes a while.
+    out.print(f"{'model':32}{'parameters':>13}  native image", style="bold")
+    for name, entry in sorted(models.available().items()):
+        size = f"{entry.image_size} x {entry.image_size} x {entry.channels}"
+        out.print(f"{f'--model={name}':32}{models.count_parameters(entry):13,}  {size}")

@@ -198,6 +198,51 @@ def test_check_says_what_a_long_run_would_meet(place):
         assert text in done.stdout
 
 
+def test_list_names_everything_that_can_be_asked_for(place):
+    done = shell("--mode=list", f"--data_dir={place / 'data'}", cwd=place)
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "--experiment=classification",
+        "--flagfile=experiments/presets/classification/mnist.flags",
+        "11,689,512",  # resnet18
+        "61,706",  # lenet5
+        "digits",
+        "--mode=prepare --dataset=cifar10",
+        "folder:PATH",
+    ):
+        assert text in done.stdout
+
+
+def test_prepare_says_at_once_what_is_missing(place):
+    done = shell("--mode=prepare", "--dataset=mnist", f"--source={place}", cwd=place)
+    assert done.returncode == 2
+    assert "train-images-idx3-ubyte.gz" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_ones_own_folder_is_trained_on_and_another_number_of_classes_refused(place, capsys):
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("dark", "light", "middle")):
+        folder = place / "own" / name
+        folder.mkdir(parents=True)
+        for i in range(10):
+            image = rng.integers(0, 80, (20, 24, 3)) + 80 * number
+            cv2.imwrite(str(folder / f"{i}.png"), image.astype(np.uint8))
+    own = [f"--dataset=folder:{place / 'own'}", "--batch_size=8", "--image_size=16"]
+    run = place / "OWN"
+    done = shell(*flags(place), *own, f"--workdir={run}", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "test/accuracy/dark" in read(run / "result.json")["metrics"]
+
+    evaluate = ["x", "--mode=evaluate", f"--checkpoint={place / 'RUN'}", "--compilation_cache="]
+    assert launch.main([*evaluate, own[0]]) == 2
+    assert "has 3 classes (dark, light, middle, ...), the checkpoint" in capsys.readouterr().err
+
+    (place / "own" / "dark" / "0.png").write_bytes(b"not an image")
+    train = ["x", *flags(place), *own, f"--workdir={place / 'NEVER'}"]
+    assert launch.main(train) == 2
+    assert "dark/0.png" in capsys.readouterr().err and not (place / "NEVER").exists()
+
+
 def test_help_is_the_manual_and_does_not_load_jax(place):
     began = time.perf_counter()
     done = shell("--experiment=classification", "--help", cwd=place)

@@ -51,7 +51,8 @@ def builtins() -> dict[str, str]:
     found = {}
     for module in pkgutil.iter_modules(builtin.__path__):
         text = Path(builtin.__path__[0], f"{module.name}.py").read_text()
-        found[module.name] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+        first = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+        found[module.name] = first.removeprefix(f"{module.name}: ")
     return found
 
 
