@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-
 LARGE_MAP = 256  # places; from here on a product for each example gains
 
 
