@@ -36,7 +36,8 @@ def test_average_pooling_of_the_lecture_s_image():
     ("size", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1), (1, 2, 0), (5, 3, 2)]
 )
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])  # which formulation is taken
-def test_max_pooling_and_its_gradient_are_xla_s(size, stride, padding, backend, monkeypatch):
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_pooling_and_its_gradient_are_xla_s(kind, size, stride, padding, backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     maps = np.random.default_rng(0).integers(0, 4, size=(2, 9, 8, 3))  # many equal values
     weights = np.random.default_rng(1).normal(size=(9, 8)).astype("f")
@@ -51,11 +52,15 @@ def test_max_pooling_and_its_gradient_are_xla_s(size, stride, padding, backend, 
     def xla(maps):
         window, strides = (1, size, size, 1), (1, stride, stride, 1)
         pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-        return jax.lax.reduce_window(maps, -np.inf, jax.lax.max, window, strides, pads)
+        if kind == "max":
+            return jax.lax.reduce_window(maps, -np.inf, jax.lax.max, window, strides, pads)
+        return jax.lax.reduce_window(maps, 0.0, jax.lax.add, window, strides, pads) / size**2
+
+    pool = {"max": max_pool, "average": average_pool}[kind]
 
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
-        value_and_gradient(lambda x: max_pool(x, size, stride, padding)),
+        value_and_gradient(lambda x: pool(x, size, stride, padding)),
         value_and_gradient(xla),
     )
 
