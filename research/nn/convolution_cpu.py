@@ -112,10 +112,11 @@ def kernel_gradient(
     seen = taps(images, sides, stride, dilation)
     products = [part * gradient for row in seen for part in row]
     zeros = [jnp.zeros((), gradient.dtype)] * len(products)
+    # Over each example's places, then over examples: a batch split over devices stays split.
     sums = jax.lax.reduce(
-        products, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (0, 1, 2)
+        products, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (1, 2)
     )
-    return jnp.stack(sums).reshape(*sides, -1)
+    return jnp.stack(sums).sum(1).reshape(*sides, -1)
 
 
 # The output, the gradient of the images and that of the kernel are three faces of one trilinear
