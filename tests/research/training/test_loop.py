@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import signal
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -52,13 +53,16 @@ class StopAfter:
 
     def __init__(self, examples, count, action):
         self.examples, self.left, self.action = examples, count, action
+        self.lock = threading.Lock()  # several threads read ahead; the action happens once
 
     def __len__(self):
         return len(self.examples)
 
     def __getitem__(self, index):
-        self.left -= 1
-        if self.left == 0:
+        with self.lock:
+            self.left -= 1
+            now = self.left == 0
+        if now:
             self.action()
         return self.examples[index]
 
