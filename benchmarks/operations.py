@@ -19,7 +19,7 @@ import jax.numpy as jnp
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from research.nn.convolution import convolution
-from research.nn.pooling import max_pool
+from research.nn.pooling import average_pool, max_pool
 from research.nn.transposed_convolution import transposed_convolution
 
 Operation = Callable[..., jax.Array]
@@ -52,6 +52,14 @@ CASES: list[tuple[str, tuple[tuple[int, ...], ...], Operation, Operation]] = [
         ("depthwise convolution", 64, 5),
     )
 ]
+CASES.append(
+    (
+        "convolution 1x1, [16,32,32,64] to 256",
+        ((16, 32, 32, 64), (1, 1, 64, 256)),
+        functools.partial(xla_convolution, groups=1),
+        functools.partial(convolution, padding="SAME"),
+    )
+)
 CASES += [
     (
         f"transposed convolution {side}x{side} stride 2, [8,14,14,64]",
@@ -65,7 +73,7 @@ CASES += [
 ]
 CASES += [
     (
-        f"max pooling {size}x{size} stride 2, {list(shape)}",
+        f"max pooling {size}x{size} stride 2, {str(list(shape)).replace(' ', '')}",
         (shape,),
         functools.partial(xla_max_pool, size=size),
         functools.partial(max_pool, size=size, stride=2),
@@ -73,12 +81,21 @@ CASES += [
     for size, shape in ((2, (64, 28, 28, 16)), (3, (8, 112, 112, 64)))
 ]
 
+CASES.append(
+    (
+        "average pooling 3x3 stride 1, [4,35,35,192]",
+        ((4, 35, 35, 192),),
+        lambda x: nn.avg_pool(x, (3, 3), (1, 1), [(1, 1)] * 2),
+        functools.partial(average_pool, size=3, stride=1, padding=1),
+    )
+)
+
 
 def gradient_step(operation: Operation, arguments: list[jax.Array]) -> Callable[[], None]:
-    """One forward and backward pass, compiled."""
+    """One forward and backward pass between other layers, as in a network, compiled."""
 
-    def total(*arguments: jax.Array) -> jax.Array:
-        return (operation(*arguments) ** 2).sum()
+    def total(x: jax.Array, *kernels: jax.Array) -> jax.Array:
+        return (jax.nn.relu(operation(jnp.tanh(x), *kernels)) ** 2).sum()
 
     step = jax.jit(jax.value_and_grad(total, argnums=tuple(range(len(arguments)))))
     return lambda: jax.block_until_ready(step(*arguments))
