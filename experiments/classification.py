@@ -114,6 +114,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def splits(preprocessing: Preprocessing) -> dict[str, Examples]:
         return pipeline.open_splits(dataset().splits, preprocessing, config)
 
+    trains = facts is None  # a checkpoint holds all the weights: what it started from is past
     if facts is None:
         raw = choose_preprocessing(config, dataset(), entry)
         train = splits(raw)["train"]
@@ -190,7 +191,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     start: Callable[[Any], Any] = as_initialised
     fresh: tuple[str, ...] | None = None
-    if config.init_from:
+    if config.init_from and trains:
         blank = np.zeros((1, *preprocessing.image_size, preprocessing.channels), np.uint8)
         shapes = jax.eval_shape(init, jax.random.key(0), {"image": blank})
         start, fresh = transfer.start_from(config.init_from, shapes)
@@ -280,7 +281,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
         "train_examples": 1,
         "monitored": "",
     }
-    experiment = build(dataclasses.replace(config, init_from=""), facts)
+    experiment = build(config, facts)
     blank = np.zeros((1, *preprocessing.image_size, preprocessing.channels), np.uint8)
     shapes = jax.eval_shape(experiment.init, jax.random.key(0), {"image": blank})
     return config, facts, weights.into(shapes, tensors, source=config.init_from).variables
