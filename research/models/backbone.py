@@ -55,9 +55,9 @@ def by_resolution(maps: Mapping[str, Array]) -> list[Maps]:
     Raises:
       UserError: for a network that has no maps, such as a multilayer perceptron.
     """
-    last = {value.shape[1:3]: value for value in maps.values() if value.ndim == 4}
-    if not last:
-        raise UserError("--backbone: has no maps, only vectors; choose a convolutional network.")
+    last = {value.shape[1:3]: value for value in maps.values()}
+    if set(last) <= {(1, 1)}:
+        raise UserError("--backbone: has maps of one cell only; choose a convolutional network.")
     return [last[size] for size in sorted(last, reverse=True)]
 
 

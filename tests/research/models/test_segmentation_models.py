@@ -242,9 +242,9 @@ def test_batch_statistics_do_not_depend_on_how_the_batch_is_split(name):
 def test_what_a_backbone_cannot_do_is_said():
     with pytest.raises(UserError, match=r"backbone=vgg16: has no output_stride; .*resnet50"):
         shapes(create("deeplab", backbone="vgg16"))
-    with pytest.raises(UserError, match="no maps, only vectors"):
+    with pytest.raises(UserError, match="choose a convolutional network"):
         shapes(create("unet_backbone", backbone="mlp"))
-    with pytest.raises(UserError, match="no map at stride 16"):
+    with pytest.raises(UserError, match="no map at stride 8"):
         shapes(create("fcn8s", backbone="convnet"))
 
 
