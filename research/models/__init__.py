@@ -19,7 +19,7 @@ class Entry(NamedTuple):
       make: takes the module's attributes (num_classes, activation, ...) and returns the module.
       image_size: native side in pixels.
       channels: native image channels; models take any number.
-      fixed_size: True where parameters depend on the image size, so only the size of init fits.
+      fixed_size: True where images of another size are brought to the native one, as LeNet's are.
       min_size: the smallest side in pixels that leaves a map to pool at the end.
     """
 
