@@ -3,6 +3,7 @@
 import datetime
 import itertools
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ import numpy as np
 from rich.table import Table
 
 from research import config as config_lib
+from research.comparison import runs as comparison
 from research.ensemble import ensemble
 from research.errors import UserError
 from research.evaluation import Evaluation, flat_metrics, make_evaluate
 from research.experiment import Batch, Experiment
 from research.progress import console
 from research.record import RunFolder, check_workdir, read_result, save_figures, write_json
+from research.report import Report, save_rows
 from research.runtime import use_compilation_cache
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
@@ -86,7 +89,9 @@ def run(
         make = getattr(module, launch.mode, None)
         if make is None:
             raise UserError(f"--experiment={launch.experiment}: has no --mode={launch.mode}.")
-        show_report(make(config), launch.experiment, launch.mode, config.workdir)
+        report = make(config)
+        path = output_folder(config.workdir, launch.experiment, launch.mode, f"{launch.mode}.json")
+        show_report(report, path, launch.mode)
 
 
 def open_weights(
@@ -143,13 +148,17 @@ def run_study(
     """
     if not variants:
         raise UserError("--mode=study needs --variant='--FLAG=VALUE ...', once for each run.")
+    for variant in variants.values():
+        module.build(variant)  # refuses what cannot be run, before the first is trained
     path = Path(config.workdir) if config.workdir else new_folder(name, "study")
     runs: dict[str, list[comparison.Run]] = {}
     for flags, variant in variants.items():
         label = flags.replace("--", "")
         for number in range(repeats):
             seed = variant.seed + number
-            folder = path / "-".join([re.sub(r"[^\w.=]+", "-", label), *[f"seed={seed}"] * (repeats > 1)])
+            folder = path / re.sub(
+                r"[^\w.=]+", "-", f"{label} seed={seed}" if repeats > 1 else label
+            )
             console().print(f"\n{label}, seed {seed}", style="bold", markup=False)
             one = config_lib.replace(variant, {"workdir": str(folder), "seed": seed})
             failure = ""
@@ -160,7 +169,7 @@ def run_study(
                 failure = str(error)
                 console().print(failure, markup=False)
             runs.setdefault(label, []).append(comparison.read_run(folder, failure))
-    show_report(comparison.report(runs), name, "study", str(path))
+    show_report(comparison.report(runs), path, "study")
 
 
 def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]]) -> None:
@@ -298,15 +307,16 @@ def show_result(result: Mapping[str, Any], path: Path) -> None:
     out.print(f"run      {path}", markup=False)
 
 
-def show_report(report: Report, experiment: str, mode: str, workdir: str) -> None:
-    """Prints a report's table and writes MODE.json, MODE.csv and its pictures."""
-    path = output_folder(workdir, experiment, mode, f"{mode}.json")
-    report.save(path, mode)
+def show_report(report: Report, path: Path, mode: str) -> None:
+    """Prints a report's table and writes MODE.json, MODE.csv and its pictures into a folder."""
+    save_rows(path / mode, report.rows)
+    save_figures(path, report.figures)
     out = console()
-    out.print("", report.table)
-    for picture in report.figures:
-        out.print(f"picture  {path / picture}.png", markup=False)
-    out.print(f"numbers  {path / mode}.json, .csv", markup=False)
+    # What is piped into a file has room; a terminal has what it has.
+    out.print("", report.table, width=out.width if out.is_terminal else max(out.width, 140))
+    for name in report.figures:
+        out.print(f"picture  {path / name}.png", markup=False)
+    out.print(f"numbers  {path / mode}.json and .csv", markup=False)
 
 
 def new_folder(*parts: str) -> Path:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from research.config import option
 
-Normalisation = Literal["standardised", "centred", "raw", "whitened"]
+Normalisation = Literal["auto", "raw", "centred", "standardised", "whitened"]
 
 
 @dataclasses.dataclass(frozen=True)

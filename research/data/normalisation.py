@@ -15,12 +15,20 @@ PATCHES = 200_000  # looked at, about
 REGULARISATION = 0.01
 
 
-def learn(preprocessing: Preprocessing, examples: Examples, how: Normalisation) -> Preprocessing:
+def learn(
+    preprocessing: Preprocessing,
+    examples: Examples,
+    how: Normalisation,
+    trained: Preprocessing | None = None,
+) -> Preprocessing:
     """The preprocessing with the numbers that `how` asks for.
 
     raw leaves 0..255 as it is; centred subtracts each channel's mean; standardised also divides by
-    its deviation; whitened then takes away what a pixel's neighbours and channels tell of it.
+    its deviation; whitened then takes away what a pixel's neighbours and channels tell of it. auto
+    is as the weights to start from were `trained`, where there are any, and else standardised.
     """
+    if how == "auto" and trained is not None and trained.channels == preprocessing.channels:
+        return dataclasses.replace(preprocessing, mean=trained.mean, std=trained.std)
     if how == "raw":
         return dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,), whitening=())
     mean, std = statistics(examples)

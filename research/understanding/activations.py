@@ -4,7 +4,7 @@ Glorot and Bengio, "Understanding the difficulty of training deep feedforward ne
 2010; He et al., "Delving deep into rectifiers", 2015.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,10 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from rich.table import Column, Table
 
 from research.experiment import PyTree, Variables
+from research.figures import activations as figures
 from research.forward import forward
-from research.nn.activations import Activation
+from research.nn.activations import ACTIVATIONS, Activation
+from research.nn.initialisers import INITIALISERS
+from research.report import Report
 
 # A unit whose nonlinearity is flatter than this passes hardly any gradient on.
 FLAT = 0.05
@@ -121,3 +125,70 @@ def _kernel(tree: PyTree, path: str) -> np.ndarray:
     for name in path.split("/"):
         tree = tree[name]
     return tree["kernel"].ravel()
+
+
+COMPARED_INITIALISERS = ("zeros", "normal", "xavier", "he")
+COMPARED_ACTIVATIONS = ("tanh", "relu")
+
+
+def compare(
+    make: Callable[..., nn.Module],
+    inputs: Float[Array, "batch *shape"],
+    loss: Callable[[Array], Float[Array, " batch"]],
+    initialisers: Sequence[str] = COMPARED_INITIALISERS,
+    activations: Sequence[str] = COMPARED_ACTIVATIONS,
+    seed: int = 0,
+) -> Report:
+    """Layer statistics of fresh networks, one for each initialiser and nonlinearity.
+
+    Args:
+      make: takes `kernel_init` and `activation`.
+      inputs, loss: as for `layer_statistics`.
+    """
+    rows = []
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    for name in activations:
+        activation = ACTIVATIONS[name]
+        for initialiser in initialisers:
+            model = make(kernel_init=INITIALISERS[initialiser], activation=activation)
+            variables = jax.jit(model.init)(init_key, inputs)
+            value, layers = layer_statistics(model, variables, inputs, loss, activation, run_key)
+            rows += [
+                {"activation": name, "initialiser": initialiser, "depth": depth, "loss": value}
+                | layer._asdict()
+                for depth, layer in enumerate(layers, 1)
+            ]
+    return Report(rows, table(rows), {"signals": figures.signals(rows)})
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Each network's first, middle and last hidden layer; its last layer gives the loss."""
+    shown = Table(
+        "activation",
+        "initialiser",
+        "depth",
+        "layer",
+        *(Column(name, justify="right") for name in ("mean", "std", "saturated", "dead")),
+        Column("gradient", justify="right"),
+        Column("loss", justify="right"),
+        box=None,
+    )
+    networks: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        networks.setdefault((row["activation"], row["initialiser"]), []).append(row)
+    for (activation, initialiser), layers in networks.items():
+        last = len(layers) - 2 if len(layers) > 1 else 0
+        for number in sorted({0, last // 2, last}):
+            row = layers[number]
+            shares = ["-" if row[n] != row[n] else f"{row[n]:.0%}" for n in ("saturated", "dead")]
+            shown.add_row(
+                *((activation, initialiser) if number == 0 else ("", "")),
+                str(row["depth"]),
+                row["layer"],
+                f"{row['mean']:.2g}",
+                f"{row['std']:.2g}",
+                *shares,
+                f"{row['gradient']:.2g}",
+                f"{row['loss']:.4g}" if number == 0 else "",
+            )
+    return shown
