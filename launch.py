@@ -5,6 +5,7 @@ become a Config again, and a command of research/commands.py gets it.
 """
 
 import dataclasses
+import errno
 import importlib
 import logging
 import shlex
@@ -19,6 +20,8 @@ from research.config import option
 from research.errors import UserError, nearest
 from research.training.config import TrainingConfig
 
+# A disk or a quota that is full, a file that has reached its limit.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXPERIMENTS = Path(__file__).resolve().parent / "experiments"
 
 
@@ -125,7 +128,8 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
 
 def main(argv: list[str]) -> int:
     """Runs one command; returns the exit code: 0, or 2 for what a person can mend."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # What goes wrong in Orbax's threads is raised here as well; there it is logged with its trace.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         launch, module, config, given = parse(argv)
         if module is None and launch.mode not in ("list", "prepare"):
@@ -136,6 +140,16 @@ def main(argv: list[str]) -> int:
         commands.run(launch, module, config, given, EXPERIMENTS, variants)
     except (UserError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {where}cannot be written ({error.strerror}); what was saved before is intact. "
+            "Make room and run the same command again to go on.",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

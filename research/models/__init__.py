@@ -43,7 +43,7 @@ def available(task: str | None = "classification") -> dict[str, Entry]:
     return {name: entry for name, entry in models.items() if task in (None, entry.task)}
 
 
-def create(name: str, **attributes: object) -> nn.Module:
+def create(name: str, /, **attributes: object) -> nn.Module:
     """Builds the model called `name`; raises UserError with the nearest name when unknown."""
     return choose(name, available(task=None), "model").make(**attributes)
 
