@@ -76,9 +76,15 @@ class Experiment(NamedTuple):
     start: Callable[[Variables], Variables] = as_initialised
     # Whole-split metrics that are no means over examples (mAP, BLEU, calibration), on the host.
     score: Callable[[PyTree, Batch], dict[str, float]] | None = None
+    # (outputs, batch) -> what score and draw_split get of them, on the device; None: the outputs.
+    # Where these are too large to hold for a whole split, such as probabilities of every pixel.
+    keep: Callable[[PyTree, Batch], PyTree] | None = None
     # {picture name: figure} of a few predictions, and of a whole split.
     draw: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None
     draw_split: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None
+    # The means of the steps since the last log line -> what to warn of, or None. It is logged; a
+    # UserError stops the run before these weights are saved.
+    watch: Callable[[Mapping[str, float]], str | None] | None = None
     # A person's own files -> a batch; predictions -> one JSON object for each input.
     read: Callable[[list[str]], Batch] | None = None
     describe: Callable[[PyTree, Batch], list[dict[str, Any]]] | None = None
