@@ -60,6 +60,7 @@ def by_centre(
     crowd: Bool[Array, " object"] | None = None,
     *,
     radius: float = 0.5,
+    allowed: Bool[Array, "cell object"] | None = None,
 ) -> Assignment:
     """Cells whose middle lies within `radius` cells of an object's centre are positive.
 
@@ -71,6 +72,7 @@ def by_centre(
       points: the middle (x, y) of each cell, pixels.
       stride: side of each cell, pixels.
       crowd: cells whose middle lies in one of these are ignored, never positive.
+      allowed: which cells may answer for which objects; None: all.
     """
     real = valid if crowd is None else valid & ~crowd
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -81,6 +83,7 @@ def by_centre(
     within = _inside(points, boxes)
     near = (jnp.abs(offset) < radius * reach).all(-1) & within
     claims = (own | near if radius > 0.5 else own) & real[None]
+    claims = claims if allowed is None else claims & allowed
     # The cell of the centre comes before neighbours of other objects, then the smaller object.
     relative = area(boxes) / jnp.maximum(area(boxes).max(initial=0.0), 1e-6)  # [object], to 1
     rank = jnp.where(claims, relative[None] + 2.0 * ~own, jnp.inf)

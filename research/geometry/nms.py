@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from research.geometry.boxes import iou
+from research.geometry.boxes import clip, iou
 
 
 class Kept(NamedTuple):
@@ -68,3 +68,52 @@ def nms(
     rest = jnp.where(scores > least, scores, -jnp.inf)
     _, kept = jax.lax.scan(keep_one, rest, None, length=count)
     return kept
+
+
+def detect(
+    boxes: Float[Array, "batch predictor 4"],
+    scores: Float[Array, "batch predictor classes"],
+    image_size: tuple[int, int],
+    *,
+    count: int = 100,
+    candidates: int = 300,
+    least: float = 0.01,
+    threshold: float = 0.5,
+    sigma: float = 0.0,
+    agnostic: bool = False,
+) -> dict[str, Array]:
+    """The boxes that are left after suppression, best first, in fixed shapes.
+
+    Every pair of a box and a class is a candidate of its own, as COCO's average precision counts.
+
+    Args:
+      count: detections an image, at most; `valid` is False for padding.
+      candidates: the best pairs that take part in suppression.
+      least: scores below are dropped.
+      threshold, sigma: see `nms`.
+      agnostic: whether boxes suppress each other across classes.
+    """
+    classes = scores.shape[-1]
+
+    def one(boxes: Array, scores: Array) -> dict[str, Array]:
+        flat = scores.reshape(-1)
+        best, pair = jax.lax.top_k(flat, min(candidates, flat.size))
+        place, label = pair // classes, pair % classes
+        kept = nms(
+            boxes[place],
+            best,
+            count,
+            threshold,
+            classes=None if agnostic else label,
+            sigma=sigma,
+            least=least,
+        )
+        found = clip(boxes[place[kept.box]], *image_size)
+        return {
+            "boxes": jnp.where(kept.valid[:, None], found, 0.0),
+            "scores": jnp.where(kept.valid, kept.score, 0.0),
+            "classes": jnp.where(kept.valid, label[kept.box], 0).astype(jnp.int32),
+            "valid": kept.valid,
+        }
+
+    return jax.vmap(one)(boxes, scores)
