@@ -5,24 +5,30 @@ from collections.abc import Callable, Mapping
 import jax
 
 from research.data.config import DataConfig
-from research.data.images import Mapped, Preprocessing
-from research.data.source import Examples, Source, decode, decoded_bytes
+from research.data.images import Mapped, Preprocessing, fit_example
+from research.data.source import Example, Examples, Source, decode, decoded_bytes
 from research.data.splits import Labelled, hold_out
 from research.experiment import Data
 
 
 def open_splits(
-    splits: Mapping[str, Labelled], preprocessing: Preprocessing, config: DataConfig
+    splits: Mapping[str, Labelled],
+    preprocessing: Preprocessing,
+    config: DataConfig,
+    fit: Callable[[Example, Preprocessing], Example] = fit_example,
 ) -> dict[str, Examples]:
     """The splits at their fixed size, in memory where --cache_mb allows.
 
     Where --validation is not 0, "validation" is held out of "train": the same examples under
     every seed.
+
+    Args:
+      fit: brings an example to that size: its image, and what belongs to the image.
     """
     opened: dict[str, Labelled] = dict(splits)
     if config.validation:
         opened["train"], opened["validation"] = hold_out(splits["train"], config.validation)
-    mapped = {name: Mapped(split, preprocessing) for name, split in opened.items()}
+    mapped = {name: Mapped(split, preprocessing, fit) for name, split in opened.items()}
     return {
         name: decode(split) if decoded_bytes(split) < cache_bytes(config) else split
         for name, split in mapped.items()
