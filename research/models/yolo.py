@@ -4,7 +4,7 @@ Redmon et al., "You only look once", 2016 (no anchors); Redmon and Farhadi, "YOL
 (anchors); "YOLOv3", 2018 (several scales); Ge et al., "YOLOX", 2021 (without anchors again).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -15,36 +15,37 @@ from jaxtyping import Array, Bool, Float
 
 from research.geometry import anchors as anchors_lib
 from research.geometry.assignment import Assignment, by_centre
+from research.models import Entry
+from research.models.backbone import at_strides, backbone
 from research.nn.activations import ACTIVATIONS, Activation
 from research.nn.convolution import Conv
 from research.nn.initialisers import INITIALISERS, Initialiser, normal
 from research.nn.normalisation import batch_norm
 from research.nn.pyramid import FeaturePyramid
 
-Backbone = Callable[..., nn.Module]
-
 
 class Yolo(nn.Module):
     """A backbone, a pyramid where there are several strides, and one head that all strides share.
 
     Attributes:
-      backbone: makes a model of research/models; its parameters are params["backbone"].
-      levels: names of the backbone's maps, from fine to coarse.
+      activation: None keeps the backbone's own, and is ReLU in the head.
+      backbone: a classifier's name; its variables lie under "backbone".
+      strides: of the maps that predict, pixels a cell, from fine to coarse.
       boxes: boxes a cell.
       width: channels of the head.
       depth: 3x3 convolutions of the head.
       axis: the pmap axis that the batch is split over.
     """
 
-    backbone: Backbone
-    num_classes: int
-    levels: Sequence[str]
+    num_classes: int = 10
+    activation: Activation | None = None
+    kernel_init: Initialiser = INITIALISERS["he"]
+    axis: str | None = None
+    backbone: str = "compact"
+    strides: Sequence[int] = (8,)
     boxes: int = 1
     width: int = 128
     depth: int = 1
-    activation: Activation = ACTIVATIONS["relu"]
-    kernel_init: Initialiser = INITIALISERS["he"]
-    axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -56,10 +57,11 @@ class Yolo(nn.Module):
         column and box, as in `make_predictors`.
         """
         norm = batch_norm(train, self.axis)
-        maps = self.backbone(axis=self.axis, name="backbone")(images, train, features=True)
-        chosen = [maps[level] for level in self.levels]
-        if len(chosen) > 1:
-            chosen = FeaturePyramid(self.width, name="pyramid")(chosen)
+        activation = self.activation or ACTIVATIONS["relu"]
+        network = backbone(self.backbone, self.activation, self.kernel_init, self.axis)
+        maps = at_strides(network(images, train, features=True), images.shape[1], self.strides)
+        if len(maps) > 1:
+            maps = FeaturePyramid(self.width, name="pyramid")(maps)
         convolutions = [
             Conv(self.width, 3, use_bias=False, kernel_init=self.kernel_init, name=f"head{i}_conv")
             for i in range(self.depth)
@@ -69,9 +71,9 @@ class Yolo(nn.Module):
         # Small, so that training starts from the prior box in the middle of the cell.
         last = Conv(self.boxes * outputs, 1, kernel_init=normal(lambda shape: 0.01), name="predict")
         predictions = []
-        for x in chosen:
+        for x in maps:
             for convolution, normalise in zip(convolutions, norms, strict=True):
-                x = self.activation(normalise(convolution(x)))
+                x = activation(normalise(convolution(x)))
             predictions.append(last(x).reshape(len(x), -1, outputs))
         raw = jnp.concatenate(predictions, axis=1)
         # At the start an object is nowhere, or the many empty cells would drown all else.
@@ -96,25 +98,26 @@ class Predictors(NamedTuple):
 
 def make_predictors(
     image_size: tuple[int, int],
-    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
     priors: Sequence[Float[np.ndarray, "box 2"]],
     reach: float = 0.5,
 ) -> Predictors:
-    """The predictors of maps of these shapes (height, width), from fine to coarse.
+    """The predictors of maps at these strides, from fine to coarse.
 
     Args:
-      priors: for each map, the (width, height) of its boxes in pixels.
+      image_size: height and width in pixels; a map has a cell for each stride that has begun.
+      priors: for each stride, the (width, height) of its boxes in pixels.
       reach: 0.5 where only the cell that holds an object's centre answers for it.
     """
-    points, strides, sizes = [], [], []
-    for (height, width), prior in zip(shapes, priors, strict=True):
-        stride = -(-image_size[0] // height)
-        cells = jnp.repeat(anchors_lib.centres(height, width, stride), len(prior), axis=0)
-        points.append(cells)
-        strides.append(jnp.full(len(cells), float(stride)))
+    points, cells, sizes = [], [], []
+    for stride, prior in zip(strides, priors, strict=True):
+        height, width = (-(-side // stride) for side in image_size)
+        middle = anchors_lib.centres(height, width, stride)
+        points.append(jnp.repeat(middle, len(prior), axis=0))
+        cells.append(jnp.full(len(points[-1]), float(stride)))
         sizes.append(jnp.tile(jnp.asarray(prior, jnp.float32), (height * width, 1)))
     return Predictors(
-        jnp.concatenate(points), jnp.concatenate(strides), jnp.concatenate(sizes), reach
+        jnp.concatenate(points), jnp.concatenate(cells), jnp.concatenate(sizes), reach
     )
 
 
@@ -162,3 +165,6 @@ def assign(
         radius=predictors.reach,
         allowed=similar >= similar.max(0),
     )
+
+
+MODELS = {"yolo": Entry(Yolo, image_size=64, min_size=8, task="detection")}
