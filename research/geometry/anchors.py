@@ -74,3 +74,14 @@ def k_means(
                 ]
             )
     return best[np.argsort(best.prod(1), kind="stable")], best_iou
+
+
+def moved(boxes: Float[Array, "*#n 4"], moves: Float[Array, "*#n 4"]) -> Float[Array, "*#n 4"]:
+    """Boxes moved by (x, y) shares of their sides and scaled by exp(w, h), all from `moves`.
+
+    Girshick et al. 2014, appendix C. Scales are bounded, lest an exponential run away.
+    """
+    size = boxes[..., 2:] - boxes[..., :2]
+    centre = (boxes[..., :2] + boxes[..., 2:]) / 2 + moves[..., :2] * size
+    half = size * jnp.exp(jnp.clip(moves[..., 2:], -4.0, 4.0)) / 2
+    return jnp.concatenate([centre - half, centre + half], axis=-1)

@@ -65,9 +65,7 @@ def yolo_loss(
       The loss of each image, and its parts: {"box", "objectness", "class"}.
     """
     positive = assigned.kind == POSITIVE
-    target = jnp.take_along_axis(boxes, assigned.target[..., None], axis=1)
-    # What answers for nothing gets its own box as target, lest padding spoil the gradient.
-    target = jnp.where(positive[..., None], target, jax.lax.stop_gradient(decoded))
+    target = _targets(boxes, assigned, positive, decoded)
     label = jnp.take_along_axis(classes, assigned.target, axis=1)
     label = jnp.where(positive, label, 0)
 
@@ -80,3 +78,111 @@ def yolo_loss(
         "class": mean_where(cross_entropy(raw[..., 5:], label), positive),
     }
     return parts["objectness"] + box_weight * parts["box"] + parts["class"], parts
+
+
+def proposal_loss(
+    objectness: Float[Array, "batch anchor"],
+    proposed: Float[Array, "batch anchor 4"],
+    assigned: Assignment,
+    sampled: Bool[Array, "batch anchor"],
+    boxes: Float[Array, "batch object 4"],
+    *,
+    overlap: str = "giou",
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Of a region proposal network: is there an object, and where. Ren et al. 2015, equation 1.
+
+    With 1 - GIoU in the place of smooth L1. Only sampled anchors take part, in the box loss those
+    of them that answer for an object.
+    """
+    positive = sampled & (assigned.kind == POSITIVE)
+    target = _targets(boxes, assigned, positive, proposed)
+    parts = {
+        "proposal_object": mean_where(
+            binary_cross_entropy(objectness, positive.astype(jnp.float32)), sampled
+        ),
+        "proposal_box": mean_where(1 - OVERLAPS[overlap](proposed, target), positive),
+    }
+    return parts["proposal_object"] + parts["proposal_box"], parts
+
+
+def region_loss(
+    logits: Float[Array, "batch region 1+classes"],
+    moved: Float[Array, "batch region 4"],
+    assigned: Assignment,
+    boxes: Float[Array, "batch object 4"],
+    classes: Int[Array, "batch object"],
+    *,
+    overlap: str = "giou",
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Class (0 is background) of every region that counts, box of those that show an object.
+
+    Girshick 2015, equation 1, with 1 - GIoU in the place of smooth L1.
+    """
+    positive = assigned.kind == POSITIVE
+    label = jnp.take_along_axis(classes, assigned.target, axis=1) + 1
+    label = jnp.where(positive, label, 0)
+    target = _targets(boxes, assigned, positive, moved)
+    parts = {
+        "class": mean_where(cross_entropy(logits, label), assigned.kind != IGNORED),
+        "box": mean_where(1 - OVERLAPS[overlap](moved, target), positive),
+    }
+    return parts["class"] + parts["box"], parts
+
+
+def _targets(boxes: Array, assigned: Assignment, positive: Array, own: Array) -> Array:
+    """The box each is compared with; its own where there is none, lest padding spoil gradients."""
+    target = jnp.take_along_axis(boxes, assigned.target[..., None], axis=1)
+    return jnp.where(positive[..., None], target, jax.lax.stop_gradient(own))
+
+
+def localisation_loss(
+    presence: Float[Array, " batch"],
+    box: Float[Array, "batch 4"],
+    logits: Float[Array, "batch classes"],
+    present: Bool[Array, " batch"],
+    true_box: Float[Array, "batch 4"],
+    label: Int[Array, " batch"],
+    *,
+    overlap: str = "giou",
+    box_weight: float = 2.0,
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Is there an object; where there is one, its box and class. All else is ignored, NaN too.
+
+    The target of Redmon et al. 2016 for one object: (p_c, b_x, b_y, b_h, b_w, c_1, ..., c_n).
+
+    Args:
+      presence: logit of p_c.
+    """
+    there = present[:, None]
+    true_box = jnp.where(there, true_box, jax.lax.stop_gradient(box))
+    label = jnp.where(present, label, 0)
+    parts = {
+        "presence": binary_cross_entropy(presence, present.astype(jnp.float32)),
+        "box": mean_where(1 - OVERLAPS[overlap](box, true_box)[:, None], there),
+        "class": mean_where(cross_entropy(logits, label)[:, None], there),
+    }
+    return parts["presence"] + box_weight * parts["box"] + parts["class"], parts
+
+
+def landmark_loss(
+    presence: Float[Array, " batch"],
+    points: Float[Array, "batch point 2"],
+    present: Bool[Array, " batch"],
+    true_points: Float[Array, "batch point 2"],
+    *,
+    point_weight: float = 10.0,
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Is there an object; where there is one, smooth L1 of its points. All else is ignored.
+
+    Args:
+      presence: logit of p_c.
+      points: as shares of the image's sides; differences below a hundredth count as squares.
+    """
+    there = present[:, None]
+    true_points = jnp.where(there[..., None], true_points, jax.lax.stop_gradient(points))
+    far = smooth_l1(points - true_points, 0.01).sum(-1).mean(-1)
+    parts = {
+        "presence": binary_cross_entropy(presence, present.astype(jnp.float32)),
+        "points": mean_where(far[:, None], there),
+    }
+    return parts["presence"] + point_weight * parts["points"], parts

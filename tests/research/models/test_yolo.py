@@ -1,4 +1,4 @@
-"""YOLO: what encodes the truth scores 1, gradients, anchors, strides, and what padding must not do."""
+"""YOLO: what encodes the truth scores 1; gradients, anchors, strides, and what padding may do."""
 
 import jax
 import jax.numpy as jnp
