@@ -225,6 +225,7 @@ def train(
             "seconds": round(elapsed(), 3),
             "metrics": flat_metrics(evaluations),
             "protocol": dict(experiment.protocol),
+            "best": list(experiment.best),
             "fingerprint": fingerprint([state.params, state.model_state]),
         }
         return Finished(result, evaluations)

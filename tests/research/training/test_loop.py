@@ -179,6 +179,6 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_intact(tmp_path, monkeyp
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(checkpointer._latest, "save", full)
-        with pytest.raises(UserError, match=r"step 2 .*No space left.*step 1 is intact"):
+        with pytest.raises(UserError, match=r"No space left.*step 1 is intact"):
             checkpointer.save(state._replace(step=jnp.int32(2)), {"metrics": {}}, best=False)
     assert open_checkpoint(tmp_path).metadata["step"] == 1
