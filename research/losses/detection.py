@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from research.geometry.assignment import IGNORED, POSITIVE, Assignment
+from research.geometry.assignment import IGNORED, NEGATIVE, POSITIVE, Assignment
 from research.geometry.boxes import ciou, giou, iou
 
 OVERLAPS = {"giou": giou, "ciou": ciou, "iou": iou}
@@ -186,3 +186,63 @@ def landmark_loss(
         "points": mean_where(far[:, None], there),
     }
     return parts["presence"] + point_weight * parts["points"], parts
+
+
+def responsible(
+    assigned: Assignment,
+    decoded: Float[Array, "batch predictor 4"],
+    boxes: Float[Array, "batch object 4"],
+    count: int,
+) -> Assignment:
+    """Of the `count` boxes of a cell, leaves the object to the one that overlaps it most now.
+
+    Redmon et al. 2016, section 2.2. The others of the cell are negative. Of equals, the first.
+    """
+    positive = assigned.kind == POSITIVE
+    target = _targets(boxes, assigned, positive, decoded)
+    overlap = jax.lax.stop_gradient(jnp.where(positive, iou(decoded, target), -1.0))
+    by_cell = overlap.reshape(len(overlap), -1, count)
+    best = jnp.arange(count) == by_cell.argmax(-1, keepdims=True)
+    kind = jnp.where(positive & ~best.reshape(positive.shape), NEGATIVE, assigned.kind)
+    return Assignment(kind, assigned.target)
+
+
+def yolo_v1_loss(
+    raw: Float[Array, "batch predictor outputs"],
+    decoded: Float[Array, "batch predictor 4"],
+    assigned: Assignment,
+    boxes: Float[Array, "batch object 4"],
+    classes: Int[Array, "batch object"],
+    *,
+    image_size: tuple[int, int],
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Sums of squared errors: Redmon et al. 2016, equation 3.
+
+    5 x the error of centre and root of the sides, as shares of the image's; the error of the
+    confidence against IoU, x 0.5 where there is no object; the error of class probabilities, here
+    those of the responsible box. Centres are counted in shares of the image, not of the cell.
+    """
+    positive = assigned.kind == POSITIVE
+    target = _targets(boxes, assigned, positive, decoded)
+    height, width = image_size
+    sides = jnp.array([width, height], jnp.float32)
+
+    def parameters(x: Array) -> Array:
+        middle = (x[..., :2] + x[..., 2:]) / 2 / sides
+        size = jnp.maximum((x[..., 2:] - x[..., :2]) / sides, 1e-4)
+        return jnp.concatenate([middle, jnp.sqrt(size)], axis=-1)
+
+    quality = jax.lax.stop_gradient(jnp.where(positive, iou(decoded, target), 0.0))
+    confidence = (jax.nn.sigmoid(raw[..., 4]) - quality) ** 2
+    confidence = jnp.where(positive, confidence, 0.5 * confidence)
+    one_hot = jax.nn.one_hot(
+        jnp.take_along_axis(classes, assigned.target, axis=1), raw.shape[-1] - 5
+    )
+    wrong = ((jax.nn.softmax(raw[..., 5:]) - one_hot) ** 2).sum(-1)
+    off = ((parameters(decoded) - parameters(target)) ** 2).sum(-1)
+    parts = {
+        "objectness": jnp.where(assigned.kind == IGNORED, 0.0, confidence).sum(1),
+        "box": jnp.where(positive, off, 0.0).sum(1),
+        "class": jnp.where(positive, wrong, 0.0).sum(1),
+    }
+    return parts["objectness"] + 5.0 * parts["box"] + parts["class"], parts

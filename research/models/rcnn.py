@@ -94,7 +94,7 @@ class FasterRCNN(nn.Module):
         train: bool = False,
         choose: Choose | None = None,
     ) -> dict[str, Array]:
-        """Returns the head's outputs and, with anchors, "proposed" boxes and their "objectness".
+        """Returns the head's outputs and, with anchors, these, "proposed" boxes, "objectness".
 
         Args:
           choose: None looks at every proposal, or at the whole image where there are none.
@@ -120,7 +120,8 @@ class FasterRCNN(nn.Module):
             cells = anchors_lib.centres(x.shape[1], x.shape[2], stride)
             anchors = anchors_lib.anchor_boxes(cells, jnp.array(self.anchors)).reshape(-1, 4)
             proposed = anchors_lib.moved(anchors[None], moves)
-            outputs = {"objectness": objectness, "proposed": proposed}
+            anchors = jnp.broadcast_to(anchors, proposed.shape)
+            outputs = {"objectness": objectness, "proposed": proposed, "anchors": anchors}
         # What is proposed is learned from its own loss, not through the regions' (section 3.2).
         objectness, proposed = jax.lax.stop_gradient((objectness, proposed))
         regions = proposed if choose is None else choose(objectness, proposed)
