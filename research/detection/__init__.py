@@ -6,17 +6,34 @@ rest for all of them. `make` takes the name that --model gives.
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 
 from research.detection.config import DetectionConfig
 
-# Runs the model on the batch's images; takes the model's further arguments.
-Run = Callable[..., Any]
 Batch = Mapping[str, Any]
 Outputs = dict[str, jax.Array]
+
+
+class Run(Protocol):
+    """The model on the batch's images; made anew for each batch.
+
+    Attributes:
+      images: standardised.
+    """
+
+    images: jax.Array
+
+    def __call__(self, images: jax.Array | None = None, **options: Any) -> Any:
+        """The model's outputs for these images, or for the batch's; options are the model's."""
+        ...
+
+
+def nothing_more(outputs: Mapping[str, jax.Array], batch: Batch) -> Mapping[str, Any]:
+    """No measures beside those of every detector."""
+    return {}
 
 
 class Detector(NamedTuple):
@@ -24,13 +41,17 @@ class Detector(NamedTuple):
 
     Attributes:
       loss: (run, batch, key) -> the loss of each image, and its parts.
-      predict: run -> "boxes" [B, n, 4] in pixels of the model's image, "scores", "classes" and
-        "valid" [B, n], and whatever else it finds.
+      predict: (run, batch) -> "boxes" [B, n, 4] in pixels of the model's image, "scores",
+        "classes" and "valid" [B, n], and whatever else it finds.
+      measure: (outputs, batch) -> {name: (value, weight)} beside those of every detector.
     """
 
     model: nn.Module
     loss: Callable[[Run, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
     predict: Callable[[Run, Batch], Outputs]
+    measure: Callable[[Mapping[str, jax.Array], Batch], Mapping[str, Any]] = nothing_more
+    protocol: Mapping[str, str] = {}
+    best: tuple[str, str] = ("mAP", "max")  # the metric that names the best checkpoint
 
 
 class Setting(NamedTuple):
