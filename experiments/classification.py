@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
-from research.data.config import Augmentation
+from research.data.config import Augmentation, Normalisation
 from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from research.data.images import Preprocessing
     from research.experiment import Experiment
     from research.models import Entry
+    from research.report import Report
 
 AUXILIARY_WEIGHT = 0.3  # of auxiliary classifiers' losses: Szegedy et al. 2015, section 5
 
@@ -40,6 +41,14 @@ class Config(Augmentation, TrainingConfig):
     )
     resize: Literal["pad", "letterbox", "stretch", "crop"] = option(
         "pad", "How other images become that size: with black borders, distorted, or cut."
+    )
+    input_normalisation: Normalisation = option(
+        "auto",
+        "What the network gets: 0..255, without the mean, over the deviation too, or whitened, as "
+        "learned from the training split; auto: as --init_from was trained, else standardised.",
+    )
+    model_options: tuple[str, ...] = option(
+        (), "Attributes of the model, such as width=16,normalise=false,dropout=0.5,hidden=64+32."
     )
     label_smoothing: float = option(
         0.0, "Share of each label that is spread over all classes.", minimum=0.0, maximum=0.99
@@ -67,6 +76,8 @@ def choose_preprocessing(config: Config, dataset: "Dataset", entry: "Entry") -> 
     height, width, channels = dataset.image_shape
     if config.image_size or entry.fixed_size or height is None or width is None:
         height = width = config.image_size or entry.image_size
+    if config.init_from:
+        channels = entry.channels  # trained kernels fix the number
     if min(height, width) < entry.min_size:
         raise UserError(
             f"--image_size={min(height, width)}: --model={config.model} takes images of at least "
@@ -88,7 +99,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     from research import models
     from research.data import augment as augment_lib
-    from research.data import datasets, images, pipeline
+    from research.data import datasets, images, normalisation, pipeline
     from research.data.images import Preprocessing
     from research.data.source import Examples
     from research.data.tasks import classification as task
@@ -102,6 +113,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.nn.initialisers import INITIALISERS
     from research.random import stream
     from research.training.recipe import make_recipe
+    from research.weights.pretrained import preprocessing_of
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available(), "model")
@@ -119,10 +131,11 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     if facts is None:
         raw = choose_preprocessing(config, dataset(), entry)
         train = splits(raw)["train"]
-        mean, std = images.statistics(train)
+        trained = preprocessing_of(config.init_from)
+        learned = normalisation.learn(raw, train, config.input_normalisation, trained)
         facts = {
             "class_names": list(dataset().class_names),
-            "preprocessing": dataclasses.replace(raw, mean=mean, std=std).to_json(),
+            "preprocessing": learned.to_json(),
             "train_examples": len(train),
             "monitored": pipeline.monitored(splits(raw)),
         }
@@ -140,11 +153,12 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
                 f"({', '.join(dataset().class_names[:5])}, ...), the checkpoint knows "
                 f"{len(class_names)} ({', '.join(class_names[:5])}, ...)."
             )
-        raw = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
-        return pipeline.make_data(splits(raw), config, config.seed, lambda: task.inspect(dataset()))
+        opened = splits(preprocessing.unnormalised())
+        return pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
 
     # --- Model ---
-    attributes: dict[str, Any] = {"num_classes": len(class_names)}
+    attributes = models.attributes(entry, config.model_options)
+    attributes["num_classes"] = len(class_names)
     if config.activation:
         attributes["activation"] = choose(config.activation, ACTIVATIONS, "activation")
     if config.initializer:
@@ -253,6 +267,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     from research.errors import choose
     from research.weights.pretrained import IMAGENET, PRETRAINED
 
+    tensors = weights.load(config.init_from)
     if config.init_from in PRETRAINED:
         known = PRETRAINED[config.init_from]
         config = dataclasses.replace(config, model=known.model)
@@ -260,11 +275,14 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     else:
         entry = choose(config.model, models.available(), "model")
         side = config.image_size or entry.image_size
-        preprocessing = dataclasses.replace(IMAGENET, image_size=(side, side))
-        names = []
-    tensors = weights.load(config.init_from)
-    if not names:  # the last layer's bias has one number for each class
-        names = [f"class {k}" for k in range(len(tensors[list(tensors)[-1]]))]
+        preprocessing = dataclasses.replace(
+            IMAGENET, image_size=(side, side), channels=entry.channels
+        )
+        model = entry.make(**models.attributes(entry, config.model_options))
+        image = preprocessing.standardise(preprocessing.blank()["image"])
+        shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+        head = weights.into(shapes, tensors, new_head=True, source=config.init_from)
+        names = [f"class {k}" for k in range(head.outputs or model.num_classes)]
     facts = {
         "class_names": names,
         "preprocessing": preprocessing.to_json(),
@@ -274,3 +292,34 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     experiment = build(config, facts)
     shapes = jax.eval_shape(experiment.init, jax.random.key(0), preprocessing.blank())
     return config, facts, weights.into(shapes, tensors, source=config.init_from).variables
+
+
+def diagnose(config: Config) -> "Report":
+    """What initialisation and nonlinearity do to a batch's signals, layer by layer.
+
+    Of each of four initialisers with tanh and ReLU, or of those that --initializer and --activation
+    name, before any training.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from research import models
+    from research.data.images import Preprocessing
+    from research.losses.classification import softmax_cross_entropy
+    from research.understanding import activations
+
+    experiment = build(config)
+    batch = experiment.data().train.batch(0)
+    facts = experiment.facts
+    targets = jax.nn.one_hot(batch["label"], len(facts["class_names"]))
+    entry = models.available()[config.model]
+    attributes = models.attributes(entry, config.model_options)
+    attributes["num_classes"] = len(facts["class_names"])
+    return activations.compare(
+        lambda **chosen: entry.make(**attributes, **chosen),
+        Preprocessing.from_json(facts["preprocessing"]).standardise(jnp.asarray(batch["image"])),
+        lambda logits: softmax_cross_entropy(logits, targets),
+        (config.initializer,) if config.initializer else activations.COMPARED_INITIALISERS,
+        (config.activation,) if config.activation else activations.COMPARED_ACTIVATIONS,
+        config.seed,
+    )

@@ -82,6 +82,9 @@ class Experiment(NamedTuple):
     # {picture name: figure} of a few predictions, and of a whole split.
     draw: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None
     draw_split: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None
+    # The means of the steps since the last log line -> what to warn of, or None. It is logged; a
+    # UserError stops the run before these weights are saved.
+    watch: Callable[[Mapping[str, float]], str | None] | None = None
     # A person's own files -> a batch; predictions -> one JSON object for each input.
     read: Callable[[list[str]], Batch] | None = None
     describe: Callable[[PyTree, Batch], list[dict[str, Any]]] | None = None

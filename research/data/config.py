@@ -1,8 +1,11 @@
 """Options of data and augmentation; imports no JAX, so that --help answers at once."""
 
 import dataclasses
+from typing import Literal
 
 from research.config import option
+
+Normalisation = Literal["auto", "raw", "centred", "standardised", "whitened"]
 
 
 @dataclasses.dataclass(frozen=True)

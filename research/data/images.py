@@ -1,6 +1,7 @@
 """Image files to arrays of a fixed size: one path for data sets and for a person's own files."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -42,6 +43,7 @@ class Preprocessing:
         networks of torchvision and timm expect.
       crop_share: 224/256 is the usual evaluation crop of ImageNet networks.
       mean, std: of each channel, on the scale 0..255; of the training split only.
+      whitening: a filter [side, side, channels, channels] on what they leave, row by row; or none.
     """
 
     image_size: tuple[int, int]
@@ -51,6 +53,7 @@ class Preprocessing:
     crop_share: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    whitening: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -84,14 +87,51 @@ class Preprocessing:
         return {"image": np.zeros((count, *self.image_size, self.channels), np.uint8)}
 
     def standardise(self, images: AnyArray) -> AnyArray:
-        """uint8 images [..., channel] to float32 of zero mean and unit variance; NumPy or JAX."""
+        """uint8 images [..., row, column, channel] to what the network gets: float32.
+
+        Of zero mean and unit variance, unless `normalisation.learn` was asked for something else.
+        NumPy or JAX.
+        """
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        return (images.astype(np.float32) - mean) / std  # type: ignore[attr-defined]
+        images = (images.astype(np.float32) - mean) / std  # type: ignore[attr-defined]
+        return _filtered(images, self._filter()) if self.whitening else images
 
     def restore(self, images: AnyArray) -> AnyArray:
-        """The inverse of `standardise`, for pictures: float32 on the scale 0..255."""
+        """The inverse of `standardise`, for pictures: float32 on the scale 0..255.
+
+        Raises:
+          UserError: for whitened images, which have no simple inverse.
+        """
+        if self.whitening:
+            raise UserError(
+                "whitened images cannot be turned back into pictures; train with "
+                "--input_normalisation=standardised."
+            )
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return images * std + mean  # type: ignore[operator]
+
+    def unnormalised(self) -> "Preprocessing":
+        """The same sizes, without what was learned of the values."""
+        return dataclasses.replace(self, mean=(0.0,), std=(1.0,), whitening=())
+
+    def _filter(self) -> np.ndarray:
+        side = math.isqrt(len(self.whitening)) // self.channels
+        shape = (side, side, self.channels, self.channels)
+        return np.array(self.whitening, np.float32).reshape(shape)
+
+
+def _filtered(images: Any, kernel: np.ndarray) -> Any:
+    """Cross-correlation of images [..., row, column, channel] with a filter of odd sides."""
+    rows, columns = kernel.shape[:2]
+    height, width = images.shape[-3:-1]
+    reach = [(rows // 2,) * 2, (columns // 2,) * 2, (0, 0)]
+    library = images.__array_namespace__()  # numpy or jax.numpy
+    padded = library.pad(images, [(0, 0)] * (images.ndim - 3) + reach)
+    return sum(
+        padded[..., i : i + height, j : j + width, :] @ kernel[i, j]
+        for i in range(rows)
+        for j in range(columns)
+    )
 
 
 def read(path: str | Path) -> Image:

@@ -6,6 +6,7 @@ Arrays are read as NumPy, so a checkpoint opens on any number of devices of any 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,14 +60,14 @@ class Checkpointer:
             optimizer=ocp.args.StandardSave(optimizer),
             metadata=ocp.args.JsonSave({"schema": SCHEMA, "step": step, **metadata}),
         )
-        with self._explaining(step):
+        with _Explaining(self):
             for manager in (self._latest, self._best) if best else (self._latest,):
                 if step not in manager.all_steps():  # a resumed run may come by a second time
                     manager.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
         """Returns when everything is on disk. Raises UserError where it could not be written."""
-        with self._explaining(None):
+        with _Explaining(self):
             self._latest.wait_until_finished()
             self._best.wait_until_finished()
 
@@ -75,7 +76,7 @@ class Checkpointer:
 
     def __exit__(self, *_: Any) -> None:
         """Ends the background threads, once what they were saving is on disk."""
-        with self._explaining(None):
+        with _Explaining(self):
             self._latest.close()
             self._best.close()
 
@@ -116,9 +117,6 @@ class Checkpointer:
             return {}
         return read_metadata(self.folder / "best" / str(step))["metrics"]
 
-    def _explaining(self, step: int | None) -> "_Explaining":
-        return _Explaining(self, step)
-
     def last_good(self) -> int | None:
         """The step of the newest complete checkpoint on disk."""
         return max(_steps(self.folder / "latest"), default=None)
@@ -127,8 +125,8 @@ class Checkpointer:
 class _Explaining:
     """Turns what the file system refuses into one line that says what is still good."""
 
-    def __init__(self, checkpointer: Checkpointer, step: int | None) -> None:
-        self.checkpointer, self.step = checkpointer, step
+    def __init__(self, checkpointer: Checkpointer) -> None:
+        self.checkpointer = checkpointer
 
     def __enter__(self) -> None:
         pass
@@ -139,10 +137,13 @@ class _Explaining:
             return
         good = self.checkpointer.last_good()
         kept = f"the checkpoint of step {good} is intact" if good is not None else "none was saved"
-        when = f" of step {self.step}" if self.step is not None else ""
-        reason = " ".join(str(error).split())[:200]
+        # TensorStore tells a long story: "... Failed to write 47324 bytes to file 11: No space
+        # left on device [os_error_code='28']".
+        reason = " ".join(str(error).split())
+        if found := re.search(r"([^:\[]+) \[os_error", reason):
+            reason = found[1].strip()
         raise UserError(
-            f"{self.checkpointer.folder}: the checkpoint{when} could not be written ({reason}); "
+            f"{self.checkpointer.folder}: a checkpoint could not be written ({reason[:200]}); "
             f"{kept}. Make room and run the same command again to go on."
         ) from error
 
