@@ -16,6 +16,7 @@ from research.data.masks import (
     MOST_CLASSES,
     Classes,
     decode_mask,
+    ignoring,
     plain_classes,
     read_classes,
     to_classes,
@@ -50,7 +51,7 @@ class MaskSplit:
         return np.zeros(len(self), np.int32)
 
 
-def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = IGNORE) -> Dataset:
+def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Dataset:
     """Opens images and masks of the same names, with train/, val/ and test/ in both or in neither.
 
     A mask may be called as its image and a suffix that all of them have. Where there are no such
@@ -64,7 +65,7 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = IGNORE) -
     Args:
       rest: IMAGES_DIR:MASKS_DIR or IMAGES_DIR:MASKS_DIR:CLASSES_FILE.
       skip_corrupt: leave pairs out that cannot be read, instead of stopping.
-      ignore_label: value of pixels that count for nothing; below 0 for none.
+      ignore_label: value of pixels that count for nothing; -1 for 255, unless that is a class.
 
     Raises:
       UserError: names that have no partner, sizes that differ, values that are no class, masks that
@@ -91,7 +92,7 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = IGNORE) -
     table = _table(parts, masks)
     everything = [pair for pairs in found.values() for pair in pairs]
     if table is not None and not table.colours:
-        table = table._replace(keys={ignore_label: IGNORE} | table.keys)
+        table = ignoring(table, ignore_label)
     seen, bad = _look(everything, table, skip_corrupt)
     classes = table or _classes_of(seen, ignore_label)
     occurring = _occurring(seen, classes, table is not None, where)
@@ -219,9 +220,9 @@ def _look(
 def _classes_of(seen: dict[Pair, _Seen], ignore_label: int) -> Classes:
     """Classes by the values that occur, where no table names them."""
     values = {value for look in seen.values() for value in look.values}
-    if values in ({0, 255}, {255}):
+    if ignore_label < 0 and values in ({0, 255}, {255}):
         return Classes(("background", "foreground"), {0: 0, 255: 1})
-    numbers = sorted(values - {ignore_label})
+    numbers = sorted(values - {IGNORE if ignore_label < 0 else ignore_label})
     count = max(numbers, default=0) + 1
     if count > MOST_CLASSES or 2 * len(numbers) < count > 2:
         file = next(mask for (_, mask), look in seen.items() if numbers[-1] in look.values)
@@ -230,7 +231,7 @@ def _classes_of(seen: dict[Pair, _Seen], ignore_label: int) -> Classes:
             'name them in a class table, classes.txt beside the masks, lines "VALUE NAME"'
         )
     names = ["background", "foreground"] if count <= 2 else [f"class {k}" for k in range(count)]
-    return plain_classes(names, [ignore_label] if ignore_label >= count else [])
+    return ignoring(plain_classes(names), ignore_label)
 
 
 def _occurring(seen: dict[Pair, _Seen], classes: Classes, numbered: bool, where: str) -> set[int]:

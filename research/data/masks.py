@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int, Integer, UInt8
 
-from research.data.images import Preprocessing, fit, part, place
+from research.data.images import Preprocessing, fit, is_truncated, part, place
 from research.data.source import Example
 from research.errors import UserError
 
@@ -34,10 +34,16 @@ class Classes(NamedTuple):
     colours: bool = False
 
 
-def plain_classes(names: Sequence[str], ignored: Sequence[int] = ()) -> Classes:
-    """Values that are the class numbers themselves, beside some that are ignored."""
-    keys = {k: k for k in range(len(names))}
-    return Classes(tuple(names), keys | dict.fromkeys(ignored, IGNORE))
+def plain_classes(names: Sequence[str]) -> Classes:
+    """Values that are the class numbers themselves."""
+    return Classes(tuple(names), {k: k for k in range(len(names))})
+
+
+def ignoring(classes: Classes, value: int) -> Classes:
+    """Classes with one more value that counts for none; -1 for 255, unless that is a class."""
+    if value < 0:
+        return classes._replace(keys={IGNORE: IGNORE} | classes.keys)
+    return classes._replace(keys=classes.keys | {value: IGNORE})
 
 
 def read_classes(path: Path) -> Classes:
@@ -94,6 +100,9 @@ def decode_mask(
     Raises:
       UserError: for what is damaged, no image, a JPEG, or in colour without being expected so.
     """
+    # Pillow says nothing of it once tensorflow_datasets has told it not to.
+    if is_truncated(data):
+        raise UserError(f"{name}: is truncated, the end of the image is missing")
     try:
         picture = PIL.Image.open(io.BytesIO(data))
         if picture.format == "JPEG":

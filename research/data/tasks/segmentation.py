@@ -14,6 +14,7 @@ from research.data.masks import (
     Classes,
     count_classes,
     decode_mask,
+    ignoring,
     plain_classes,
     to_classes,
 )
@@ -86,24 +87,19 @@ class MaskedImage:
         return 0
 
 
-def find(info: Any, ignore_label: int = IGNORE) -> Stored | None:
+def find(info: Any, ignore_label: int = -1) -> Stored | None:
     """Image and mask of the sets in LAYOUTS."""
     layout = LAYOUTS.get(info.name)
     features = dict(info.features)
     if layout is None or not {layout.image, layout.mask} <= features.keys():
         return None
-    keys = {ignore_label: IGNORE} | layout.classes.keys
-    layout = dataclasses.replace(layout, classes=layout.classes._replace(keys=keys))
+    layout = dataclasses.replace(layout, classes=ignoring(layout.classes, ignore_label))
     shape = tuple(features[layout.image].shape)
     return Stored(MaskedImage(layout, shape[-1]), layout.classes.names, shape)
 
 
-def task(ignore_label: int = IGNORE) -> Task:
-    """The task, where one value of masks, beside those that a set ignores itself, counts for none.
-
-    Args:
-      ignore_label: below 0 for no such value.
-    """
+def task(ignore_label: int = -1) -> Task:
+    """The task, where one more value of masks counts for nothing; see `masks.ignoring`."""
     return Task(
         noun=f"segmentation set that is known here ({', '.join(LAYOUTS)})",
         find=functools.partial(find, ignore_label=ignore_label),
