@@ -184,6 +184,14 @@ def random_crops(
     return jax.vmap(one)(keys, *arrays)
 
 
+def quarter_turn(
+    turns: Int[Array, " batch"], images: Float[Array, "batch side side channel"]
+) -> Float[Array, "batch side side channel"]:
+    """Turns each square image anticlockwise by as many times 90 degrees, without resampling."""
+    turned = jnp.stack([jnp.rot90(images, k, axes=(1, 2)) for k in range(4)])
+    return turned[turns, jnp.arange(len(images))]
+
+
 def brightness(draw: Float[Array, "1"], image: Image, strength: float) -> Image:
     """Adds one number in ±strength to all values."""
     return jnp.clip(dm_pix.adjust_brightness(image, strength * draw), 0.0, 1.0)
