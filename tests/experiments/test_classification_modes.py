@@ -118,11 +118,6 @@ def test_diagnosis_shows_which_initialisation_keeps_signals_alive(tmp_path, caps
     assert "saturated" in printed and "xavier" in printed
 
 
-def test_a_mode_that_an_experiment_lacks_is_refused(tmp_path, capsys):
-    code = launch.main(["x", "--experiment=filtering", "--mode=diagnose", "--compilation_cache="])
-    assert code == 2 and "has no --mode=diagnose" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("name", "options"), [("resnet18", ("width=4",)), ("vgg16", ("width=4", "hidden=8"))]
 )
