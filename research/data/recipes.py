@@ -26,6 +26,7 @@ class Recipe(NamedTuple):
 
     content: str
     splits: Callable[[Any, Files], dict[str, Keyed]]
+    builder: Callable[[], type] | None = None  # the class that describes a set TFDS does not have
 
 
 def png(image: UInt8[np.ndarray, "height width channel"]) -> io.BytesIO:
@@ -94,56 +95,19 @@ def cifar_splits(
     return {split: examples(split, names) for split, names in splits.items()}
 
 
-class _Drawing(NamedTuple):
-    """One file images_background/ALPHABET/characterNN/LLLL_DD.png of Omniglot."""
-
-    alphabet: str
-    character: int
-    label: int
-    file: str
-    path: str
-
-
 def omniglot_splits(builder: Any, files: Files) -> dict[str, Keyed]:
-    """Omniglot's four archives; labels count all 1,623 characters through."""
-    archives = {
-        "train": "images_background.zip",
-        "test": "images_evaluation.zip",
-        "small1": "images_background_small1.zip",
-        "small2": "images_background_small2.zip",
-    }
-    drawings = {split: _drawings(files[name]) for split, name in archives.items()}
-    everything = [drawing for split in drawings.values() for drawing in split]
-    names = {d.label: f"{d.alphabet}_{d.character}" for d in everything}
-    builder.info.features["alphabet"].names = sorted({d.alphabet for d in everything})
-    builder.info.features["label"].names = [names[label] for label in sorted(names)]
+    """TFDS's omniglot, or the small one."""
+    from research.data import omniglot
 
-    def examples(split: str) -> Keyed:
-        with zipfile.ZipFile(files[archives[split]]) as archive:
-            for drawing in drawings[split]:
-                yield (
-                    f"{drawing.alphabet}_{drawing.character}_{drawing.file}",
-                    {
-                        "image": io.BytesIO(archive.read(drawing.path)),
-                        "alphabet": drawing.alphabet,
-                        "alphabet_char_id": drawing.character,
-                        "label": drawing.label,
-                    },
-                )
-
-    return {split: examples(split) for split in archives}
+    small = isinstance(builder, omniglot.OmniglotSmall)
+    return (omniglot.small_splits if small else omniglot.full_splits)(builder, files)
 
 
-def _drawings(archive: Path) -> list[_Drawing]:
-    found = []
-    with zipfile.ZipFile(archive) as opened:
-        for path in sorted(opened.namelist()):
-            parts = path.split("/")
-            if len(parts) == 4 and parts[3].endswith(".png") and parts[0] != "__MACOSX":
-                _, alphabet, character, file = parts
-                number = int(character.removeprefix("character")) - 1
-                found.append(_Drawing(alphabet, number, int(file.split("_")[0]) - 1, file, path))
-    return found
+def omniglot_small() -> type:
+    """The builder of omniglot_small."""
+    from research.data.omniglot import OmniglotSmall
+
+    return OmniglotSmall
 
 
 RECIPES = {
@@ -180,4 +144,9 @@ RECIPES = {
         ),
     ),
     "omniglot": Recipe("32,460 drawings of 1,623 characters, 105x105x3", omniglot_splits),
+    "omniglot_small": Recipe(
+        "242 characters of 8 alphabets, train and test apart; 20 one-shot runs; 105x105x1",
+        omniglot_splits,
+        omniglot_small,
+    ),
 }
