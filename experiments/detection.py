@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
-from research.data.config import Augmentation
+from research.data.config import ObjectAugmentation
 from research.detection.config import DetectionConfig
 from research.training.config import TrainingConfig
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(DetectionConfig, Augmentation, TrainingConfig):
+class Config(DetectionConfig, ObjectAugmentation, TrainingConfig):
     """Detection"""
 
     image_size: int = option(
@@ -41,9 +41,9 @@ class Config(DetectionConfig, Augmentation, TrainingConfig):
     dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
     batch_size: int = redefault(TrainingConfig, "batch_size", 32)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 2e-3)
-    steps: int = redefault(TrainingConfig, "steps", 1600)
-    scale: float = redefault(Augmentation, "scale", 0.2)
-    shift: float = redefault(Augmentation, "shift", 0.1)
+    steps: int = redefault(TrainingConfig, "steps", 2200)
+    scale: float = redefault(ObjectAugmentation, "scale", 0.2)
+    shift: float = redefault(ObjectAugmentation, "shift", 0.1)
 
 
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
@@ -118,7 +118,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
         keys = augment_lib.example_keys(key, batch["index"])
-        return inputs.augment(config, keys, dict(batch))
+        return inputs.augment(config, keys, dict(batch), axis)
 
     def loss(
         variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None

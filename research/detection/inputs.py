@@ -3,21 +3,18 @@
 import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from research.data import augment as augment_lib
-from research.data import datasets, images, pipeline, warps
+from research.data import datasets, images, pipeline
+from research.data.augment_objects import ObjectBatch, augment_objects
 from research.data.images import Preprocessing
-from research.data.objects import VISIBLE, fit_objects
+from research.data.objects import fit_objects
 from research.data.source import Arrays, Examples
 from research.data.splits import Dataset
 from research.data.tasks import detection, landmarks
 from research.errors import UserError
 from research.geometry.anchors import k_means
-from research.geometry.boxes import area
 
 SEEN = 5_000  # training examples whose boxes are looked at for typical sizes
 
@@ -119,16 +116,13 @@ def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[st
     }
 
 
-def augment(config: Any, keys: Key[Array, " batch"], batch: dict[str, Any]) -> dict[str, Any]:
-    """The batch with changed images, and boxes moved along."""
-    height, width = batch["image"].shape[1:3]
-
-    def boxes_of(key: Array, boxes: Array) -> Array:
-        return warps.warp_boxes(
-            boxes, augment_lib.draw_warp(config, key, height, width)[0], height, width
-        )
-
-    pictures = augment_lib.augment(config, keys, batch["image"] / 255.0)
-    boxes = jax.vmap(boxes_of)(keys, batch["boxes"])
-    valid = batch["valid"] & (area(boxes) > VISIBLE * jnp.maximum(area(batch["boxes"]), 1e-6))
-    return {**batch, "image": pictures * 255.0, "boxes": boxes, "valid": valid}
+def augment(
+    config: Any, keys: Key[Array, " batch"], batch: dict[str, Any], axis: str | None
+) -> dict[str, Any]:
+    """The batch with changed images, and boxes moved along. Landmarks stay as they are."""
+    if config.model == "landmarks":
+        return batch
+    fields = {name: batch[name] for name in ObjectBatch._fields}
+    objects = ObjectBatch(**{**fields, "image": batch["image"] / 255.0})
+    changed = augment_objects(config, keys, objects, batch["mask"], axis=axis)._asdict()
+    return {**batch, **changed, "image": changed["image"] * 255.0}
