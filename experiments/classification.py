@@ -243,6 +243,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     from research.weights.pretrained import IMAGENET, PRETRAINED
 
     tensors = weights.load(config.init_from)
+    source = f"--model={config.model} --init_from={config.init_from}"
     if config.init_from in PRETRAINED:
         known = PRETRAINED[config.init_from]
         config = dataclasses.replace(config, model=known.model)
@@ -256,7 +257,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
         model = entry.make(**models.attributes(entry, config.model_options))
         image = preprocessing.standardise(preprocessing.blank()["image"])
         shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-        head = weights.into(shapes, tensors, new_head=True, source=config.init_from)
+        head = weights.into(shapes, tensors, new_head=True, source=source)
         names = [f"class {k}" for k in range(head.outputs or model.num_classes)]
     facts = {
         "class_names": names,
@@ -266,7 +267,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     }
     experiment = build(config, facts)
     shapes = jax.eval_shape(experiment.init, jax.random.key(0), preprocessing.blank())
-    return config, facts, weights.into(shapes, tensors, source=config.init_from).variables
+    return config, facts, weights.into(shapes, tensors, source=source).variables
 
 
 def diagnose(config: Config) -> "Report":

@@ -350,8 +350,9 @@ def show_report(report: Report, path: Path, mode: str) -> None:
     save_rows(path / mode, report.rows)
     save_figures(path, report.figures)
     out = console()
-    # What is piped into a file has room; a terminal has what it has.
-    out.print("", report.table, width=out.width if out.is_terminal else max(out.width, 140))
+    if not out.is_terminal:
+        out.width = max(out.width, 140)  # a file has room; a terminal has what it has
+    out.print("", report.table)
     for name in report.figures:
         out.print(f"picture  {path / name}.png", markup=False)
     out.print(f"numbers  {path / mode}.json and .csv", markup=False)

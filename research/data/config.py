@@ -75,3 +75,18 @@ class Augmentation:
     mixup: float = option(
         0.0, "Alpha of the Beta(alpha, alpha) that mixes pairs of examples (0.2).", minimum=0.0
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectAugmentation(Augmentation):
+    """Augmentation of images with boxes, training only"""
+
+    mosaic: float = option(
+        0.0, "Share of examples that are put together from four images.", minimum=0.0, maximum=1.0
+    )
+    visible: float = option(
+        0.25,
+        "Share of its area from which a box that is cut still counts as an object.",
+        minimum=0.01,
+        maximum=1.0,
+    )

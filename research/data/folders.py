@@ -14,7 +14,7 @@ from research.data.splits import Dataset, Labelled, Subset, stratified
 from research.errors import UserError
 from research.progress import console
 
-_SPLITS = {
+SPLITS = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -61,10 +61,10 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
     if not path.is_dir():
         raise UserError(f"--dataset=folder:{path}: no such folder")
     parts = {
-        _SPLITS[folder.name.lower()]: folder
+        SPLITS[folder.name.lower()]: folder
         for folder in _subfolders(path)
         # A folder of pictures called "train" is a class, of vehicles perhaps.
-        if folder.name.lower() in _SPLITS and _subfolders(folder)
+        if folder.name.lower() in SPLITS and _subfolders(folder)
     }
     if parts and "train" not in parts:
         raise UserError(f"--dataset=folder:{path}: holds {_listed(parts)} but no train folder")

@@ -157,7 +157,7 @@ def decode_image(data: bytes, name: str) -> Image:
         flags = cv2.IMREAD_UNCHANGED
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     # OpenCV 4 fills in what is missing, and says nothing.
-    if _is_truncated(data):
+    if is_truncated(data):
         raise UserError(f"{name}: is truncated, the end of the image is missing")
     if image is None:
         raise UserError(f"{name}: is damaged, or no image")
@@ -193,7 +193,7 @@ def _has_alpha(data: bytes) -> bool:
     return False
 
 
-def _is_truncated(data: bytes) -> bool:
+def is_truncated(data: bytes) -> bool:
     """Whether the end marker of a PNG or JPEG file is missing."""
     if data.startswith(b"\x89PNG"):
         return b"IEND" not in data
