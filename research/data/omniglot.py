@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo
@@ -75,7 +76,8 @@ class OmniglotSmall(  # type: ignore[call-arg]
     """The five alphabets of background_small1 to train on, the unseen ones of small2 to test on.
 
     And "runs", the 20 published one-shot runs: 20 characters of one alphabet, in each one support
-    and one query, by two drawers. Black on white, 105x105.
+    and one query, by two drawers. White on black, unlike the archives: what augmentation brings in
+    from outside of an image is black. 105x105.
     """
 
     name = "omniglot_small"
@@ -140,16 +142,22 @@ def small_splits(builder: Any, files: dict[str, Path]) -> dict[str, Keyed]:
     def examples(split: str) -> Keyed:
         with zipfile.ZipFile(files[archives[split]]) as archive:
             for d in inside[split]:
-                picture = {"image": io.BytesIO(archive.read(d.path)), "label": character(d)}
+                picture = {"image": inverted(archive.read(d.path)), "label": character(d)}
                 yield f"{character(d)}_{d.file}", picture | _numbers(d.drawer, 0, 0)
 
     def published() -> Keyed:
         with zipfile.ZipFile(files["all_runs.zip"]) as archive:
             for name, run, is_query, path in runs:
-                picture = {"image": io.BytesIO(archive.read(path)), "label": name}
+                picture = {"image": inverted(archive.read(path)), "label": name}
                 yield path, picture | _numbers(0, run, is_query)
 
     return {"train": examples("train"), "test": examples("test"), "runs": published()}
+
+
+def inverted(png: bytes) -> io.BytesIO:
+    """A grey PNG with black and white exchanged."""
+    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return io.BytesIO(cv2.imencode(".png", 255 - image)[1].tobytes())
 
 
 def one_shot_runs(archive: Path) -> list[tuple[str, int, int, str]]:
