@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo
+
+from research.data.images import decode_image
+from research.data.recipes import png
 
 Keyed = Iterator[tuple[int | str, dict[str, Any]]]
 _URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
@@ -142,22 +144,21 @@ def small_splits(builder: Any, files: dict[str, Path]) -> dict[str, Keyed]:
     def examples(split: str) -> Keyed:
         with zipfile.ZipFile(files[archives[split]]) as archive:
             for d in inside[split]:
-                picture = {"image": inverted(archive.read(d.path)), "label": character(d)}
+                picture = {"image": inverted(archive.read(d.path), d.path), "label": character(d)}
                 yield f"{character(d)}_{d.file}", picture | _numbers(d.drawer, 0, 0)
 
     def published() -> Keyed:
         with zipfile.ZipFile(files["all_runs.zip"]) as archive:
             for name, run, is_query, path in runs:
-                picture = {"image": inverted(archive.read(path)), "label": name}
+                picture = {"image": inverted(archive.read(path), path), "label": name}
                 yield path, picture | _numbers(0, run, is_query)
 
     return {"train": examples("train"), "test": examples("test"), "runs": published()}
 
 
-def inverted(png: bytes) -> io.BytesIO:
-    """A grey PNG with black and white exchanged."""
-    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return io.BytesIO(cv2.imencode(".png", 255 - image)[1].tobytes())
+def inverted(drawing: bytes, path: str) -> io.BytesIO:
+    """A PNG with black and white exchanged."""
+    return png(255 - decode_image(drawing, path))
 
 
 def one_shot_runs(archive: Path) -> list[tuple[str, int, int, str]]:
