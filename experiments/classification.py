@@ -16,10 +16,7 @@ from research.data.config import Augmentation, Normalisation
 from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
-    from research.data.datasets import Dataset
-    from research.data.images import Preprocessing
     from research.experiment import Experiment
-    from research.models import Entry
     from research.report import Report
 
 AUXILIARY_WEIGHT = 0.3  # of auxiliary classifiers' losses: Szegedy et al. 2015, section 5
@@ -62,28 +59,6 @@ class Config(Augmentation, TrainingConfig):
     rotation: float = redefault(Augmentation, "rotation", 10.0)
     scale: float = redefault(Augmentation, "scale", 0.1)
     shift: float = redefault(Augmentation, "shift", 0.07)
-
-
-def choose_preprocessing(config: Config, dataset: "Dataset", entry: "Entry") -> "Preprocessing":
-    """Image size and channels that suit data and model; mean and deviation are not known yet.
-
-    Raises:
-      UserError: where the images would be smaller than the model can take.
-    """
-    from research.data.images import Preprocessing
-    from research.errors import UserError
-
-    height, width, channels = dataset.image_shape
-    if config.image_size or entry.fixed_size or height is None or width is None:
-        height = width = config.image_size or entry.image_size
-    if config.init_from:
-        channels = entry.channels  # trained kernels fix the number
-    if min(height, width) < entry.min_size:
-        raise UserError(
-            f"--image_size={min(height, width)}: --model={config.model} takes images of at least "
-            f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
-        )
-    return Preprocessing((height, width), channels or 3, config.resize)
 
 
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
@@ -129,7 +104,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
     if facts is None:
-        raw = choose_preprocessing(config, dataset(), entry)
+        raw = pipeline.choose_preprocessing(config, dataset().image_shape, entry)
         train = splits(raw)["train"]
         trained = preprocessing_of(config.init_from)
         learned = normalisation.learn(raw, train, config.input_normalisation, trained)
@@ -268,6 +243,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     from research.weights.pretrained import IMAGENET, PRETRAINED
 
     tensors = weights.load(config.init_from)
+    source = f"--model={config.model} --init_from={config.init_from}"
     if config.init_from in PRETRAINED:
         known = PRETRAINED[config.init_from]
         config = dataclasses.replace(config, model=known.model)
@@ -281,7 +257,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
         model = entry.make(**models.attributes(entry, config.model_options))
         image = preprocessing.standardise(preprocessing.blank()["image"])
         shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-        head = weights.into(shapes, tensors, new_head=True, source=config.init_from)
+        head = weights.into(shapes, tensors, new_head=True, source=source)
         names = [f"class {k}" for k in range(head.outputs or model.num_classes)]
     facts = {
         "class_names": names,
@@ -291,7 +267,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     }
     experiment = build(config, facts)
     shapes = jax.eval_shape(experiment.init, jax.random.key(0), preprocessing.blank())
-    return config, facts, weights.into(shapes, tensors, source=config.init_from).variables
+    return config, facts, weights.into(shapes, tensors, source=source).variables
 
 
 def diagnose(config: Config) -> "Report":

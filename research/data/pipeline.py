@@ -1,6 +1,7 @@
 """From a configuration to sources: which examples are trained on and which are held out."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
@@ -8,7 +9,33 @@ from research.data.config import DataConfig
 from research.data.images import Mapped, Preprocessing, fit_example
 from research.data.source import Example, Examples, Source, decode, decoded_bytes
 from research.data.splits import Labelled, hold_out
+from research.errors import UserError
 from research.experiment import Data
+from research.models import Entry
+
+
+def choose_preprocessing(
+    config: Any, image_shape: tuple[int | None, int | None, int | None], entry: Entry
+) -> Preprocessing:
+    """Image size and channels that suit data and model; mean and deviation are not known yet.
+
+    Args:
+      config: has --model, --image_size (0: the data's, or else the model's own) and --resize.
+      image_shape: height, width and channels of the data, None where images differ.
+      entry: of the model.
+
+    Raises:
+      UserError: where the images would be smaller than the model can take.
+    """
+    height, width, channels = image_shape
+    if config.image_size or entry.fixed_size or height is None or width is None:
+        height = width = config.image_size or entry.image_size
+    if min(height, width) < entry.min_size:
+        raise UserError(
+            f"--image_size={min(height, width)}: --model={config.model} takes images of at least "
+            f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
+        )
+    return Preprocessing((height, width), channels or 3, config.resize)
 
 
 def open_splits(

@@ -52,6 +52,7 @@ class Detector(NamedTuple):
     measure: Callable[[Mapping[str, jax.Array], Batch], Mapping[str, Any]] = nothing_more
     protocol: Mapping[str, str] = {}
     best: tuple[str, str] = ("mAP", "max")  # the metric that names the best checkpoint
+    model_size: tuple[int, int] | None = None  # of what the model sees, where that is no image
 
 
 class Setting(NamedTuple):

@@ -69,7 +69,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             setting.image_size,
         )
 
-    return Detector(model, loss, predict)
+    return Detector(model, loss, predict, model_size=(WINDOW, WINDOW))
 
 
 def resampled(image: Array, box: Array, shape: tuple[int, int]) -> Array:

@@ -1,8 +1,8 @@
 """Captioners: a convolutional encoder, and a recurrent decoder that says one word after another.
 
-They work in parts, so that an image is encoded once however its caption is decoded: `encode` gives
-the decoder's state before the first word, `step` goes on by one word, `tell` runs over whole
-captions and is shown their words ("teacher forcing").
+They work in parts, so that an image is encoded once however its caption is decoded: `maps` is the
+encoder, `begin` gives the decoder's state before the first word, `step` goes on by one word, and
+`tell` runs over whole captions and is shown their words ("teacher forcing").
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from research.data.tokens import BEGIN, PADDING, UNKNOWN
-from research.models import create
+from research.models import Entry, create
 from research.nn.pooling import global_average_pool
 from research.nn.recurrent import Recurrent
 from research.nn.regularisation import Dropout
@@ -145,7 +145,8 @@ class Captioner(nn.Module):
     """An encoder and a decoder.
 
     Attributes:
-      vocabulary: how many tokens a caption is made of; higher numbers are read as UNKNOWN.
+      vocabulary: how many tokens there are (48: the digit scenes need); higher numbers are
+        read as UNKNOWN.
       decoder_type: Tell or Attend.
       backbone_name: the encoder, a classifier of research.models.
       feature_map: which of its maps the decoder gets; "" for the last.
@@ -154,9 +155,9 @@ class Captioner(nn.Module):
       axis: the pmap axis that the batch is split over.
     """
 
-    vocabulary: int
+    vocabulary: int = 48
     decoder_type: Callable[..., Any] = Attend
-    backbone_name: str = "convnet"
+    backbone_name: str = "compact"
     feature_map: str = ""
     embedding: int = 128
     features: int = 256
@@ -184,12 +185,6 @@ class Captioner(nn.Module):
     def begin(self, maps: Maps, train: bool = False) -> State:
         """The decoder's state before the first word, from the encoder's map."""
         return self.decoder.begin(maps)
-
-    def encode(
-        self, images: Float[Array, "batch height width channel"], train: bool = False
-    ) -> State:
-        """The decoder's state before the first word, from standardised images."""
-        return self.begin(self.maps(images, train))
 
     def step(
         self, state: State, token: Int[Array, " batch"], train: bool = False
@@ -222,20 +217,31 @@ class Captioner(nn.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width channel"],
-        tokens: Int[Array, "batch captions length"],
+        tokens: Int[Array, "batch captions length"] | None = None,
         train: bool = False,
     ) -> tuple[
         Float[Array, "batch captions length vocabulary"],
         Float[Array, "batch captions length place"] | None,
     ]:
-        """`encode`, then `tell`."""
-        return self.tell(self.encode(images, train), tokens, train)
+        """`maps`, `begin` and `tell`; without tokens for one word, where only shapes matter."""
+        if tokens is None:
+            tokens = jnp.zeros((len(images), 1, 1), jnp.int32)
+        return self.from_maps(self.maps(images, train), tokens, train)
+
+    def from_maps(
+        self, maps: Maps, tokens: Int[Array, "batch captions length"], train: bool = False
+    ) -> tuple[
+        Float[Array, "batch captions length vocabulary"],
+        Float[Array, "batch captions length place"] | None,
+    ]:
+        """The same, from maps that the encoder made before."""
+        return self.tell(self.begin(maps), tokens, train)
 
     def _embedded(self, tokens: Int[Array, "*shape"]) -> Float[Array, "*shape embedding"]:
         return self.words(jnp.where(tokens < self.vocabulary, tokens, UNKNOWN))
 
 
-CAPTIONERS = {
-    "show_and_tell": partial(Captioner, decoder_type=Tell),
-    "show_attend_and_tell": partial(Captioner, decoder_type=Attend),
+MODELS = {
+    "show_and_tell": Entry(partial(Captioner, decoder_type=Tell), 64, task="captioning"),
+    "show_attend_and_tell": Entry(partial(Captioner, decoder_type=Attend), 64, task="captioning"),
 }
