@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
+from research.data.config import Resize
 from research.data.source import Arrays, Example, Examples, read_many
 from research.data.splits import Labelled
 from research.errors import UserError
@@ -19,7 +20,6 @@ EXTENSIONS = (
     ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
 
-Resize = Literal["pad", "letterbox", "stretch", "crop"]
 Interpolation = Literal["area", "bilinear", "bicubic"]
 Image = UInt8[np.ndarray, "height width channel"]
 AnyArray = TypeVar("AnyArray")
