@@ -77,7 +77,7 @@ class Config(Augmentation, TrainingConfig):
     dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
     batch_size: int = redefault(TrainingConfig, "batch_size", 16)
     eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 64)
-    steps: int = redefault(TrainingConfig, "steps", 2500)
+    steps: int = redefault(TrainingConfig, "steps", 2800)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 0.003)
     schedule: ScheduleName = redefault(TrainingConfig, "schedule", "one_cycle")
     warmup: float = redefault(TrainingConfig, "warmup", 0.2)
