@@ -63,7 +63,7 @@ class Config(ImageDataConfig, TrainingConfig):
     dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
     batch_size: int = redefault(TrainingConfig, "batch_size", 16)
     eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 64)
-    steps: int = redefault(TrainingConfig, "steps", 2500)
+    steps: int = redefault(TrainingConfig, "steps", 2800)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 0.003)
     schedule: ScheduleName = redefault(TrainingConfig, "schedule", "one_cycle")
     warmup: float = redefault(TrainingConfig, "warmup", 0.2)
@@ -160,16 +160,18 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
         keys = augment_lib.example_keys(key, batch["index"])
+        names = ["image", "segmentation", *(["border"] if config.border_weight else [])]
+        arrays = [batch[name] for name in names]
+        if config.crop_size:  # first, so that only the crop is moved
+            arrays = augment_lib.random_crops(keys, config.crop_size, *arrays)
+        pictures = augment_lib.augment(config, keys, arrays[0] / 255.0, components)
         changed = {
-            "image": augment_lib.augment(config, keys, batch["image"] / 255.0, components) * 255.0,
-            "segmentation": augment_lib.move_masks(config, keys, batch["segmentation"], IGNORE),
+            "image": pictures * 255.0,
+            "segmentation": augment_lib.move_masks(config, keys, arrays[1], IGNORE),
         }
         if config.border_weight:
-            border = batch["border"].astype(jnp.float32)
+            border = arrays[2].astype(jnp.float32)
             changed["border"] = augment_lib.move_maps(config, keys, border)
-        if config.crop_size:
-            cropped = augment_lib.random_crops(keys, config.crop_size, *changed.values())
-            changed = dict(zip(changed, cropped, strict=True))
         return {**batch, **changed}
 
     def loss(
