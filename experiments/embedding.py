@@ -124,6 +124,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     if config.mixup:
         raise UserError("--mixup: mixes classes, which this experiment tells apart; leave it out.")
     entry = choose(config.model, models.available(), "model")
+    if not models.has_features(entry):
+        raise UserError(f"--model={config.model} has no feature maps to make an embedding of.")
     dataset = functools.cache(
         lambda: datasets.load(
             config.dataset, config.data_dir, task.TASK, skip_corrupt=config.skip_corrupt
