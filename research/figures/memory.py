@@ -1,7 +1,7 @@
 """Pictures of what recurrent networks remember."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,7 @@ COLOURS = ("#c0392b", "#7fa7d1", "#1f4e79", "#707070")
 _FLOOR = 1e-12  # smaller is nothing
 
 
+@runtime_checkable
 class Curves(Protocol):
     """Gradient norms by distance; see research.understanding.memory.Memory."""
 

@@ -153,7 +153,7 @@ def remember(
 
 
 def compare(length: int, features: int, steps: int, seed: int) -> Report:
-    """A vanilla network and LSTMs whose forget gates start half open and nearly open.
+    """A vanilla network, and LSTMs whose forget gates start half open (bias 1) and nearly open.
 
     A forget gate of bias b multiplies the cell state by sigmoid(b) each step: 1 forgets half within
     three steps, log(length) after about `length` of them (Tallec and Ollivier, section 3).
@@ -161,8 +161,8 @@ def compare(length: int, features: int, steps: int, seed: int) -> Report:
     wide = math.log(length)
     found = [
         remember("vanilla", "rnn", 0.0, length, features, steps, seed),
-        remember("LSTM, forget bias 1", "lstm", 1.0, length, features, steps, seed),
-        remember(f"LSTM, forget bias {wide:.1f}", "lstm", wide, length, features, steps, seed),
+        remember("LSTM, bias 1", "lstm", 1.0, length, features, steps, seed),
+        remember(f"LSTM, bias {wide:.1f}", "lstm", wide, length, features, steps, seed),
     ]
     rows = [
         {
@@ -176,16 +176,14 @@ def compare(length: int, features: int, steps: int, seed: int) -> Report:
         for weights, values in (("fresh", memory.fresh), ("trained", memory.trained))
         for distance, value in enumerate(values)
     ]
-    shown = [d for d in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500) if d < length - 1] + [length - 1]
+    shown = [d for d in (0, 1, 5, 20, 100) if d < length - 1] + [length - 1]
     table = Table(
-        title=f"gradient norm of the state d steps before the end; sequences of {length} symbols, "
-        f"{features} units",
-        box=None,
+        title=f"gradient norm of the state d steps before the end of {length} symbols", box=None
     )
-    for column in ("cell", "weights", "accuracy", *(f"d = {d}" for d in shown)):
-        table.add_column(column, justify="left" if column in ("cell", "weights") else "right")
+    for column in ("cell, weights", "right", *(f"d = {d}" for d in shown)):
+        table.add_column(column, justify="left" if "cell" in column else "right", no_wrap=True)
     for memory in found:
         for weights, values in (("fresh", memory.fresh), ("trained", memory.trained)):
-            accuracy = f"{memory.accuracy:.2f}" if weights == "trained" else ""
-            table.add_row(memory.name, weights, accuracy, *(f"{values[d]:.1e}" for d in shown))
+            right = f"{100 * memory.accuracy:.0f} %" if weights == "trained" else ""
+            table.add_row(f"{memory.name}, {weights}", right, *(f"{values[d]:.1e}" for d in shown))
     return Report(rows, table, {"gradient_by_distance": figures.gradient_by_distance(found)})
