@@ -63,6 +63,8 @@ def define(values: flags.FlagValues, config_class: type) -> None:
         tuple: flags.DEFINE_list,
     }
     for row in config_lib.options(config_class):
+        if row.name in values:
+            continue  # an experiment that keeps a launcher's flag in its Config shares it
         if row.choices:
             flags.DEFINE_enum(row.name, row.default, row.choices, row.help, flag_values=values)
         else:

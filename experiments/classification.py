@@ -8,7 +8,7 @@ trains a small convolutional network on 5,000 handwritten MNIST digits that ship
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
@@ -91,8 +91,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data import datasets, images, pipeline
     from research.data.images import Preprocessing
     from research.data.source import Examples
+    from research.data.tasks import classification as task
     from research.errors import UserError, choose
-    from research.experiment import Data, Experiment, as_initialised
+    from research.experiment import Data, Experiment
     from research.figures import classification as figures
     from research.forward import forward
     from research.losses.classification import softmax_cross_entropy
@@ -100,14 +101,14 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.nn.activations import ACTIVATIONS
     from research.nn.initialisers import INITIALISERS
     from research.random import stream
-    from research.training import optimizers
-    from research.training.plan import make_plan
-    from research.weights import transfer
+    from research.training.recipe import make_recipe
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available(), "model")
     dataset = functools.cache(
-        lambda: datasets.load(config.dataset, config.data_dir, skip_corrupt=config.skip_corrupt)
+        lambda: datasets.load(
+            config.dataset, config.data_dir, task.TASK, skip_corrupt=config.skip_corrupt
+        )
     )
 
     @functools.cache
@@ -140,9 +141,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
                 f"{len(class_names)} ({', '.join(class_names[:5])}, ...)."
             )
         raw = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
-        return pipeline.make_data(
-            splits(raw), config, config.seed, lambda: datasets.inspect(dataset())
-        )
+        return pipeline.make_data(splits(raw), config, config.seed, lambda: task.inspect(dataset()))
 
     # --- Model ---
     attributes: dict[str, Any] = {"num_classes": len(class_names)}
@@ -179,7 +178,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             train=True,
             key=stream(key, "dropout"),
             axis=axis,
-            frozen=frozen,
+            frozen=recipe.frozen,
         )
         auxiliary = jax.tree.leaves(state.pop("auxiliary", {}))
         per_example, *others = (
@@ -189,16 +188,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         right = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
         return per_example + AUXILIARY_WEIGHT * sum(others), state, {"accuracy": right}
 
-    start: Callable[[Any], Any] = as_initialised
-    fresh: tuple[str, ...] | None = None
-    if config.init_from and trains:
-        blank = np.zeros((1, *preprocessing.image_size, preprocessing.channels), np.uint8)
-        shapes = jax.eval_shape(init, jax.random.key(0), {"image": blank})
-        start, fresh = transfer.start_from(config.init_from, shapes)
-    frozen = transfer.matcher(config.freeze)
-    steps = make_plan(config, facts["train_examples"]).steps
-    optimizer, learning_rate = optimizers.from_config(
-        config, steps, frozen, transfer.rates(fresh, config.transfer_rate)
+    recipe = make_recipe(
+        config, init, preprocessing.blank(), facts["train_examples"], trains=trains
     )
 
     # --- Evaluation and prediction ---
@@ -231,11 +222,11 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     return Experiment(
         init=init,
-        start=start,
+        start=recipe.start,
         loss=loss,
         augment=augment,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
         predict=predict,
         measure=lambda outputs, batch: metrics.measure(outputs, batch["label"]),
         score=lambda outputs, targets: metrics.score(outputs, targets["label"], class_names),
@@ -257,7 +248,6 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
       UserError: for names that are unknown, and weights that do not fit --model.
     """
     import jax
-    import numpy as np
 
     from research import models, weights
     from research.errors import choose
@@ -282,6 +272,5 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
         "monitored": "",
     }
     experiment = build(config, facts)
-    blank = np.zeros((1, *preprocessing.image_size, preprocessing.channels), np.uint8)
-    shapes = jax.eval_shape(experiment.init, jax.random.key(0), {"image": blank})
+    shapes = jax.eval_shape(experiment.init, jax.random.key(0), preprocessing.blank())
     return config, facts, weights.into(shapes, tensors, source=config.init_from).variables

@@ -160,7 +160,7 @@ def run_prediction(
     path = output_folder(config.workdir, name, "predict", "predictions.jsonl")
     predict, variables = jax.jit(experiment.predict), jax.device_put(opened.variables)
     size = min(len(files), config.eval_batch_size or config.batch_size)
-    lines = []
+    rows: list[dict[str, Any]] = []
     for start in range(0, len(files), size):
         part = files[start : start + size]
         batch = experiment.read(part)
@@ -168,10 +168,14 @@ def run_prediction(
         outputs = jax.tree.map(lambda x: x[: len(part)], outputs)  # noqa: B023 (used at once)
         for file, row in zip(part, experiment.describe(outputs, batch), strict=True):
             console().print(f"{file}: {row.pop('summary')}", markup=False)
-            lines.append(json.dumps({"file": file, **row}))
+            rows.append({"file": file, **row})
+        if experiment.save is not None:
+            experiment.save(path, part, outputs, batch)
         if start == 0 and experiment.draw is not None:
             save_figures(path, experiment.draw(outputs, batch))
-    (path / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    (path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if experiment.collect is not None:
+        experiment.collect(path, rows)
     console().print(f"\n{path / 'predictions.jsonl'} and the pictures beside it", markup=False)
 
 

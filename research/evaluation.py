@@ -1,13 +1,13 @@
 """Evaluation of one split: exact sums over all examples, and whole-split scores on the host."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 
 from research.experiment import Batch, Experiment, PyTree, Variables
-from research.training.parallel import Parallel
+from research.training.parallel import CompiledByShape, Parallel
 from research.training.step import make_eval_step
 
 if TYPE_CHECKING:
@@ -28,16 +28,11 @@ def make_evaluate(
 ) -> Callable[[Variables, "Source"], Evaluation]:
     """Returns (variables, source) -> Evaluation, compiled once for each shape of batch."""
     keep = experiment.score is not None or experiment.draw_split is not None
-    compiled: dict[Any, Any] = {}
-
-    def run(variables: Variables, batch: Batch) -> tuple[PyTree, PyTree]:
-        placed = parallel.put_batch(batch)
-        shapes = tuple((name, value.shape) for name, value in placed.items())
-        if shapes not in compiled:
-            compiled[shapes] = parallel.compile(
-                lambda axis: make_eval_step(experiment, axis), variables, placed
-            )
-        return compiled[shapes](variables, placed)
+    step = CompiledByShape(
+        lambda variables, batch: parallel.compile(
+            lambda axis: make_eval_step(experiment, axis), variables, batch
+        )
+    )
 
     def evaluate(variables: Variables, source: "Source") -> Evaluation:
         sums: dict[str, np.ndarray] = {}
@@ -60,7 +55,7 @@ def make_evaluate(
             truth.append({name: value for name, value in batch.items() if name != "image"})
 
         for batch in source.iterate(0, source.num_batches):
-            started = (*run(variables, batch), batch)
+            started = (*step(variables, parallel.put_batch(batch)), batch)
             if previous is not None:
                 fetch(*previous)  # while the device works on the batch just started
             previous = started

@@ -5,6 +5,7 @@ checkpoints and pictures know experiments through this bundle alone.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -81,6 +82,10 @@ class Experiment(NamedTuple):
     # A person's own files -> a batch; predictions -> one JSON object for each input.
     read: Callable[[list[str]], Batch] | None = None
     describe: Callable[[PyTree, Batch], list[dict[str, Any]]] | None = None
+    # (folder, files, outputs, batch): files of its own beside predictions.jsonl, such as masks.
+    save: Callable[[Path, list[str], PyTree, Batch], None] | None = None
+    # (folder, rows of predictions.jsonl): what is made of all of them, such as COCO's results.
+    collect: Callable[[Path, list[dict[str, Any]]], None] | None = None
 
 
 def gather(x: jax.Array, axis: str | None) -> jax.Array:

@@ -41,7 +41,7 @@ class FolderSplit:
         return {"image": read(self.files[index]), "label": np.asarray(self.labels[index])}
 
 
-def load(path: Path, *, skip_corrupt: bool = False) -> Dataset:
+def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
     """Opens PATH/CLASS/*.png, or PATH/train/CLASS/*.png beside test/ or val/ of the same form.
 
     Class names sort naturally (2 before 10). Where there is neither test/ nor val/, a fifth of
@@ -53,6 +53,7 @@ def load(path: Path, *, skip_corrupt: bool = False) -> Dataset:
       UserError: no images, one class only, a file that is no image or is damaged, a class that
         only the test split has.
     """
+    path = Path(location).expanduser()
     if not path.is_dir():
         raise UserError(f"--dataset=folder:{path}: no such folder")
     parts = {

@@ -79,6 +79,10 @@ class Preprocessing:
         }
         return cls(**plain)
 
+    def blank(self, count: int = 1) -> dict[str, np.ndarray]:
+        """A batch of black images, where only shapes matter."""
+        return {"image": np.zeros((count, *self.image_size, self.channels), np.uint8)}
+
     def standardise(self, images: AnyArray) -> AnyArray:
         """uint8 images [..., channel] to float32 of zero mean and unit variance; NumPy or JAX."""
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
@@ -130,6 +134,17 @@ def decode_image(data: bytes, name: str) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def with_channels(
+    image: Image, channels: int | None
+) -> UInt8[np.ndarray, "height width new_channel"]:
+    """The image in grey (1 channel), in RGB (3), or as it is (None)."""
+    if channels == 3 and image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2)
+    if channels == 1 and image.shape[2] == 3:
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
+    return image
+
+
 def _has_alpha(data: bytes) -> bool:
     if data.startswith(b"\x89PNG"):
         return data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
@@ -156,11 +171,11 @@ def fit(
 ) -> UInt8[np.ndarray, "new_height new_width new_channel"]:
     """Gives an image the size and number of channels that the model takes; see Preprocessing."""
     height, width = preprocessing.image_size
-    h, w, channels = image.shape
+    h, w, _ = image.shape
     if image.shape == (height, width, preprocessing.channels) and preprocessing.crop_share == 1:
         return image
-    if channels == 3 and preprocessing.channels == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
+    if preprocessing.channels == 1:
+        image = with_channels(image, 1)
     if preprocessing.resize == "crop":
         # The largest region of the right aspect ratio; for a square size its side is min(h, w).
         scale = min(h / height, w / width) * preprocessing.crop_share
@@ -179,9 +194,7 @@ def fit(
         )
         image = canvas
     image = _resized(image, height, width, preprocessing.interpolation)
-    if image.shape[2] == 1 and preprocessing.channels == 3:
-        image = np.repeat(image, 3, axis=2)
-    return np.ascontiguousarray(image)
+    return np.ascontiguousarray(with_channels(image, preprocessing.channels))
 
 
 def _resized(

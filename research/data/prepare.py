@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from research.data import archives, datasets
-from research.data.prepared import install, installed, open_prepared
+from research.data.prepared import content, install, installed
 from research.data.recipes import RECIPES, Recipe
 from research.errors import UserError, nearest
 from research.progress import console, is_live
@@ -33,8 +33,7 @@ def prepare(
 
     root = Path(data_dir)
     if name in datasets.builtins():
-        datasets.load(name, root)
-        return installed(root)[name]
+        return installed(root).get(name) or datasets.prepare_builtin(name, root)
     stock = tfds.list_builders(with_community_datasets=False)
     base, _, config = name.partition("/")
     if base not in stock:
@@ -67,7 +66,7 @@ def prepare(
         made = _by_recipe(base, config, RECIPES[base], root, folder, allow_download)
     else:
         made = _by_tfds(base, config, root, folder, allow_download)
-    console().print(f"{made}: {datasets.content(open_prepared(name, made))}", markup=False)
+    console().print(f"{made}: {content(made)}", markup=False)
     return made
 
 

@@ -12,7 +12,7 @@ import functools
 import gc
 import hashlib
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, runtime_checkable
 
@@ -147,6 +147,8 @@ class Source:
       workers: processes that decode what is not cached; 0 decodes in threads, which suits
         photographs (OpenCV frees the interpreter) more than many small images. Processes take
         seconds to start; a pass of a few batches is left to threads.
+      collate: a pure function of each finished batch, such as one that cuts captions to the length
+        of their bucket; batches may then differ in shape.
       part: (i, n): `batch` returns the i-th of n equal parts of each global batch, for machine i.
     """
 
@@ -155,6 +157,7 @@ class Source:
     seed: int | None = None
     cache_bytes: int = 2**30
     workers: int = 0
+    collate: Callable[[Batch], Batch] | None = None
     part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
@@ -216,7 +219,8 @@ class Source:
             }
         if not fields.keys().isdisjoint(("index", "mask")):
             raise ValueError(f"examples may not have fields index and mask: {sorted(fields)}")
-        return fields | {"index": index, "mask": mask}
+        batch = fields | {"index": index, "mask": mask}
+        return batch if self.collate is None else self.collate(batch)
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Generator[Batch, None, None]:
         """Yields batch(start), batch(start + 1), ..., made ahead of time in the background.

@@ -20,7 +20,7 @@ from research.training import state as state_lib
 from research.training.checkpoint import Checkpointer
 from research.training.config import TrainingConfig
 from research.training.interrupts import Interrupts
-from research.training.parallel import Parallel
+from research.training.parallel import CompiledByShape, Parallel
 from research.training.plan import make_plan
 from research.training.state import TrainState
 from research.training.step import make_train_step
@@ -161,13 +161,15 @@ def train(
         if start:
             progress.say(f"going on after step {start} of {plan.steps}")
         batches = stack.enter_context(contextlib.closing(data.train.iterate(start, plan.steps)))
-        compiled, window = None, Window()
+        step_fn = CompiledByShape(
+            lambda state, batch: compile_train_step(experiment, config, parallel, state, batch)
+        )
+        window = Window()
         evaluations: dict[str, Evaluation] = {}
         for step, batch in enumerate(placed_batches(batches, parallel), start + 1):
-            if compiled is None:
-                compiled = compile_train_step(experiment, config, parallel, state, batch)
-                progress.restart_clock()
-            (state, totals), _ = compiled(state, batch)
+            (state, totals), _ = step_fn(state, batch)
+            if step == start + 1:
+                progress.restart_clock()  # compilation is behind
             window.add(totals)
             progress.advance(step)
 
