@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from research.data.source import Source
 
 
+PICTURES = ("image", "segmentation")  # fields that are not held for a whole split
+
+
 class Evaluation(NamedTuple):
     """What one pass over a split gives, on the host."""
 
     metrics: dict[str, float]
     first: tuple[PyTree, Batch]  # outputs and batch of the first batch, images included
-    outputs: PyTree  # of every example; None where the experiment neither scores nor draws splits
-    targets: Batch  # the batches without their images, of every example
+    outputs: (
+        PyTree  # kept of every example; None where the experiment neither scores nor draws splits
+    )
+    targets: Batch  # the batches without their pictures, of every example
 
 
 def make_evaluate(
@@ -36,23 +41,25 @@ def make_evaluate(
 
     def evaluate(variables: Variables, source: "Source") -> Evaluation:
         sums: dict[str, np.ndarray] = {}
-        rows: list[PyTree] = []  # outputs of each batch, without padding
+        rows: list[PyTree] = []  # what is kept of each batch, without padding
         truth: list[Batch] = []
         first: tuple[PyTree, Batch] | None = None
         previous: tuple[PyTree, PyTree, Batch] | None = None
 
-        def fetch(totals: PyTree, outputs: PyTree, batch: Batch) -> None:
+        def fetch(totals: PyTree, results: PyTree, batch: Batch) -> None:
             nonlocal first
+            outputs, kept = results
             for name, pair in jax.device_get(totals).items():
                 sums[name] = sums.get(name, 0.0) + np.array(pair, np.float64)
             if first is not None and not keep:
                 return
             real = batch["mask"]
-            outputs = jax.tree.map(lambda x: x[real], parallel.get_rows(outputs))
             batch = {name: value[real] for name, value in batch.items()}
-            first = first or (outputs, batch)
-            rows.append(outputs)
-            truth.append({name: value for name, value in batch.items() if name != "image"})
+            if first is None:
+                first = jax.tree.map(lambda x: x[real], parallel.get_rows(outputs)), batch
+            if keep:
+                rows.append(jax.tree.map(lambda x: x[real], parallel.get_rows(kept)))
+            truth.append({k: value for k, value in batch.items() if k not in PICTURES})
 
         for batch in source.iterate(0, source.num_batches):
             started = (*step(variables, parallel.put_batch(batch)), batch)

@@ -76,6 +76,9 @@ class Experiment(NamedTuple):
     start: Callable[[Variables], Variables] = as_initialised
     # Whole-split metrics that are no means over examples (mAP, BLEU, calibration), on the host.
     score: Callable[[PyTree, Batch], dict[str, float]] | None = None
+    # (outputs, batch) -> what score and draw_split get of them, on the device; None: the outputs.
+    # Where these are too large to hold for a whole split, such as probabilities of every pixel.
+    keep: Callable[[PyTree, Batch], PyTree] | None = None
     # {picture name: figure} of a few predictions, and of a whole split.
     draw: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None
     draw_split: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None

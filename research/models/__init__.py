@@ -21,6 +21,7 @@ class Entry(NamedTuple):
       channels: native image channels; models take any number.
       fixed_size: True where parameters depend on the image size, so only the size of init fits.
       min_size: the smallest side in pixels that leaves a map to pool at the end.
+      task: the experiment that trains it.
     """
 
     make: Callable[..., nn.Module]
@@ -28,19 +29,20 @@ class Entry(NamedTuple):
     channels: int = 3
     fixed_size: bool = False
     min_size: int = 1
+    task: str = "classification"
 
 
-def available() -> dict[str, Entry]:
-    """Every model by name, from all files of this package."""
+def available(task: str | None = "classification") -> dict[str, Entry]:
+    """The models of a task by name, from all files of this package; None: of every task."""
     models: dict[str, Entry] = {}
     for module in pkgutil.iter_modules(__path__):
         models |= vars(importlib.import_module(f"{__name__}.{module.name}")).get("MODELS", {})
-    return models
+    return {name: entry for name, entry in models.items() if task in (None, entry.task)}
 
 
 def create(name: str, **attributes: object) -> nn.Module:
     """Builds the model called `name`; raises UserError with the nearest name when unknown."""
-    return choose(name, available(), "model").make(**attributes)
+    return choose(name, available(task=None), "model").make(**attributes)
 
 
 def count_parameters(entry: Entry) -> int:
