@@ -26,10 +26,10 @@ class LaunchConfig:
     """What to do"""
 
     experiment: str = option("", "What is asked; --mode=list shows all.")
-    mode: Literal["train", "evaluate", "predict", "prepare", "list", "check"] = option(
+    mode: Literal["train", "evaluate", "predict", "prepare", "list", "check", "gallery"] = option(
         "train",
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
-        "check data, model and one step before a long run.",
+        "check data, model and one step before a long run; gallery: all methods on one page.",
     )
     checkpoint: tuple[str, ...] = option(
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
@@ -63,22 +63,22 @@ def define(values: flags.FlagValues, config_class: type) -> None:
         tuple: flags.DEFINE_list,
     }
     for row in config_lib.options(config_class):
-        if row.name in values:
+        if row.flag in values:
             continue  # an experiment that keeps a launcher's flag in its Config shares it
         if row.choices:
-            flags.DEFINE_enum(row.name, row.default, row.choices, row.help, flag_values=values)
+            flags.DEFINE_enum(row.flag, row.default, row.choices, row.help, flag_values=values)
         else:
             default = list(row.default) if row.type is tuple else row.default
-            definers[row.type](row.name, default, row.help, flag_values=values)
+            definers[row.type](row.flag, default, row.help, flag_values=values)
 
 
 def collect(values: flags.FlagValues, config_class: type) -> tuple[Any, set[str]]:
     """The configuration the flags describe, and the names that were given explicitly."""
-    names = [row.name for row in config_lib.options(config_class)]
-    fields = {name: values[name].value for name in names}
+    names = {row.name: row.flag for row in config_lib.options(config_class)}
+    fields = {name: values[flag].value for name, flag in names.items()}
     fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     config = config_lib.validate(config_class(**fields))
-    return config, {name for name in names if values[name].present}
+    return config, {name for name, flag in names.items() if values[flag].present}
 
 
 def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:

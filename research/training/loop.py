@@ -117,7 +117,7 @@ def train(
     with contextlib.ExitStack() as stack:
         # --- Data and state ---
         data = experiment.data()
-        plan = make_plan(config, len(data.train.examples))
+        plan = make_plan(config, len(data.train.examples), experiment.steps)
         state = new_state(experiment, config, data.train.batch(0), parallel)
         identity = {
             "initial_parameters": fingerprint([state.params, state.model_state]),
@@ -222,9 +222,17 @@ def train(
             "seconds": round(elapsed(), 3),
             "metrics": flat_metrics(evaluations),
             "protocol": dict(experiment.protocol),
+            "notes": notes(experiment, evaluations),
             "fingerprint": fingerprint([state.params, state.model_state]),
         }
         return Finished(result, evaluations)
+
+
+def notes(experiment: Experiment, evaluations: dict[str, Evaluation]) -> list[str]:
+    """What the experiment says of the splits in words."""
+    if experiment.notes is None:
+        return []
+    return [line for found in evaluations.values() for line in experiment.notes(*found.first)]
 
 
 def better(value: float, best: float, mode: str) -> bool:

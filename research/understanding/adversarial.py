@@ -6,7 +6,7 @@ gradient's sign); Madry et al., "Towards deep learning models resistant to adver
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def smallest_perturbation(
     """
 
     def one(image: Float[Array, "height width channel"]) -> tuple[Array, Array]:
-        def attempt(state: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], None]:
+        def attempt(state: Any, _: None) -> tuple[Any, None]:
             low, high, best, found = state
             epsilon = jnp.where(jnp.isinf(found), high, (low + high) / 2)
             (changed,) = pgd(loss, image[None], epsilon, order, steps, size)

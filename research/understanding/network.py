@@ -50,12 +50,12 @@ class Target(NamedTuple):
 
     Attributes:
       layer: its name.
-      unit: the channel; None for all of the layer.
+      unit: the channel, which may be traced; None for all of the layer.
       centre: whether a map's central place counts alone, or the mean over all places.
     """
 
     layer: str
-    unit: int | None
+    unit: int | Array | None
     centre: bool = False
 
     def value(self, layers: Mapping[str, Array]) -> Scores:
@@ -146,7 +146,7 @@ def _activations(
 
 
 def _observed(
-    plain: Activation, name: str, note: Callable[[str, Any], Any], rule: Rule | None
+    plain: Any, name: str, note: Callable[[str, Any], Any], rule: Rule | None
 ) -> Activation:
     ruled = with_rule(plain, rule) if rule and plain in RECTIFIERS else plain
 
@@ -162,9 +162,7 @@ def layers_of(network: Network, images: Images, **options: Any) -> Layers:
     return observe(network.outputs, images, **options)[1]
 
 
-def layer_shapes(
-    network: Network, size: Sequence[int] | None = None
-) -> dict[str, tuple[int, ...]]:
+def layer_shapes(network: Network, size: Sequence[int] | None = None) -> dict[str, tuple[int, ...]]:
     """The shape of every layer for one image, worked out without computing anything."""
     shape = (1, *(size or network.image_shape[:2]), network.image_shape[2])
     names: list[str] = []  # JAX would sort the names of a dictionary

@@ -4,6 +4,7 @@ Each returns one number for each image.
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from research.understanding.network import Scores
@@ -43,7 +44,7 @@ def gram_matrix(
 
 def style_loss(
     maps: Float[Array, "batch rows columns channel"],
-    wanted: Float[Array, "#batch channel channel"],
+    wanted: Float[Array, "#batch channel channel"] | Float[np.ndarray, "#batch channel channel"],
 ) -> Scores:
     """Sum of (G - A)^2 / (4 N^2) over two Gram matrices of N channels: Gatys 2015, equation 4."""
     difference = gram_matrix(maps) - wanted

@@ -70,15 +70,13 @@ def occlude(
     scores = jax.lax.map(of_image, images)  # [B, positions]
     falls = score(images)[:, None] - scores
 
-    def spread(total: tuple[Array, Array], item: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+    def spread(
+        total: tuple[Array, Array], item: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Array], None]:
         corner, fall = item
         mask = covered(corner)
         return (total[0] + mask * fall[:, None, None], total[1] + mask), None
 
     zeros = (jnp.zeros((batch, height, width)), jnp.zeros((height, width)))
     (summed, times), _ = jax.lax.scan(spread, zeros, (jnp.asarray(corners), falls.T))
-    return Occluded(
-        scores.reshape(batch, len(tops), len(lefts)), summed / jnp.maximum(times, 1)
-    )
-
-
+    return Occluded(scores.reshape(batch, len(tops), len(lefts)), summed / jnp.maximum(times, 1))

@@ -16,9 +16,7 @@ Images = Float[Array, "batch height width channel"]
 
 # Square root of the covariance of the colours of natural images, the largest column of norm 1: the
 # figures published with the article (lucid, color.py), measured on ImageNet.
-COLOUR_ROOT = np.array(
-    [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32
-)
+COLOUR_ROOT = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
 COLOURS = COLOUR_ROOT / np.linalg.norm(COLOUR_ROOT, axis=0).max()
 
 
@@ -50,9 +48,14 @@ def _logit(x: Array) -> Array:
     return jnp.log(x / (1 - x))
 
 
-def decorrelated(inner: Parameterisation, channels: int) -> Parameterisation:
-    """Values 0..255 by a sigmoid of mixed colours, which `inner` gives without a range."""
-    mix = jnp.asarray(COLOURS.T if channels == 3 else np.eye(channels, dtype=np.float32))
+def squashed(inner: Parameterisation, channels: int, decorrelate: bool) -> Parameterisation:
+    """Values 0..255 by a sigmoid of what `inner` gives, which then needs no range.
+
+    Args:
+      decorrelate: mix RGB from coordinates in which natural images' colours are uncorrelated.
+    """
+    is_mixed = decorrelate and channels == 3
+    mix = jnp.asarray(COLOURS.T if is_mixed else np.eye(channels, dtype=np.float32))
     back = jnp.linalg.inv(mix)
     return Parameterisation(
         lambda p: 255.0 * jax.nn.sigmoid(inner.to_images(p) @ mix),
@@ -68,8 +71,8 @@ def fourier(height: int, width: int, decay: float = 1.0) -> Parameterisation:
     """
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     frequency = np.sqrt(rows**2 + columns**2)
-    scale = 1.0 / np.maximum(frequency, 1.0 / max(height, width)) ** decay
-    scale = jnp.asarray(scale * np.sqrt(height * width) / 4, jnp.float32)[None, :, :, None]
+    shares = np.sqrt(height * width) / 4 / np.maximum(frequency, 1 / max(height, width)) ** decay
+    scale = jnp.asarray(shares, jnp.float32)[None, :, :, None]
 
     def to_images(p: Float[Array, "batch height half channel 2"]) -> Images:
         spectrum = scale * jax.lax.complex(p[..., 0], p[..., 1])

@@ -26,13 +26,14 @@ Extent = np.ndarray  # int16 [4, *shape of the value]
 NOTHING = np.iinfo(np.int16).min  # depends on no pixel
 
 # Output place i depends on input place i alone.
-ELEMENTWISE = set(
-    "abs acos add add_any and asin atan atan2 cbrt ceil clamp convert_element_type copy copy_p cos "
-    "cosh custom_lin div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow "
-    "is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or pow real "
-    "reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient sub tan "
-    "tanh xor name".split()
-)
+ELEMENTWISE = {
+    "abs", "acos", "add", "add_any", "and", "asin", "atan", "atan2", "cbrt", "ceil", "clamp",
+    "convert_element_type", "copy", "cos", "cosh", "div", "eq", "erf", "erf_inv", "erfc", "exp",
+    "exp2", "expm1", "floor", "ge", "gt", "imag", "integer_pow", "is_finite", "le", "lgamma",
+    "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or",
+    "pow", "real", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh",
+    "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
+}  # fmt: skip
 
 
 def receptive_fields(
@@ -194,7 +195,9 @@ def _window(
     """The widest of each window over the last axes, as convolution and pooling place windows."""
     free = [(0, 0, 0)] * (x.ndim - len(window))
     gaps = [d - 1 for d in base_dilation]
-    x = _pad(x, [*free, *((low, high, gap) for (low, high), gap in zip(padding, gaps, strict=True))])
+    x = _pad(
+        x, [*free, *((low, high, gap) for (low, high), gap in zip(padding, gaps, strict=True))]
+    )
     reach = [
         n - d * (w - 1)
         for n, w, d in zip(x.shape[-len(window) :], window, window_dilation, strict=True)
@@ -202,10 +205,8 @@ def _window(
     parts = []
     for cell in itertools.product(*map(range, window)):
         first = [c * d for c, d in zip(cell, window_dilation, strict=True)]
-        where = tuple(
-            slice(f, f + r, s) for f, r, s in zip(first, reach, strides, strict=True)
-        )
-        parts.append(x[(..., *where)])
+        where = tuple(slice(f, f + r, s) for f, r, s in zip(first, reach, strides, strict=True))
+        parts.append(x[(slice(None),) * (x.ndim - len(where)) + where])
     return _widest(parts)
 
 
@@ -249,7 +250,10 @@ def _dot_general(
     equation: Any, arguments: Sequence[Value], value_of: Callable[[Any], Any]
 ) -> Extent:
     """Products of two arrays; a factor that is known to be zero hides what it multiplies."""
-    (contracted, batch), shape = equation.params["dimension_numbers"], equation.outvars[0].aval.shape
+    (contracted, batch), shape = (
+        equation.params["dimension_numbers"],
+        equation.outvars[0].aval.shape,
+    )
     parts = []
     for side in (0, 1):
         x, other = arguments[side], equation.invars[1 - side]
@@ -289,7 +293,7 @@ def _dot_general(
 
 
 def _is_small_matrix(variable: Any, contracted: Any, batch_axes: int) -> bool:
-    """Whether looking for zeros is worth it: the matrices of resizing, not those of dense layers."""
+    """Whether looking for zeros is worth it: resizing is a product with a small matrix."""
     shape = variable.aval.shape
     return (
         len(shape) == 2 and batch_axes == 0 and len(contracted[0]) == 1 and np.prod(shape) <= 2**20
@@ -331,7 +335,7 @@ ONE_ARGUMENT: dict[str, Callable[[Extent, Any, Sequence[int]], Extent]] = {
     "squeeze": lambda x, p, shape: x.reshape(4, *shape),
     "expand_dims": lambda x, p, shape: x.reshape(4, *shape),
     "transpose": lambda x, p, shape: x.transpose(0, *(1 + axis for axis in p["permutation"])),
-    "rev": lambda x, p, shape: np.flip(x, [1 + axis for axis in p["dimensions"]]),
+    "rev": lambda x, p, shape: np.flip(x, tuple(1 + axis for axis in p["dimensions"])),
     "slice": _slice,
     "pad": lambda x, p, shape: _pad(x, [(0, 0, 0), *p["padding_config"]]),
     **dict.fromkeys(

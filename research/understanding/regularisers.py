@@ -44,7 +44,7 @@ def projected(
 
         return jax.tree.map(one, params, updates, gradients), _Projected(state.step + 1, inner)
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init, update)
 
 
 def l2_penalty(strength: float) -> optax.GradientTransformation:
@@ -87,10 +87,11 @@ def blur(images: Images, sigma: float) -> Images:
         sides = [(0, 0)] * 4
         sides[axis] = (reach, reach)
         padded, size = jnp.pad(images, sides, mode="edge"), images.shape[axis]
-        images = sum(
+        parts = [
             weights[i] * jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
             for i in range(2 * reach + 1)
-        )
+        ]
+        images = jnp.stack(parts).sum(0)
     return images
 
 
@@ -137,9 +138,7 @@ def keep_near(original: Images, epsilon: float, order: str) -> Projection:
     return lambda images, gradient, step: nearest_within(images, original, epsilon, order)
 
 
-def nearest_within(
-    images: Images, original: Images, epsilon: float | Array, order: str
-) -> Images:
+def nearest_within(images: Images, original: Images, epsilon: float | Array, order: str) -> Images:
     """Projection onto the ball of radius epsilon around each original."""
     change = images - original
     if order == "linf":
@@ -153,4 +152,4 @@ def jitter(images: Images, key: Array, pixels: int) -> Images:
     if not pixels:
         return images
     shift = jax.random.randint(key, (2,), -pixels, pixels + 1)
-    return jnp.roll(images, (shift[0], shift[1]), (1, 2))
+    return jnp.roll(images, shift, (1, 2))

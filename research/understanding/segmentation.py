@@ -34,5 +34,5 @@ def segment(
     cv2.setRNGSeed(0)  # GrabCut's clusters start at random
     models = np.zeros((1, 65)), np.zeros((1, 65))
     bgr = np.ascontiguousarray(image[:, :, ::-1])
-    cv2.grabCut(bgr, mask, None, *models, rounds, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(bgr, mask, (0, 0, 0, 0), *models, rounds, cv2.GC_INIT_WITH_MASK)
     return (mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)
