@@ -156,7 +156,8 @@ def ask(config: Config) -> "Question":
         return splits().get("test") or next(iter(splits().values()))
 
     fitted = [images.fit(image, preprocessing) for image in read]
-    if not files and source is not None and method_kind(config) == "look":
+    from_nothing = config.method == "visualise" and config.start != "input"
+    if not files and source is not None and method_kind(config) != "survey" and not from_nothing:
         examples = survey().examples
         fitted = [np.asarray(examples[i]["image"]) for i in range(min(4, len(examples)))]
         files, read = [f"test {i}" for i in range(len(fitted))], fitted

@@ -46,7 +46,9 @@ class PictureConfig:
     total_variation: float = option(
         0.0, "Weight of the total variation of the image / 255.", minimum=0.0
     )
-    jitter: int = option(8, "Pixels by which the image is shifted at random, at most.", minimum=0)
+    jitter: int = option(
+        -1, "Pixels by which the image is shifted at random, at most; -1: side / 28.", minimum=-1
+    )
     blur_every: int = option(0, "pixels: steps between Gaussian blurs; 0: none.", minimum=0)
     blur_sigma: float = option(1.0, "Standard deviation of the blur, pixels.", minimum=0.1)
     clip_norms: float = option(
@@ -63,7 +65,10 @@ class PictureConfig:
     octaves: int = option(3, "dream: sizes worked through, from small to full.", minimum=1)
     octave_scale: float = option(1.4, "dream: ratio of two sizes.", minimum=1.01)
     epsilon: float = option(
-        2.0, "fgsm, pgd: largest change; smallest: largest tried; values are 0..255.", minimum=0.0
+        0.0,
+        "fgsm, pgd: largest change; smallest: largest tried. Values are 0..255. 0: 2 and 64, and "
+        "for --norm=l2 200 and 5000.",
+        minimum=0.0,
     )
     norm: Literal["linf", "l2"] = option(
         "linf", "How changes are measured: the largest of a value, or Euclidean."

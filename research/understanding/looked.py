@@ -313,13 +313,14 @@ def smallest(question: Question) -> Answer:
     if not question.asks_class:
         raise UserError("--method=smallest: needs a classifier, and no --layer.")
     toward = bool(config.class_)
+    highest = config.epsilon or {"linf": 64.0, "l2": 5000.0}[config.norm]
 
     def one(x: Image, target: Target) -> dict[str, Array]:
         def loss(images: Array) -> Array:
             scores = question.class_scores(images)
             return margin(scores, jnp.broadcast_to(jnp.asarray(target.unit), (1,)), toward)
 
-        found = smallest_perturbation(loss, x, config.norm, config.epsilon)
+        found = smallest_perturbation(loss, x, config.norm, highest)
         new_scores = question.class_scores(found.images)
         moved = norms(found.images - x)
         return {
@@ -354,7 +355,7 @@ def smallest(question: Question) -> Answer:
         predict=look(question, one),
         measure=measure_all(["found", "linf", "l2", "probability"]),
         protocol={
-            "found": f"share of images that change their class within {config.epsilon:g}",
+            "found": f"share of images that change their class within {highest:g}",
             "probability": "softmax of the class before",
             "linf": PROTOCOL["linf"] + ", not rounded; an upper bound of the smallest",
             "l2": PROTOCOL["l2"] + ", not rounded",

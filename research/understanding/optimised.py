@@ -93,7 +93,8 @@ def make_loss(objective: Objective, to_images: Callable[[Array], Any], config: A
     def loss(variables: Variables, batch: Batch, key: Array, axis: str | None) -> Any:
         images = to_images(variables["params"]["image"])
         step = variables["schedule"]["step"]
-        moved = regularisers.jitter(images, stream(key, "jitter"), config.jitter)
+        pixels = config.jitter if config.jitter >= 0 else min(images.shape[1:3]) // 28
+        moved = regularisers.jitter(images, stream(key, "jitter"), pixels)
         values = objective(moved, step)
         if config.total_variation:
             values += config.total_variation * objectives.total_variation(images / 255.0)
@@ -634,7 +635,8 @@ def attack(question: Question) -> Answer:
         return jnp.maximum(lead, -CONFIDENT) if config.method == "fool" else lead
 
     steps = config.steps or {"fool": 100, "fgsm": 1, "pgd": 20}[config.method]
-    near = regularisers.keep_near(jnp.asarray(original), config.epsilon, config.norm)
+    epsilon = config.epsilon or {"linf": 2.0, "l2": 200.0}[config.norm]
+    near = regularisers.keep_near(jnp.asarray(original), epsilon, config.norm)
     limits = [regularisers.keep_between(0.0, 255.0)]
     if config.method == "fool":
         order, rate = "l2", step_rate(question, 40.0)
@@ -642,7 +644,7 @@ def attack(question: Question) -> Answer:
         order, limits = config.norm, [near, *limits]
         # Far enough in all to reach the border of the ball two and a half times.
         size = 1.0 if steps == 1 else 2.5 / steps
-        rate = step_rate(question, config.epsilon * size)
+        rate = step_rate(question, epsilon * size)
     optimizer = regularisers.projected(
         optax.chain(regularisers.by_norm(order), optax.scale_by_learning_rate(rate)), limits
     )

@@ -194,10 +194,11 @@ def _window(
 ) -> Extent:
     """The widest of each window over the last axes, as convolution and pooling place windows."""
     free = [(0, 0, 0)] * (x.ndim - len(window))
-    gaps = [d - 1 for d in base_dilation]
-    x = _pad(
-        x, [*free, *((low, high, gap) for (low, high), gap in zip(padding, gaps, strict=True))]
-    )
+    sides = [
+        (int(low), int(high), int(d) - 1)
+        for (low, high), d in zip(padding, base_dilation, strict=True)
+    ]
+    x = _pad(x, [*free, *sides])
     reach = [
         n - d * (w - 1)
         for n, w, d in zip(x.shape[-len(window) :], window, window_dilation, strict=True)
@@ -210,7 +211,7 @@ def _window(
     return _widest(parts)
 
 
-def _pad(x: Extent, configuration: Sequence[tuple[int, int, int]]) -> Extent:
+def _pad(x: Extent, configuration: Sequence[tuple[Any, Any, Any]]) -> Extent:
     """lax.pad: cells before, after (negative: cut) and between, which depend on nothing."""
     for axis, (low, high, gap) in enumerate(configuration):
         if (low, high, gap) == (0, 0, 0):
@@ -295,9 +296,8 @@ def _dot_general(
 def _is_small_matrix(variable: Any, contracted: Any, batch_axes: int) -> bool:
     """Whether looking for zeros is worth it: resizing is a product with a small matrix."""
     shape = variable.aval.shape
-    return (
-        len(shape) == 2 and batch_axes == 0 and len(contracted[0]) == 1 and np.prod(shape) <= 2**20
-    )
+    is_matrix = len(shape) == 2 and batch_axes == 0 and len(contracted[0]) == 1
+    return bool(is_matrix and shape[0] * shape[1] <= 2**20)
 
 
 def _broadcast(x: Extent, parameters: Any, shape: Sequence[int]) -> Extent:
