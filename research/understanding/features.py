@@ -78,16 +78,6 @@ def vectors(maps: Float[Array, "batch *places channel"]) -> Float[Array, "batch 
     return maps.reshape(maps.shape[0], -1, maps.shape[-1]).mean(1)
 
 
-def deletion_curve_masks(
-    order: Int[np.ndarray, " pixels"], shares: Float[np.ndarray, " shares"], shape: tuple[int, int]
-) -> Float[np.ndarray, "shares height width"]:
-    """1 where a pixel is kept when the first share of the order is removed, else 0."""
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    kept = rank[None] >= np.round(shares * len(order)).astype(int)[:, None]
-    return kept.reshape(len(shares), *shape).astype(np.float32)
-
-
 def area_under(
     curve: Float[Array, "... shares"], shares: Float[np.ndarray, " shares"]
 ) -> Float[Array, "..."]:

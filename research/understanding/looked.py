@@ -41,6 +41,7 @@ from research.understanding.optimised import PROTOCOL, middle_layer
 from research.understanding.relu_rules import Rule
 from research.understanding.segmentation import segment
 
+NOTES = 16  # lines of notes, at most
 Image = Float[Array, "1 height width channel"]
 # (image, target) -> {name: array of this image, without the leading 1}
 Look = Callable[[Image, Target], dict[str, Array]]
@@ -100,11 +101,12 @@ def measure_all(names: Sequence[str]) -> Callable[[PyTree, Batch], Measures]:
 def notes(question: Question) -> Callable[[PyTree, Batch], list[str]]:
     """A line for each input: what it was asked about."""
 
-    def lines(outputs: PyTree, batch: Batch) -> list[str]:
+    def said(outputs: PyTree, batch: Batch) -> list[str]:
         texts = captions(question, outputs) if "unit" in outputs else []
-        return [f"{name}: {text}" for name, text in zip(question.names, texts, strict=False)]
+        lines = [f"{name}: {text}" for name, text in zip(question.names, texts, strict=False)]
+        return lines[:NOTES]
 
-    return lines
+    return said
 
 
 def heat_answer(question: Question, one: Look, protocol: Mapping[str, str] | None = None) -> Answer:
