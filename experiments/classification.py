@@ -212,7 +212,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     import jax
 
     from research import models, weights
-    from research.errors import choose
+    from research.errors import UserError, choose
     from research.weights.pretrained import IMAGENET, PRETRAINED
 
     tensors = weights.load(config.init_from)
@@ -221,6 +221,11 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
         known = PRETRAINED[config.init_from]
         config = dataclasses.replace(config, model=known.model)
         names, preprocessing = list(known.class_names()), known.preprocessing
+        if not names:
+            raise UserError(
+                f"--init_from={config.init_from}: is a trunk without a classifier; look into it "
+                "with --experiment=input_optimization."
+            )
     else:
         entry = choose(config.model, models.available(), "model")
         side = config.image_size or entry.image_size
