@@ -153,6 +153,62 @@ def test_cifar(tmp_path, monkeypatch, name):
     assert ours.class_names[3] == "thing3" and ours.image_shape == (32, 32, 3)
 
 
+def test_omniglot_small_holds_unseen_alphabets_and_the_published_runs(tmp_path, monkeypatch):
+    from research.data.omniglot import OmniglotSmall
+    from research.data.tasks import embedding
+
+    def drawing(value):
+        return cv2.imencode(".png", np.full((105, 105), value, np.uint8))[1].tobytes()
+
+    def archive(folder, alphabets):
+        return {
+            f"{folder}/{alphabet}/character{k:02d}/{k:04d}_{drawer:02d}.png": drawing(drawer)
+            for alphabet, characters in alphabets.items()
+            for k in range(1, characters + 1)
+            for drawer in (1, 2, 3)
+        }
+
+    runs = {}
+    for run in range(1, 21):
+        lines = []
+        for k in range(1, 21):
+            support, query = (
+                f"run{run:02d}/{x}{k:02d}.png" for x in ("training/class", "test/item")
+            )
+            # As published: queries are in another order than the supports.
+            other = f"run{run:02d}/training/class{k % 20 + 1:02d}.png"
+            lines.append(f"{query} {other}")
+            runs |= {support: drawing(k), query: drawing(k % 20 + 1)}
+        runs[f"run{run:02d}/class_labels.txt"] = "\n".join(lines) + "\n"
+    archives = {
+        "images_background_small1.zip": zipped(archive("small1", {"Greek": 2, "Latin": 3})),
+        "images_background_small2.zip": zipped(archive("small2", {"Latin": 3, "Tagalog": 2})),
+        "all_runs.zip": zipped(runs),
+    }
+    infos = {
+        url: UrlInfo(
+            tfds.core.utils.Size(1),
+            hashlib.sha256(archives[info.filename]).hexdigest(),
+            info.filename,
+        )
+        for url, info in OmniglotSmall.url_infos.items()
+    }
+    monkeypatch.setattr(OmniglotSmall, "url_infos", infos)
+    prepare("omniglot_small", tmp_path / "data", write(tmp_path / "archives", archives))
+    found = datasets.load("omniglot_small", tmp_path / "data", embedding.TASK)
+    splits = embedding.by_class(found)
+    names = {k: {found.class_names[i] for i in v.labels} for k, v in splits.items()}
+    assert names["train"] == {"Greek_0", "Greek_1", "Latin_0", "Latin_1", "Latin_2"}
+    assert names["test"] == {"Tagalog_0", "Tagalog_1"} and len(names["runs"]) == 400
+    one = splits["test"][0]
+    assert one["image"].shape == (105, 105, 1) and one["image"].max() == one["domain"] in (1, 2, 3)
+    rows = [splits["runs"][i] for i in range(len(splits["runs"]))]
+    assert len(rows) == 800 and sum(int(row["is_query"]) for row in rows) == 400
+    for row in rows:  # a support and its query are of one class, and of the same ink here
+        run, number = found.class_names[row["label"]].removeprefix("run").split("_class")
+        assert int(run) == row["run"] and int(number) == row["image"].max()
+
+
 def test_omniglot(tmp_path, monkeypatch):
     def archive(folder, alphabets):
         files = {f"{folder}/": b""}
