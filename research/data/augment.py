@@ -85,7 +85,7 @@ def draws(key: Key[Array, ""]) -> dict[str, Float[Array, " _"]]:
     to compile.
     """
     counts = {"affine": 8, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 1}
-    counts |= {"pca_colour": 3, "cutout": 2, "mixup": 1}
+    counts |= {"pca_colour": 3, "cutout": 2, "mixup": 1, "mosaic": 4}
     ends = np.cumsum(list(counts.values()))
     above_minus_1 = np.nextafter(np.float32(-1), np.float32(0))
     values = jax.random.uniform(key, (ends[-1],), minval=above_minus_1, maxval=1.0)
@@ -182,6 +182,14 @@ def random_crops(
         ]
 
     return jax.vmap(one)(keys, *arrays)
+
+
+def quarter_turn(
+    turns: Int[Array, " batch"], images: Float[Array, "batch side side channel"]
+) -> Float[Array, "batch side side channel"]:
+    """Turns each square image anticlockwise by as many times 90 degrees, without resampling."""
+    turned = jnp.stack([jnp.rot90(images, k, axes=(1, 2)) for k in range(4)])
+    return turned[turns, jnp.arange(len(images))]
 
 
 def brightness(draw: Float[Array, "1"], image: Image, strength: float) -> Image:
@@ -289,7 +297,7 @@ def mixup(
     place = (jax.vmap(lambda key: draws(key)["mixup"][0])(keys) + 1) / 2 * 4096
     weight = jax.scipy.ndimage.map_coordinates(jnp.float32(table), [place], order=1)
     first = 0 if axis is None else jax.lax.axis_index(axis) * len(mask)
-    partner = _next_valid(gather(mask, axis))[first + jnp.arange(len(mask))]
+    partner = next_valid(gather(mask, axis))[first + jnp.arange(len(mask))]
 
     def mix(x: Array) -> Array:
         w = weight.reshape(-1, *[1] * (x.ndim - 1))
@@ -298,7 +306,7 @@ def mixup(
     return mix(images), mix(targets)
 
 
-def _next_valid(mask: Bool[Array, " n"]) -> Int[Array, " n"]:
+def next_valid(mask: Bool[Array, " n"]) -> Int[Array, " n"]:
     """Position of the next True after each position, going round; its own where there is none."""
     n = len(mask)
     positions = jnp.arange(2 * n)
