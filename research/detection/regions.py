@@ -108,9 +108,10 @@ def propose(
 def training_regions(
     key: Array, regions: Array, boxes: Array, valid: Array, crowd: Array, count: int = SAMPLED
 ) -> Array:
-    """[count, 4]: a sample of the proposals and the true boxes, a quarter of them objects.
+    """[n, 4]: a sample of the proposals and the true boxes, a quarter of them objects.
 
-    Of one image. Boxes without area fill up where there are not enough.
+    Of one image; n is `count`, or all where there are fewer. Boxes without area fill up where there
+    are not enough of a kind.
     """
     real = valid & ~crowd
     # The objects themselves, so that there is something to learn from before proposals are good.
@@ -118,6 +119,7 @@ def training_regions(
     found = by_iou(everything, boxes, valid, crowd, positive=0.5, negative=0.5, keep_best=False)
     usable = (everything[:, 2:] > everything[:, :2]).all(-1)
     kind = jnp.where(usable, found.kind, IGNORED)
+    count = min(count, len(everything))
     drawn = sample(key, kind, count, share=0.25)
     _, first = jax.lax.top_k(drawn.astype(jnp.float32), count)
     return jnp.where(drawn[first][:, None], everything[first], 0.0)
