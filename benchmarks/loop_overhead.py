@@ -2,21 +2,23 @@
 
     python benchmarks/loop_overhead.py
     python benchmarks/loop_overhead.py --model=resnet18_cifar --image_size=32 --batch_size=32 \
-        --steps=40
+        --steps=36 --checkpoint_every=15 --log_every=4
 
 The loop does all that a run does between two evaluations: reading, placing, augmentation, logging,
-checkpoints. The bare step is the same compiled program (augmentation is part of it) on one batch
-that stays on the device. Both are timed in turns, so a machine whose speed drifts slows both.
+checkpoints as often as the default run makes them. The bare step is the same compiled program
+(augmentation is part of it) on one batch that stays on the device. Both are timed in turns, so a
+machine whose speed drifts slows both. On a CPU both rates are also given for a second of processor
+time, which other work on the machine does not take away.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -29,8 +31,15 @@ from research.runtime import use_compilation_cache
 from research.training import loop, parallel
 
 
-def bare_rate(experiment: Experiment, config: Any) -> float:
-    """Steps a second of the compiled step alone."""
+class Rate(NamedTuple):
+    """Steps for each second of a clock."""
+
+    wall: float
+    processor: float  # of all threads of this process
+
+
+def bare_rate(experiment: Experiment, config: Any) -> Rate:
+    """Of the compiled step alone."""
     where = parallel.create(config.parallel, config.batch_size)
     batch = experiment.data().train.batch(0)
     state = loop.new_state(experiment, config, batch, where)
@@ -38,59 +47,79 @@ def bare_rate(experiment: Experiment, config: Any) -> float:
     step = loop.compile_train_step(experiment, config, where, state, placed)
     (state, _), _ = step(state, placed)
     jax.block_until_ready(state)
-    began = time.perf_counter()
+    wall, processor = time.perf_counter(), time.process_time()
     for _ in range(config.steps):
         (state, _), _ = step(state, placed)
     jax.block_until_ready(state)
-    return config.steps / (time.perf_counter() - began)
+    return Rate(
+        config.steps / (time.perf_counter() - wall),
+        config.steps / (time.process_time() - processor),
+    )
 
 
-def loop_rate(experiment: Experiment, config: Any) -> float:
-    """Steps a second of the loop, between its first log line and the last before it evaluates."""
+class TimedFolder(RunFolder):
+    """A run's folder that notes both clocks at each logged step."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        super().log(step, metrics)
+        self.times = [
+            *getattr(self, "times", []),
+            (step, time.perf_counter(), time.process_time()),
+        ]
+
+
+def loop_rate(experiment: Experiment, config: Any) -> Rate:
+    """Of the loop, between its first log line and the last before it evaluates."""
     where = parallel.create(config.parallel, config.batch_size)
     with (
         tempfile.TemporaryDirectory() as folder,
-        RunFolder(Path(folder), "classification", config) as run,
+        TimedFolder(Path(folder), "classification", config) as run,
     ):
         loop.train(experiment, config, where, run)
-        rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").open()]
-    first, last = rows[0], rows[-2]
-    return (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
+        first, last = run.times[0], run.times[-2]
+    steps = last[0] - first[0]
+    return Rate(steps / (last[1] - first[1]), steps / (last[2] - first[2]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="convnet")
     parser.add_argument("--image_size", type=int, default=0)
-    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--data_dir", default="data")
-    parser.add_argument("--steps", type=int, default=150, help="steps of one measurement")
+    parser.add_argument("--steps", type=int, default=430, help="steps of one measurement")
+    parser.add_argument("--checkpoint_every", type=int, default=190, help="as the default run does")
+    parser.add_argument("--log_every", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements")
     options = parser.parse_args()
 
-    log_every = max(options.steps // 10, 1)
     config = classification.Config(
         model=options.model,
         image_size=options.image_size,
         batch_size=options.batch_size,
         data_dir=options.data_dir,
         steps=options.steps,
-        log_every=log_every,
-        checkpoint_every=options.steps // 3,
+        log_every=options.log_every,
+        checkpoint_every=options.checkpoint_every,
         eval_every=options.steps,
     )
     use_compilation_cache(config.compilation_cache)
     experiment = classification.build(config)
-    ratios = []
+    rounds = []
     for _ in range(options.rounds):
         bare, full = bare_rate(experiment, config), loop_rate(experiment, config)
-        ratios.append(full / bare)
-        print(f"bare {bare:.2f} steps/s, loop {full:.2f} steps/s, ratio {full / bare:.3f}")
+        rounds.append(Rate(full.wall / bare.wall, full.processor / bare.processor))
+        print(
+            f"bare {bare.wall:.2f} steps/s, loop {full.wall:.2f} steps/s, ratio "
+            f"{rounds[-1].wall:.3f}, of processor time {rounds[-1].processor:.3f}"
+        )
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    print(
-        f"{options.model}, batch {options.batch_size}, {devices}: loop / bare "
-        f"median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}"
-    )
+    print(f"{options.model}, batch {options.batch_size}, {devices}: loop / bare")
+    for name, ratios in zip(Rate._fields, zip(*rounds, strict=True), strict=True):
+        print(
+            f"  of {name} time: median {statistics.median(ratios):.3f}, "
+            f"{min(ratios):.3f} to {max(ratios):.3f}"
+        )
 
 
 if __name__ == "__main__":

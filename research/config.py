@@ -20,6 +20,7 @@ def option(
     maximum: int | float | None = None,
     changes_result: bool = True,
     saved: bool = True,
+    repeated: bool = False,
 ) -> Any:
     """A dataclass field that becomes a flag.
 
@@ -30,6 +31,7 @@ def option(
       changes_result: False for what says where and how to run rather than what to compute (folders,
         logging, parallel mode): a run may be resumed, and a checkpoint opened, under another value.
       saved: False for what must not be repeated by `--flagfile=RUN/flags.txt` (the run's folder).
+      repeated: True for a tuple whose flag is given once for each item, not as A,B,...
     """
     metadata = {
         "help": help,
@@ -37,6 +39,7 @@ def option(
         "maximum": maximum,
         "changes_result": changes_result,
         "saved": saved,
+        "repeated": repeated,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -57,6 +60,12 @@ class Option(NamedTuple):
     maximum: int | float | None
     changes_result: bool
     saved: bool
+    repeated: bool
+
+    @property
+    def flag(self) -> str:
+        """The name in the shell: `class_` is --class, which Python keeps for itself."""
+        return self.name.rstrip("_")
 
 
 def options(config_class: type) -> list[Option]:
@@ -89,6 +98,7 @@ def options(config_class: type) -> list[Option]:
                     "maximum": None,
                     "changes_result": True,
                     "saved": True,
+                    "repeated": False,
                     **field.metadata,
                 },
             )
@@ -100,7 +110,7 @@ def validate(config: Any) -> Any:
     """Returns the configuration; raises UserError at the first value that is not allowed."""
     for row in options(type(config)):
         value = getattr(config, row.name)
-        flag = f"--{row.name}={show(value)}"
+        flag = f"--{row.flag}={show(value)}"
         if row.choices and value not in row.choices:
             hint = nearest(str(value), row.choices)
             raise UserError(f"{flag}: one of {', '.join(row.choices)} is needed.{hint}")
@@ -126,7 +136,7 @@ def to_flagfile(experiment: str, config: Any) -> str:
     """The text of flags.txt: `python launch.py --flagfile=flags.txt` repeats the run."""
     rows = [f"--experiment={experiment}"]
     rows += [
-        f"--{row.name}={show(getattr(config, row.name))}"
+        f"--{row.flag}={show(getattr(config, row.name))}"
         for row in options(type(config))
         if row.saved
     ]
@@ -172,7 +182,7 @@ def redefault(base: type, name: str, default: Any) -> Any:
 def differences(old: Any, new: Any) -> list[str]:
     """What changes the result and is not the same in both: "--seed=0 there, --seed=1 here"."""
     return [
-        f"--{row.name}={show(getattr(old, row.name))} there, {show(getattr(new, row.name))} here"
+        f"--{row.flag}={show(getattr(old, row.name))} there, {show(getattr(new, row.name))} here"
         for row in options(type(new))
         if row.changes_result and getattr(old, row.name) != getattr(new, row.name)
     ]
@@ -186,7 +196,7 @@ def manual(config_class: type) -> str:
         if row.group != group:
             group = row.group
             lines += ["", f"{group.rstrip('.')}:"]
-        kind = "|".join(row.choices) or _KINDS[row.type]
-        lines.append(f"  --{row.name}={kind}  (default: {show(row.default) or 'empty'})")
+        kind = "|".join(row.choices) or ("TEXT" if row.repeated else _KINDS[row.type])
+        lines.append(f"  --{row.flag}={kind}  (default: {show(row.default) or 'empty'})")
         lines += textwrap.wrap(row.help, 90, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines).strip("\n")

@@ -1,17 +1,20 @@
 """Evaluation of one split: exact sums over all examples, and whole-split scores on the host."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 
 from research.experiment import Batch, Experiment, PyTree, Variables
-from research.training.parallel import Parallel
+from research.training.parallel import CompiledByShape, Parallel
 from research.training.step import make_eval_step
 
 if TYPE_CHECKING:
     from research.data.source import Source
+
+
+PICTURES = ("image", "features", "segmentation")  # fields that are not held for a whole split
 
 
 class Evaluation(NamedTuple):
@@ -19,8 +22,10 @@ class Evaluation(NamedTuple):
 
     metrics: dict[str, float]
     first: tuple[PyTree, Batch]  # outputs and batch of the first batch, images included
-    outputs: PyTree  # of every example; None where the experiment neither scores nor draws splits
-    targets: Batch  # the batches without their images, of every example
+    outputs: (
+        PyTree  # kept of every example; None where the experiment neither scores nor draws splits
+    )
+    targets: Batch  # the batches without their pictures, of every example
 
 
 def make_evaluate(
@@ -28,39 +33,36 @@ def make_evaluate(
 ) -> Callable[[Variables, "Source"], Evaluation]:
     """Returns (variables, source) -> Evaluation, compiled once for each shape of batch."""
     keep = experiment.score is not None or experiment.draw_split is not None
-    compiled: dict[Any, Any] = {}
-
-    def run(variables: Variables, batch: Batch) -> tuple[PyTree, PyTree]:
-        placed = parallel.put_batch(batch)
-        shapes = tuple((name, value.shape) for name, value in placed.items())
-        if shapes not in compiled:
-            compiled[shapes] = parallel.compile(
-                lambda axis: make_eval_step(experiment, axis), variables, placed
-            )
-        return compiled[shapes](variables, placed)
+    step = CompiledByShape(
+        lambda variables, batch: parallel.compile(
+            lambda axis: make_eval_step(experiment, axis), variables, batch
+        )
+    )
 
     def evaluate(variables: Variables, source: "Source") -> Evaluation:
         sums: dict[str, np.ndarray] = {}
-        rows: list[PyTree] = []  # outputs of each batch, without padding
+        rows: list[PyTree] = []  # what is kept of each batch, without padding
         truth: list[Batch] = []
         first: tuple[PyTree, Batch] | None = None
         previous: tuple[PyTree, PyTree, Batch] | None = None
 
-        def fetch(totals: PyTree, outputs: PyTree, batch: Batch) -> None:
+        def fetch(totals: PyTree, results: PyTree, batch: Batch) -> None:
             nonlocal first
+            outputs, kept = results
             for name, pair in jax.device_get(totals).items():
                 sums[name] = sums.get(name, 0.0) + np.array(pair, np.float64)
             if first is not None and not keep:
                 return
             real = batch["mask"]
-            outputs = jax.tree.map(lambda x: x[real], parallel.get_rows(outputs))
             batch = {name: value[real] for name, value in batch.items()}
-            first = first or (outputs, batch)
-            rows.append(outputs)
-            truth.append({name: value for name, value in batch.items() if name != "image"})
+            if first is None:
+                first = jax.tree.map(lambda x: x[real], parallel.get_rows(outputs)), batch
+            if keep:
+                rows.append(jax.tree.map(lambda x: x[real], parallel.get_rows(kept)))
+            truth.append({k: value for k, value in batch.items() if k not in PICTURES})
 
         for batch in source.iterate(0, source.num_batches):
-            started = (*run(variables, batch), batch)
+            started = (*step(variables, parallel.put_batch(batch)), batch)
             if previous is not None:
                 fetch(*previous)  # while the device works on the batch just started
             previous = started

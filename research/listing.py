@@ -37,7 +37,8 @@ def show_list(experiments: Path, data_dir: str) -> None:
     out.print(table, "")
 
     # Line by line: working out the shapes of all models takes a while.
-    out.print(f"{'model':32}{'parameters':>13}  native image", style="bold")
-    for name, entry in sorted(models.available().items()):
+    out.print(f"{'model':32}{'parameters':>13}  {'native image':15}  experiment", style="bold")
+    for name, entry in sorted(models.available(task=None).items(), key=lambda x: (x[1].task, x[0])):
         size = f"{entry.image_size} x {entry.image_size} x {entry.channels}"
-        out.print(f"{f'--model={name}':32}{models.count_parameters(entry):13,}  {size}")
+        count = models.count_parameters(entry)
+        out.print(f"{f'--model={name}':32}{count:13,}  {size:15}  {entry.task}")

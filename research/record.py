@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+import PIL.Image
 from tensorboardX import SummaryWriter
 
 from research import config as config_lib
@@ -44,12 +45,15 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     os.replace(file.name, path)
 
 
-def save_figures(folder: Path, figures: "Mapping[str, Figure]") -> None:
-    """Saves each figure as <folder>/<name>.png."""
+def save_figures(folder: Path, figures: "Mapping[str, Figure | np.ndarray]") -> None:
+    """Saves each figure as <folder>/<name>.png, and each image uint8 [H, W, C] pixel for pixel."""
     for name, figure in figures.items():
         file = folder / f"{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=120, bbox_inches="tight")
+        if isinstance(figure, np.ndarray):
+            PIL.Image.fromarray(figure[..., 0] if figure.shape[-1] == 1 else figure).save(file)
+        else:
+            figure.savefig(file, dpi=120, bbox_inches="tight")
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -131,11 +135,14 @@ class RunFolder:
             file.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._writer = SummaryWriter(str(self.path), purge_step=start + 1 if start else None)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float], warning: str | None = None) -> None:
         """Appends one line to metrics.jsonl and one point to each TensorBoard curve."""
+        said = {"warning": warning} if warning else {}
         with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+            file.write(json.dumps({"step": step, **metrics, **said}) + "\n")
         assert self._writer is not None, "begin() comes first"
+        if warning:
+            self._writer.add_text("warning", warning, step)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 

@@ -8,17 +8,18 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 
-from research.data.images import decode_image
 from research.data.source import Example
 from research.data.splits import Dataset
+from research.data.tasks import Record, Task
 from research.errors import UserError
+
+T = TypeVar("T")
 
 _MARK = "features.json"  # data_dir/NAME[/CONFIG]/VERSION/features.json: the set is complete
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT} | {
@@ -73,11 +74,11 @@ def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) ->
     return target
 
 
-def open_prepared(name: str, folder: Path) -> Dataset:
-    """Opens the classification set in a folder data_dir/NAME[/CONFIG]/VERSION.
+def open_prepared(name: str, folder: Path, task: Task) -> Dataset:
+    """Opens the set in a folder data_dir/NAME[/CONFIG]/VERSION.
 
     Raises:
-      UserError: when its examples are no labelled images, or are stored in a format that only
+      UserError: when its examples are not what the task needs, or are stored in a format that only
         TensorFlow reads.
     """
     import tensorflow_datasets as tfds
@@ -88,42 +89,50 @@ def open_prepared(name: str, folder: Path) -> Dataset:
             f"--dataset={name}: {folder} is stored as {info.file_format.value}, which only "
             f"TensorFlow reads; move it away, and --mode=prepare --dataset={name} stores it anew"
         )
-    keys = info.supervised_keys or ("image", "label")
-    image, label = (dict(info.features).get(key) for key in keys)
-    if not isinstance(image, tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
+    found = task.find(info)
+    if found is None:
         raise UserError(
-            f"--dataset={name}: is no image-classification set; its examples have "
-            f"{', '.join(info.features)}"
+            f"--dataset={name}: is no {task.noun}; its examples have {', '.join(info.features)}"
         )
     citation = " ".join((info.citation or info.homepage or "").split())
     licence = info.redistribution_info.license if info.redistribution_info else ""
     return Dataset(
         name=name,
-        splits={
-            split: PreparedSplit(str(folder), split, keys[0], keys[1], image.shape[-1])
-            for split in info.splits
-        },
-        class_names=tuple(label.names),
-        image_shape=tuple(image.shape),
+        splits={split: PreparedSplit(str(folder), split, found.record) for split in info.splits},
+        class_names=found.class_names,
+        image_shape=found.image_shape,
         citation=f"{citation} Licence: {licence}" if licence else citation,
     )
 
 
+def content(folder: Path) -> str:
+    """What lies in a prepared set's folder, in one line: fields, or classes, and split sizes."""
+    import tensorflow_datasets as tfds
+
+    try:
+        info = tfds.builder_from_directory(folder).info
+        fields = []
+        for name, feature in info.features.items():
+            if isinstance(feature, tfds.features.ClassLabel):
+                fields.append(f"{feature.num_classes} classes")
+            elif isinstance(feature, tfds.features.Image):
+                shape = "x".join("any" if n is None else str(n) for n in feature.shape)
+                fields.append(shape if name == "image" else f"{name} {shape}")
+            elif name in ("objects", "captions"):
+                fields.append(name)
+        sizes = [f"{split} {each.num_examples:,}" for split, each in info.splits.items()]
+    except Exception:  # whatever lies there, a list of sets goes on
+        return "cannot be read"
+    return f"{', '.join(fields)}; {', '.join(sizes)}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class PreparedSplit:
-    """A split stored as array_record; images are decoded by OpenCV.
-
-    TFDS's general parser takes several times as long as a small image takes to decode; a
-    classification record is just encoded bytes and an integer.
-    """
+    """A split stored as array_record, read by the record of a task."""
 
     folder: str
     split: str
-    image_key: str
-    label_key: str
-    channels: int | None
+    record: Record
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers open the files themselves.
@@ -162,22 +171,14 @@ class PreparedSplit:
 
     def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
         pairs = zip(indices, self._features(indices), strict=True)
-        return [self._example(index, features) for index, features in pairs]
+        where = f"{self.folder}, example {{}} of {self.split}"
+        return [self.record.example(features, where.format(index)) for index, features in pairs]
 
-    def _example(self, index: int, features: Any) -> Example:
-        data = features[self.image_key].bytes_list.value[0]
-        image = decode_image(data, f"{self.folder}, example {index} of {self.split}")
-        if self.channels == 3 and image.shape[2] == 1:
-            image = np.repeat(image, 3, axis=2)
-        elif self.channels == 1 and image.shape[2] == 3:
-            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
-        return {"image": image, "label": np.asarray(self._label(features), np.int32)}
-
-    def _label(self, features: Any) -> int:
-        return features[self.label_key].int64_list.value[0]
+    def scan(self, read: Callable[[Mapping[str, Any]], T]) -> list[T]:
+        """read(features) of every example, in order; no image is decoded."""
+        blocks = (range(i, min(i + 256, len(self))) for i in range(0, len(self), 256))
+        return [read(features) for block in blocks for features in self._features(block)]
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
-        blocks = (range(i, min(i + 256, len(self))) for i in range(0, len(self), 256))
-        found = [self._label(features) for block in blocks for features in self._features(block)]
-        return np.array(found, np.int32)
+        return np.array(self.scan(self.record.label), np.int32)

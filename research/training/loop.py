@@ -20,7 +20,7 @@ from research.training import state as state_lib
 from research.training.checkpoint import Checkpointer
 from research.training.config import TrainingConfig
 from research.training.interrupts import Interrupts
-from research.training.parallel import Parallel
+from research.training.parallel import CompiledByShape, Parallel
 from research.training.plan import make_plan
 from research.training.state import TrainState
 from research.training.step import make_train_step
@@ -117,7 +117,7 @@ def train(
     with contextlib.ExitStack() as stack:
         # --- Data and state ---
         data = experiment.data()
-        plan = make_plan(config, len(data.train.examples))
+        plan = make_plan(config, len(data.train.examples), experiment.steps)
         state = new_state(experiment, config, data.train.batch(0), parallel)
         identity = {
             "initial_parameters": fingerprint([state.params, state.model_state]),
@@ -161,13 +161,15 @@ def train(
         if start:
             progress.say(f"going on after step {start} of {plan.steps}")
         batches = stack.enter_context(contextlib.closing(data.train.iterate(start, plan.steps)))
-        compiled, window = None, Window()
+        step_fn = CompiledByShape(
+            lambda state, batch: compile_train_step(experiment, config, parallel, state, batch)
+        )
+        window = Window()
         evaluations: dict[str, Evaluation] = {}
         for step, batch in enumerate(placed_batches(batches, parallel), start + 1):
-            if compiled is None:
-                compiled = compile_train_step(experiment, config, parallel, state, batch)
-                progress.restart_clock()
-            (state, totals), _ = compiled(state, batch)
+            (state, totals), _ = step_fn(state, batch)
+            if step == start + 1:
+                progress.restart_clock()  # compilation is behind
             window.add(totals)
             progress.advance(step)
 
@@ -180,6 +182,9 @@ def train(
 
             # The losses are looked at before anything is saved: what is on disk is finite.
             metrics = window.close(step)
+            warning = experiment.watch(metrics) if experiment.watch else None
+            if warning:
+                progress.say(f"step {step}: {warning}")
             metrics["train/learning_rate"] = float(experiment.learning_rate(step - 1))
             is_best = False
             if due_eval:
@@ -190,7 +195,7 @@ def train(
                     best_value is None or better(value, best_value, best_mode)
                 ):
                     best_value, is_best = value, True
-            run.log(step, {**metrics, "seconds": elapsed()})
+            run.log(step, {**metrics, "seconds": elapsed()}, warning)
             progress.show(step, {k: metrics[k] for k in ("train/loss", best_name) if k in metrics})
             if due_save or is_best:
                 description = {
@@ -220,9 +225,18 @@ def train(
             "seconds": round(elapsed(), 3),
             "metrics": flat_metrics(evaluations),
             "protocol": dict(experiment.protocol),
+            "best": list(experiment.best),
+            "notes": notes(experiment, evaluations),
             "fingerprint": fingerprint([state.params, state.model_state]),
         }
         return Finished(result, evaluations)
+
+
+def notes(experiment: Experiment, evaluations: dict[str, Evaluation]) -> list[str]:
+    """What the experiment says of the splits in words."""
+    if experiment.notes is None:
+        return []
+    return [line for found in evaluations.values() for line in experiment.notes(*found.first)]
 
 
 def better(value: float, best: float, mode: str) -> bool:

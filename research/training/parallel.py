@@ -77,6 +77,23 @@ class Parallel(NamedTuple):
         return jitted.lower(values, batch).compile()
 
 
+class CompiledByShape:
+    """A compiled function of (values, batch), with one program for each shape of batch.
+
+    A program is compiled when a batch of its shape comes for the first time, and never again.
+    """
+
+    def __init__(self, compile: Callable[[PyTree, Batch], Any]) -> None:
+        self._compile, self._programs = compile, dict[Any, Any]()
+
+    def __call__(self, values: PyTree, batch: Batch) -> Any:
+        """Runs the program of the batch's shapes. Batches are as `Parallel.put_batch` returns."""
+        shapes = tuple((name, value.shape) for name, value in batch.items())
+        if shapes not in self._programs:
+            self._programs[shapes] = self._compile(values, batch)
+        return self._programs[shapes](values, batch)
+
+
 def create(mode: str, batch_size: int, accumulate: int = 1) -> Parallel:
     """The parallel mode over all devices there are.
 

@@ -104,16 +104,17 @@ def make_train_step(
 
 def make_eval_step(
     experiment: Experiment, axis: str | None
-) -> Callable[[Variables, Batch], tuple[Totals, PyTree]]:
-    """Returns a pure (variables, batch) -> (totals, outputs of each example)."""
+) -> Callable[[Variables, Batch], tuple[Totals, tuple[PyTree, PyTree]]]:
+    """Returns a pure (variables, batch) -> (totals, (outputs, what is kept of each example))."""
 
-    def step(variables: Variables, batch: Batch) -> tuple[Totals, PyTree]:
+    def step(variables: Variables, batch: Batch) -> tuple[Totals, tuple[PyTree, PyTree]]:
         outputs = experiment.predict(variables, batch)
         mask = batch["mask"].astype(jnp.float32)
         totals = {
             name: (masked_sum(value, weight * mask), (weight * mask).sum())
             for name, (value, weight) in experiment.measure(outputs, batch).items()
         }
-        return add_over(axis, totals), outputs
+        kept = outputs if experiment.keep is None else experiment.keep(outputs, batch)
+        return add_over(axis, totals), (outputs, kept)
 
     return step

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,42 +16,57 @@ from research.progress import console
 from research.weights.naming import into
 
 
-def start_from(
-    path_or_name: str, shapes: Variables
-) -> tuple[Callable[[Variables], Variables], tuple[str, ...]]:
+class Start(NamedTuple):
+    """How training begins from trained weights.
+
+    Attributes:
+      fill: puts them in the place of fresh variables.
+      is_loaded: path of a parameter, as "backbone/conv1/kernel" -> whether it was filled.
+    """
+
+    fill: Callable[[Variables], Variables]
+    is_loaded: Callable[[str], bool]
+
+
+def start_from(path_or_name: str, shapes: Variables, below: str = "") -> Start:
     """Reads trained weights for a model of these shapes.
 
     Args:
       path_or_name: what `research.weights.load` takes.
       shapes: the variables as `jax.eval_shape` gives them.
-
-    Returns:
-      A function that puts them in the place of fresh variables, and the layers that stay fresh: a
-      head for another number of classes, which is said.
+      below: the submodule that the weights are of, as "backbone": all else starts fresh, and
+        tensors that it has no place for (a classifier) are left out. "" for the whole model, where
+        a head for another number of classes starts fresh, which is said.
 
     Raises:
       UserError: weights that are unknown, damaged, or of another architecture.
     """
-    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), dict(shapes))
-    loaded = into(blank, weights.load(path_or_name), new_head=True, source=path_or_name)
+    part = shapes if not below else {k: v[below] for k, v in shapes.items() if below in v}
+    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), dict(part))
+    loaded = into(
+        blank,
+        weights.load(path_or_name),
+        new_head=not below,
+        unused=".*" if below else "",
+        source=path_or_name,
+    )
     if loaded.fresh:
         console().print(f"{path_or_name}: {', '.join(loaded.fresh)} start fresh", markup=False)
-    trained = flatten_dict(loaded.variables)
+    inside = (below,) if below else ()
+    trained = {
+        (path[0], *inside, *path[1:]): value
+        for path, value in flatten_dict(loaded.variables).items()
+        if "/".join(path[1:-1]) not in loaded.fresh
+    }
+    names = {"/".join(path[1:]) for path in trained}
 
-    def start(variables: Variables) -> Variables:
+    def fill(variables: Variables) -> Variables:
+        flat = flatten_dict(dict(variables))
         return unflatten_dict(
-            {
-                path: value if _layer(path[1:]) in loaded.fresh else jnp.asarray(trained[path])
-                for path, value in flatten_dict(dict(variables)).items()
-            }
+            {path: jnp.asarray(trained.get(path, value)) for path, value in flat.items()}
         )
 
-    return start, loaded.fresh
-
-
-def _layer(path: tuple[str, ...]) -> str:
-    """The layer a parameter belongs to: ("aux1", "fc2", "kernel") -> "aux1/fc2"."""
-    return "/".join(path[:-1])
+    return Start(fill, names.__contains__)
 
 
 def matcher(pattern: str) -> Callable[[str], bool] | None:
@@ -68,8 +84,8 @@ def matcher(pattern: str) -> Callable[[str], bool] | None:
     return lambda path: expression.search(path) is not None
 
 
-def rates(fresh: tuple[str, ...] | None, factor: float) -> Callable[[str], float] | None:
+def rates(start: Start | None, factor: float) -> Callable[[str], float] | None:
     """Path -> factor of its learning rate: `factor` where weights were loaded, 1 where fresh."""
-    if fresh is None or factor == 1.0:
+    if start is None or factor == 1.0:
         return None
-    return lambda path: 1.0 if path.rpartition("/")[0] in fresh else factor
+    return lambda path: factor if start.is_loaded(path) else 1.0

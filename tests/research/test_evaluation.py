@@ -66,3 +66,19 @@ def test_outputs_are_not_held_where_nobody_scores_them():
     )
     assert result.outputs is None and "n" not in result.metrics
     assert len(result.first[0]) == 8
+
+
+@pytest.mark.parametrize("mode", ["single", "pmap"])
+def test_only_what_is_kept_is_held_and_scored(mode):
+    experiment = fake(True)._replace(
+        keep=lambda outputs, batch: {"best": outputs.argmax(-1), "index": batch["index"]},
+        score=lambda kept, targets: {"n": float(len(kept["best"]))},
+    )
+    data = split()
+    result = make_evaluate(experiment, parallel_lib.create(mode, 16))(
+        {"params": {}}, Source(data, 16)
+    )
+    assert result.metrics["n"] == COUNT
+    np.testing.assert_array_equal(result.outputs["best"], data.fields["image"].argmax(-1))
+    np.testing.assert_array_equal(result.outputs["index"], np.arange(COUNT))
+    np.testing.assert_array_equal(result.first[0], data.fields["image"][:16])  # for pictures

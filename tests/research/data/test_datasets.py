@@ -16,6 +16,7 @@ from research.data.images import Mapped, Preprocessing
 from research.data.prepared import installed
 from research.data.source import Arrays, Source, decode, read_many
 from research.data.splits import Dataset, hold_out
+from research.data.tasks import classification
 from research.errors import UserError
 
 
@@ -45,6 +46,16 @@ def test_digits_are_what_the_package_ships(data_dir):
     assert seen == shipped
     # The rule of the split: of each five of a class in the file, the middle one.
     assert set(images) == {row[:-1] for i, row in enumerate(rows) if i % 5 == 2}
+
+
+def test_exclusive_or_is_its_truth_table(data_dir):
+    dataset = datasets.load("xor", data_dir)
+    assert dataset.class_names == ("same", "different") and dataset.image_shape == (1, 2, 1)
+    for split in dataset.splits.values():
+        fields = decode(split).fields
+        pixels = fields["image"].reshape(4, 2) // 255
+        assert sorted(map(tuple, pixels.tolist())) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        np.testing.assert_array_equal(fields["label"], pixels[:, 0] ^ pixels[:, 1])
 
 
 def test_prepared_splits_travel_to_workers(data_dir):
@@ -134,7 +145,7 @@ def test_damaged_prepared_files_are_named(data_dir, tmp_path, damage):
     dataset = dataset._replace(splits={"test": dataset.splits["test"]})
     with pytest.raises(UserError, match=r"digits/1\.0\.0: example \d+ of test cannot be read"):
         decode(dataset.splits["test"])
-    (problem,) = datasets.inspect(dataset)
+    (problem,) = classification.inspect(dataset)
     assert problem.startswith("digits, test: ") and "prepare the set anew" in problem
 
 
@@ -174,9 +185,9 @@ def test_inspection_names_labels_out_of_range():
         return Labels({"image": image, "label": np.array(labels, np.int32)})
 
     sound = {"train": split(0, 1, 0), "test": split(1, 0)}
-    assert datasets.inspect(Dataset("toy", sound, ("a", "b"), (2, 2, 1), "")) == []
+    assert classification.inspect(Dataset("toy", sound, ("a", "b"), (2, 2, 1), "")) == []
     broken = {"train": split(0, 1, 2, 2), "test": split(1, 0, -1)}
-    assert datasets.inspect(Dataset("toy", broken, ("a", "b"), (2, 2, 1), "")) == [
+    assert classification.inspect(Dataset("toy", broken, ("a", "b"), (2, 2, 1), "")) == [
         "toy, train: label 2 of 2 examples is out of range; the labels of 2 classes are 0 to 1",
         "toy, test: label -1 of 1 examples is out of range; the labels of 2 classes are 0 to 1",
     ]

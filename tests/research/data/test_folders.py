@@ -4,6 +4,7 @@ import pytest
 
 from research.data import datasets, folders
 from research.data.folders import natural
+from research.data.tasks import classification
 from research.errors import UserError
 
 
@@ -127,7 +128,7 @@ def test_inspection_names_empty_and_missing_classes(tmp_path):
         draw(tmp_path / name / "0.png")
     (tmp_path / "train" / "emu" / "0.png").unlink()
     dataset = folders.load(tmp_path)
-    problems = datasets.inspect(dataset)
+    problems = classification.inspect(dataset)
     assert len(problems) == 3
     for message in (
         "train: class 'emu' is empty",
@@ -140,5 +141,5 @@ def test_inspection_names_empty_and_missing_classes(tmp_path):
 def test_inspection_reads_every_file(root):
     dataset = folders.load(root)
     (root / "cat" / "3.png").write_bytes(b"gone bad since")
-    (problem,) = datasets.inspect(dataset)
+    (problem,) = classification.inspect(dataset)
     assert "cat/3.png: is damaged, or no image" in problem

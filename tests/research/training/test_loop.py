@@ -2,7 +2,7 @@ import dataclasses
 import json
 import os
 import signal
-import threading
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -48,30 +48,23 @@ def lines(folder):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
-class StopAfter:
-    """Examples whose reading raises, or sends a signal, once `count` have been read."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class StopsAt(Source):
+    """A source that raises, or sends a signal, where batch `stop` is made."""
 
-    def __init__(self, examples, count, action):
-        self.examples, self.left, self.action = examples, count, action
-        self.lock = threading.Lock()  # several threads read ahead; the action happens once
+    stop: int = 0
+    action: Callable[[], None] = lambda: None
 
-    def __len__(self):
-        return len(self.examples)
-
-    def __getitem__(self, index):
-        with self.lock:
-            self.left -= 1
-            now = self.left == 0
-        if now:
+    def batch(self, step):
+        if step == self.stop:
             self.action()
-        return self.examples[index]
+        return super().batch(step)
 
 
-def interrupted(count, action):
+def interrupted(stop, action):
     def broken():
-        train_source = source(40, seed=0)
-        examples = StopAfter(train_source.examples, count, action)
-        return Data(Source(examples, 16, 0, cache_bytes=0), {"test": source(21)})
+        train = StopsAt(source(40).examples, 16, 0, stop=stop, action=action)
+        return Data(train, {"test": source(21)})
 
     return toys.experiment(data=broken)
 
@@ -83,7 +76,7 @@ def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path):
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        run(tmp_path / "broken", experiment=interrupted(9 * 16, fail))
+        run(tmp_path / "broken", experiment=interrupted(9, fail))
     steps = [row["step"] for row in lines(tmp_path / "broken")]
     assert steps and max(steps) < 12
     resumed = run(tmp_path / "broken")
@@ -99,7 +92,7 @@ def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, number):
     whole = run(tmp_path / "whole")
     handler = signal.getsignal(number)
     stop = lambda: os.kill(os.getpid(), number)
-    assert run(tmp_path / "stopped", experiment=interrupted(6 * 16, stop)) is None
+    assert run(tmp_path / "stopped", experiment=interrupted(6, stop)) is None
     assert signal.getsignal(number) is handler
     saved = open_checkpoint(tmp_path / "stopped").metadata["step"]
     assert 0 < saved < 12
@@ -129,6 +122,25 @@ def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(dict(opened.variables)))
 
 
+def test_what_the_watch_says_is_logged_and_what_it_raises_stops_the_run(tmp_path, capsys):
+    seen = []
+
+    def watch(metrics):
+        seen.append(metrics["train/loss"])
+        if len(seen) == 4:
+            raise UserError("enough")
+        return "look here" if len(seen) == 2 else None
+
+    with pytest.raises(UserError, match="enough"):
+        run(tmp_path, experiment=toys.experiment(data=data, watch=watch))
+    rows = lines(tmp_path)
+    # Log lines are of steps 3, 4, 5 and 6; the fourth is not written, nor a checkpoint after it.
+    assert [row.get("warning") for row in rows] == [None, "look here", None]
+    assert [row["train/loss"] for row in rows] == seen[:3]
+    assert "step 4: look here" in capsys.readouterr().out
+    assert open_checkpoint(tmp_path).metadata["step"] == 5
+
+
 def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path):
     run(tmp_path)
     scores = {r["step"]: r["test/accuracy"] for r in lines(tmp_path) if "test/accuracy" in r}
@@ -151,7 +163,7 @@ def test_every_parallel_mode_gives_the_same_run(tmp_path):
 def test_a_run_begun_on_eight_devices_goes_on_on_one(tmp_path):
     stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
     eight = dataclasses.replace(CONFIG, parallel="jit")
-    assert run(tmp_path / "a", eight, interrupted(6 * 16, stop)) is None
+    assert run(tmp_path / "a", eight, interrupted(6, stop)) is None
     resumed = run(tmp_path / "a", CONFIG).result
     whole = run(tmp_path / "b", CONFIG).result
     assert resumed["metrics"] == pytest.approx(whole["metrics"], abs=1e-6)
@@ -167,6 +179,6 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_intact(tmp_path, monkeyp
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(checkpointer._latest, "save", full)
-        with pytest.raises(UserError, match=r"step 2 .*No space left.*step 1 is intact"):
+        with pytest.raises(UserError, match=r"No space left.*step 1 is intact"):
             checkpointer.save(state._replace(step=jnp.int32(2)), {"metrics": {}}, best=False)
     assert open_checkpoint(tmp_path).metadata["step"] == 1

@@ -41,9 +41,9 @@ def variables():
 
 def test_a_head_for_other_classes_starts_fresh_and_the_rest_is_loaded(tmp_path, variables):
     state = trained_file(tmp_path / "w.safetensors")
-    start, fresh = transfer.start_from(str(tmp_path / "w.safetensors"), variables)
-    assert fresh == ("Dense_0",)
-    started = start(variables)
+    start = transfer.start_from(str(tmp_path / "w.safetensors"), variables)
+    assert not start.is_loaded("Dense_0/kernel") and start.is_loaded("Conv_0/kernel")
+    started = start.fill(variables)
     kernel = state["Conv_0.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(started["params"]["Conv_0"]["kernel"], kernel)
     np.testing.assert_array_equal(started["batch_stats"]["bn"]["var"], state["bn.running_var"])
@@ -53,7 +53,7 @@ def test_a_head_for_other_classes_starts_fresh_and_the_rest_is_loaded(tmp_path, 
 
 
 def test_what_is_loaded_learns_at_its_own_rate():
-    rate = transfer.rates(("head",), 0.1)
+    rate = transfer.rates(transfer.Start(dict, "body/kernel".__eq__), 0.1)
     optimizer, _ = optimizers.from_config(
         TrainingConfig(
             optimizer="sgd", learning_rate=1.0, schedule="constant", warmup=0.0, weight_decay=0.0

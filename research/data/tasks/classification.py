@@ -1,0 +1,103 @@
+"""Classification: {"image": uint8 [h, w, c], "label": int32 []}."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from research.data import folders
+from research.data.images import decode_image, with_channels
+from research.data.source import Example, Examples, read_many
+from research.data.splits import Dataset
+from research.data.tasks import Own, Stored, Task
+from research.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledImage:
+    """An encoded image and the number of its class.
+
+    TFDS's general parser takes several times as long as a small image takes to decode.
+    """
+
+    image_key: str
+    label_key: str
+    channels: int | None
+
+    def example(self, features: Mapping[str, Any], where: str) -> Example:
+        image = decode_image(features[self.image_key].bytes_list.value[0], where)
+        label = np.asarray(self.label(features), np.int32)
+        return {"image": with_channels(image, self.channels), "label": label}
+
+    def label(self, features: Mapping[str, Any]) -> int:
+        return features[self.label_key].int64_list.value[0]
+
+
+def find(info: Any) -> Stored | None:
+    """The image and the class that a TFDS set names as its supervised pair, or calls by name."""
+    import tensorflow_datasets as tfds
+
+    keys = info.supervised_keys or ("image", "label")
+    image, label = (dict(info.features).get(key) for key in keys)
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
+        return None
+    record = LabelledImage(keys[0], keys[1], image.shape[-1])
+    return Stored(record, tuple(label.names), tuple(image.shape))
+
+
+def inspect(dataset: Dataset) -> list[str]:
+    """What is wrong with a data set, one line each; reads every example once.
+
+    Empty classes, labels out of range, classes that only other splits than train have, and
+    examples that cannot be read.
+    """
+    names = dataset.class_names
+    problems: list[str] = []
+    trained = np.arange(len(names))
+    for split, examples in sorted(dataset.splits.items(), key=lambda item: item[0] != "train"):
+        where = f"{dataset.name}, {split}:"
+        try:
+            present, counts = np.unique(examples.labels, return_counts=True)
+        except UserError as error:
+            problems.append(f"{where} {error}")
+            continue
+        trained = present if split == "train" else trained
+        for label, count in zip(present.tolist(), counts.tolist(), strict=True):
+            if not 0 <= label < len(names):
+                problems.append(
+                    f"{where} label {label} of {count} examples is out of range; the labels of "
+                    f"{len(names)} classes are 0 to {len(names) - 1}"
+                )
+            elif label not in trained:
+                problems.append(f"{where} class {names[label]!r} is not in train")
+        for label, class_name in enumerate(names):
+            if label not in present:
+                problems.append(f"{where} class {class_name!r} is empty")
+        problems += [f"{where} {message}" for message in unreadable(examples)]
+    return problems
+
+
+def unreadable(examples: Examples) -> Iterator[str]:
+    """Why examples cannot be read, one message each."""
+    for start in range(0, len(examples), 256):
+        block = range(start, min(start + 256, len(examples)))
+        try:
+            read_many(examples, block)
+        except UserError:
+            for index in block:
+                try:
+                    examples[index]
+                except UserError as error:
+                    yield str(error)
+
+
+TASK = Task(
+    noun="image-classification set",
+    find=find,
+    own={
+        "folder": Own(folders.load, "PATH", "one subfolder a class, or train/ and test/ of these")
+    },
+)
