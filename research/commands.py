@@ -28,7 +28,7 @@ from research.record import (
     write_json,
 )
 from research.report import Report, save_rows
-from research.runtime import use_compilation_cache
+from research.runtime import reuse_memory, use_compilation_cache
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.loop import train
@@ -61,6 +61,7 @@ def run(
     Raises:
       UserError: for everything a person can mend.
     """
+    reuse_memory()
     use_compilation_cache(config.compilation_cache)
     if launch.mode == "list":
         from research.listing import show_list
