@@ -5,8 +5,10 @@ become a Config again, and a command of research/commands.py gets it.
 """
 
 import dataclasses
+import errno
 import importlib
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,8 @@ from research.config import option
 from research.errors import UserError, nearest
 from research.training.config import TrainingConfig
 
+# A disk or a quota that is full, a file that has reached its limit.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXPERIMENTS = Path(__file__).resolve().parent / "experiments"
 
 
@@ -26,10 +30,14 @@ class LaunchConfig:
     """What to do"""
 
     experiment: str = option("", "What is asked; --mode=list shows all.")
-    mode: Literal["train", "evaluate", "predict", "prepare", "list", "check", "gallery"] = option(
+    mode: Literal[
+        "train", "evaluate", "predict", "prepare", "list", "check", "study", "diagnose", "gallery"
+    ] = option(
         "train",
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
-        "check data, model and one step before a long run; gallery: all methods on one page.",
+        "check data, model and one step before a long run; study: train every --variant and "
+        "compare; diagnose: what initialisation does to a network's signals; gallery: all methods "
+        "of looking into a network on one page.",
     )
     checkpoint: tuple[str, ...] = option(
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
@@ -37,6 +45,10 @@ class LaunchConfig:
     inputs: tuple[str, ...] = option((), "Files and folders to predict.")
     source: str = option("", "prepare: folder that holds the data set's original archives.")
     allow_download: bool = option(False, "prepare: fetch archives that are not in --source.")
+    variant: tuple[str, ...] = option(
+        (), "study: the flags of one run, '--optimizer=sgd --seed=1'; once a run.", repeated=True
+    )
+    repeats: int = option(1, "study: runs of each variant, with seeds one apart.", minimum=1)
 
 
 def experiment_names() -> list[str]:
@@ -69,7 +81,8 @@ def define(values: flags.FlagValues, config_class: type) -> None:
             flags.DEFINE_enum(row.flag, row.default, row.choices, row.help, flag_values=values)
         else:
             default = list(row.default) if row.type is tuple else row.default
-            definers[row.type](row.flag, default, row.help, flag_values=values)
+            definer = flags.DEFINE_multi_string if row.repeated else definers[row.type]
+            definer(row.flag, default, row.help, flag_values=values)
 
 
 def collect(values: flags.FlagValues, config_class: type) -> tuple[Any, set[str]]:
@@ -116,16 +129,28 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
 
 def main(argv: list[str]) -> int:
     """Runs one command; returns the exit code: 0, or 2 for what a person can mend."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # What goes wrong in Orbax's threads is raised here as well; there it is logged with its trace.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         launch, module, config, given = parse(argv)
         if module is None and launch.mode not in ("list", "prepare"):
             raise UserError(f"--experiment is needed: one of {', '.join(experiment_names())}.")
         from research import commands  # imports JAX, which --help need not wait for
 
-        commands.run(launch, module, config, given, EXPERIMENTS)
+        variants = {text: parse([*argv, *shlex.split(text)])[2] for text in launch.variant}
+        commands.run(launch, module, config, given, EXPERIMENTS, variants)
     except (UserError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {where}cannot be written ({error.strerror}); what was saved before is intact. "
+            "Make room and run the same command again to go on.",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

@@ -9,23 +9,21 @@ trains a small convolutional network on 5,000 handwritten MNIST digits that ship
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from research.config import option, redefault
-from research.data.config import Augmentation
+from research.data.config import Augmentation, ImageDataConfig
 from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
-    from research.data.datasets import Dataset
-    from research.data.images import Preprocessing
     from research.experiment import Experiment
-    from research.models import Entry
+    from research.report import Report
 
 AUXILIARY_WEIGHT = 0.3  # of auxiliary classifiers' losses: Szegedy et al. 2015, section 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Augmentation, TrainingConfig):
+class Config(ImageDataConfig, TrainingConfig):
     """Classification"""
 
     model: str = option("convnet", "Architecture; --mode=list shows all with parameter counts.")
@@ -33,13 +31,8 @@ class Config(Augmentation, TrainingConfig):
     initializer: str = option(
         "", "Initialiser of kernels, such as he, xavier or zeros; empty: the model's own."
     )
-    image_size: int = option(
-        0,
-        "Side of the images that the model gets, pixels; 0: the data's, or else the model's own.",
-        minimum=0,
-    )
-    resize: Literal["pad", "letterbox", "stretch", "crop"] = option(
-        "pad", "How other images become that size: with black borders, distorted, or cut."
+    model_options: tuple[str, ...] = option(
+        (), "Attributes of the model, such as width=16,normalise=false,dropout=0.5,hidden=64+32."
     )
     label_smoothing: float = option(
         0.0, "Share of each label that is spread over all classes.", minimum=0.0, maximum=0.99
@@ -53,26 +46,6 @@ class Config(Augmentation, TrainingConfig):
     rotation: float = redefault(Augmentation, "rotation", 10.0)
     scale: float = redefault(Augmentation, "scale", 0.1)
     shift: float = redefault(Augmentation, "shift", 0.07)
-
-
-def choose_preprocessing(config: Config, dataset: "Dataset", entry: "Entry") -> "Preprocessing":
-    """Image size and channels that suit data and model; mean and deviation are not known yet.
-
-    Raises:
-      UserError: where the images would be smaller than the model can take.
-    """
-    from research.data.images import Preprocessing
-    from research.errors import UserError
-
-    height, width, channels = dataset.image_shape
-    if config.image_size or entry.fixed_size or height is None or width is None:
-        height = width = config.image_size or entry.image_size
-    if min(height, width) < entry.min_size:
-        raise UserError(
-            f"--image_size={min(height, width)}: --model={config.model} takes images of at least "
-            f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
-        )
-    return Preprocessing((height, width), channels or 3, config.resize)
 
 
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
@@ -92,7 +65,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.images import Preprocessing
     from research.data.source import Examples
     from research.data.tasks import classification as task
-    from research.errors import UserError, choose
+    from research.errors import choose
     from research.experiment import Data, Experiment
     from research.figures import classification as figures
     from research.forward import forward
@@ -117,34 +90,23 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
     if facts is None:
-        raw = choose_preprocessing(config, dataset(), entry)
-        train = splits(raw)["train"]
-        mean, std = images.statistics(train)
+        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "class_names": list(dataset().class_names),
-            "preprocessing": dataclasses.replace(raw, mean=mean, std=std).to_json(),
-            "train_examples": len(train),
-            "monitored": pipeline.monitored(splits(raw)),
+            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
         }
-        if config.pca_colour:
-            sample = np.stack([train[i]["image"] for i in range(min(len(train), 1000))])
-            facts["colour_components"] = augment_lib.colour_components(sample / 255.0).tolist()
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     class_names = tuple(facts["class_names"])
     components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
 
     def data() -> Data:
-        if dataset().class_names != class_names:
-            raise UserError(
-                f"--dataset={config.dataset}: has {len(dataset().class_names)} classes "
-                f"({', '.join(dataset().class_names[:5])}, ...), the checkpoint knows "
-                f"{len(class_names)} ({', '.join(class_names[:5])}, ...)."
-            )
-        raw = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
-        return pipeline.make_data(splits(raw), config, config.seed, lambda: task.inspect(dataset()))
+        pipeline.check_classes(config, dataset(), class_names)
+        opened = splits(preprocessing.unnormalised())
+        return pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
 
     # --- Model ---
-    attributes: dict[str, Any] = {"num_classes": len(class_names)}
+    attributes = models.attributes(entry, config.model_options)
+    attributes["num_classes"] = len(class_names)
     if config.activation:
         attributes["activation"] = choose(config.activation, ACTIVATIONS, "activation")
     if config.initializer:
@@ -253,6 +215,8 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     from research.errors import UserError, choose
     from research.weights.pretrained import IMAGENET, PRETRAINED
 
+    tensors = weights.load(config.init_from)
+    source = f"--model={config.model} --init_from={config.init_from}"
     if config.init_from in PRETRAINED:
         known = PRETRAINED[config.init_from]
         config = dataclasses.replace(config, model=known.model)
@@ -265,11 +229,14 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     else:
         entry = choose(config.model, models.available(), "model")
         side = config.image_size or entry.image_size
-        preprocessing = dataclasses.replace(IMAGENET, image_size=(side, side))
-        names = []
-    tensors = weights.load(config.init_from)
-    if not names:  # the last layer's bias has one number for each class
-        names = [f"class {k}" for k in range(len(tensors[list(tensors)[-1]]))]
+        preprocessing = dataclasses.replace(
+            IMAGENET, image_size=(side, side), channels=entry.channels
+        )
+        model = entry.make(**models.attributes(entry, config.model_options))
+        image = preprocessing.standardise(preprocessing.blank()["image"])
+        shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+        head = weights.into(shapes, tensors, new_head=True, source=source)
+        names = [f"class {k}" for k in range(head.outputs or model.num_classes)]
     facts = {
         "class_names": names,
         "preprocessing": preprocessing.to_json(),
@@ -278,4 +245,35 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     }
     experiment = build(config, facts)
     shapes = jax.eval_shape(experiment.init, jax.random.key(0), preprocessing.blank())
-    return config, facts, weights.into(shapes, tensors, source=config.init_from).variables
+    return config, facts, weights.into(shapes, tensors, source=source).variables
+
+
+def diagnose(config: Config) -> "Report":
+    """What initialisation and nonlinearity do to a batch's signals, layer by layer.
+
+    Of each of four initialisers with tanh and ReLU, or of those that --initializer and --activation
+    name, before any training.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from research import models
+    from research.data.images import Preprocessing
+    from research.losses.classification import softmax_cross_entropy
+    from research.understanding import activations
+
+    experiment = build(config)
+    batch = experiment.data().train.batch(0)
+    facts = experiment.facts
+    targets = jax.nn.one_hot(batch["label"], len(facts["class_names"]))
+    entry = models.available()[config.model]
+    attributes = models.attributes(entry, config.model_options)
+    attributes["num_classes"] = len(facts["class_names"])
+    return activations.compare(
+        lambda **chosen: entry.make(**attributes, **chosen),
+        Preprocessing.from_json(facts["preprocessing"]).standardise(jnp.asarray(batch["image"])),
+        lambda logits: softmax_cross_entropy(logits, targets),
+        (config.initializer,) if config.initializer else activations.COMPARED_INITIALISERS,
+        (config.activation,) if config.activation else activations.COMPARED_ACTIVATIONS,
+        config.seed,
+    )

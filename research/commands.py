@@ -3,7 +3,8 @@
 import datetime
 import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,21 @@ import numpy as np
 from rich.table import Table
 
 from research import config as config_lib
+from research.comparison import runs as comparison
 from research.ensemble import ensemble
 from research.errors import UserError
 from research.evaluation import Evaluation, flat_metrics, make_evaluate
-from research.experiment import Batch, Experiment
+from research.experiment import Batch, Experiment, PyTree
 from research.progress import console
-from research.record import RunFolder, check_workdir, read_result, save_figures, write_json
+from research.record import (
+    RunFolder,
+    check_workdir,
+    fingerprint,
+    read_result,
+    save_figures,
+    write_json,
+)
+from research.report import Report, save_rows
 from research.runtime import use_compilation_cache
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
@@ -30,15 +40,23 @@ if TYPE_CHECKING:
 _MAY_DIFFER = ("dataset", "skip_corrupt")
 
 
-def run(launch: Any, module: Any, config: Any, given: Collection[str], experiments: Path) -> None:
+def run(
+    launch: Any,
+    module: Any,
+    config: Any,
+    given: Collection[str],
+    experiments: Path,
+    variants: Mapping[str, Any],
+) -> None:
     """Does what launch.mode says.
 
     Args:
-      launch: experiment, mode, checkpoint, inputs, source, allow_download.
+      launch: experiment, mode, checkpoint, inputs, source, allow_download, repeats.
       module: the experiment's module; None in the modes that need none.
       config: its Config.
       given: the names of the flags that were typed, not defaulted.
       experiments: the folder of the experiments and their presets.
+      variants: {flags of a run of a study: its Config}.
 
     Raises:
       UserError: for everything a person can mend.
@@ -69,12 +87,21 @@ def run(launch: Any, module: Any, config: Any, given: Collection[str], experimen
             trained, opened = open_weights(path, launch, module, config, given)
             members.append((trained, module.build(trained, opened.metadata["facts"]), opened))
         run_evaluation(launch.experiment, members)
-    else:
+    elif launch.mode == "study":
+        run_study(launch.experiment, module, config, variants, launch.repeats)
+    elif launch.mode == "predict":
         if len(launch.checkpoint) > 1:
             raise UserError("--mode=predict takes one --checkpoint.")
         path = launch.checkpoint[0] if launch.checkpoint else None
         config, opened = open_weights(path, launch, module, config, given)
         run_prediction(launch.experiment, module, config, opened, launch.inputs)
+    else:  # what this experiment alone can be asked
+        make = getattr(module, launch.mode, None)
+        if make is None:
+            raise UserError(f"--experiment={launch.experiment}: has no --mode={launch.mode}.")
+        report = make(config)
+        path = output_folder(config.workdir, launch.experiment, launch.mode, f"{launch.mode}.json")
+        show_report(report, path, launch.mode)
 
 
 def open_weights(
@@ -96,6 +123,16 @@ def open_weights(
 def run_training(name: str, module: Any, config: Any) -> None:
     """Trains (or goes on, or finds that all is done), then shows the result and its pictures."""
     path = Path(config.workdir) if config.workdir else new_folder(name)
+    result = trained(name, module, config, path)
+    if result is not None:
+        show_result(result, path)
+
+
+def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] | None:
+    """The result of the run in a folder, which is trained to its end if need be.
+
+    None where it was asked to stop.
+    """
     check_workdir(path, name, config)
     result = read_result(path)
     if result is None:
@@ -105,11 +142,44 @@ def run_training(name: str, module: Any, config: Any) -> None:
         with RunFolder(path, name, config) as folder:
             finished = train(experiment, config, parallel, folder)
             if finished is None:
-                return
+                return None
             save_figures(path / "figures", pictures(experiment, finished.evaluations))
             folder.finish(finished.result)
             result = finished.result
-    show_result(result, path)
+    return result
+
+
+def run_study(
+    name: str, module: Any, config: Any, variants: Mapping[str, Any], repeats: int
+) -> None:
+    """Trains every variant in a folder of its own, then shows them side by side.
+
+    A variant whose training stops (its loss is not finite) is part of what the study finds.
+    """
+    if not variants:
+        raise UserError("--mode=study needs --variant='--FLAG=VALUE ...', once for each run.")
+    for variant in variants.values():
+        module.build(variant)  # refuses what cannot be run, before the first is trained
+    path = Path(config.workdir) if config.workdir else new_folder(name, "study")
+    runs: dict[str, list[comparison.Run]] = {}
+    for flags, variant in variants.items():
+        label = flags.replace("--", "")
+        for number in range(repeats):
+            seed = variant.seed + number
+            folder = path / re.sub(
+                r"[^\w.=]+", "-", f"{label} seed={seed}" if repeats > 1 else label
+            )
+            console().print(f"\n{label}, seed {seed}", style="bold", markup=False)
+            one = config_lib.replace(variant, {"workdir": str(folder), "seed": seed})
+            failure = ""
+            try:
+                if trained(name, module, one, folder) is None:
+                    return
+            except UserError as error:
+                failure = str(error)
+                console().print(failure, markup=False)
+            runs.setdefault(label, []).append(comparison.read_run(folder, failure))
+    show_report(comparison.report(runs), path, "study")
 
 
 def run_gallery(name: str, module: Any, config: Any) -> None:
@@ -164,32 +234,63 @@ def run_prediction(
     """Predicts a person's own files: one line each in predictions.jsonl, and a picture."""
     from research.data.images import list_images
 
-    experiment = module.build(config, opened.metadata["facts"])
+    facts = {
+        **opened.metadata["facts"],
+        "measured": opened.metadata.get("metrics", {}),
+        "weights": fingerprint(opened.variables),
+    }
+    experiment = module.build(config, facts)
     if experiment.read is None or experiment.describe is None:
         raise UserError(f"--experiment={name}: has no --mode=predict.")
-    if not inputs:
+    if experiment.inputs is not None:
+        if inputs:
+            raise UserError(f"--inputs={','.join(inputs)}: another flag says what to predict.")
+        files = experiment.inputs()
+    elif inputs:
+        files = [str(file) for file in list_images(inputs)]
+    else:
         raise UserError("--mode=predict needs --inputs=FILE,FOLDER,...")
-    files = [str(file) for file in list_images(inputs)]
+    size = config.eval_batch_size or config.batch_size
+    predictions = Predictions(experiment, opened.variables, size)
+    if experiment.consult is not None:
+        experiment = experiment.consult(predictions.outputs)
     path = output_folder(config.workdir, name, "predict", "predictions.jsonl")
-    predict, variables = jax.jit(experiment.predict), jax.device_put(opened.variables)
-    size = min(len(files), config.eval_batch_size or config.batch_size)
     rows: list[dict[str, Any]] = []
-    for start in range(0, len(files), size):
-        part = files[start : start + size]
-        batch = experiment.read(part)
-        outputs = jax.device_get(predict(variables, padded(batch, size)))
-        outputs = jax.tree.map(lambda x: x[: len(part)], outputs)  # noqa: B023 (used at once)
+    for part, outputs, batch in predictions(files):
         for file, row in zip(part, experiment.describe(outputs, batch), strict=True):
             console().print(f"{file}: {row.pop('summary')}", markup=False)
             rows.append({"file": file, **row})
         if experiment.save is not None:
             experiment.save(path, part, outputs, batch)
-        if start == 0 and experiment.draw is not None:
+        if part[0] is files[0] and experiment.draw is not None:
             save_figures(path, experiment.draw(outputs, batch))
     (path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if experiment.collect is not None:
         experiment.collect(path, rows)
     console().print(f"\n{path / 'predictions.jsonl'} and the pictures beside it", markup=False)
+
+
+class Predictions:
+    """A network over a person's own files, in batches of one shape."""
+
+    def __init__(self, experiment: Experiment, variables: Any, size: int) -> None:
+        self._read, self._size = experiment.read, size
+        self._predict, self._variables = jax.jit(experiment.predict), jax.device_put(variables)
+
+    def __call__(self, files: list[str]) -> Iterator[tuple[list[str], PyTree, Batch]]:
+        """Yields the files of each batch, their outputs on the host, and what was read of them."""
+        assert self._read is not None
+        size = min(len(files), self._size)
+        for start in range(0, len(files), size):
+            part = files[start : start + size]
+            batch = self._read(part)
+            outputs = jax.device_get(self._predict(self._variables, padded(batch, size)))
+            yield part, jax.tree.map(lambda x: x[: len(part)], outputs), batch  # noqa: B023
+
+    def outputs(self, files: list[str]) -> PyTree:
+        """The outputs of all files together."""
+        parts = [outputs for _, outputs, _ in self(files)]
+        return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
 def padded(batch: Batch, size: int) -> Batch:
@@ -260,6 +361,19 @@ def show_result(result: Mapping[str, Any], path: Path) -> None:
     for picture in sorted((path / "figures").rglob("*.png")):
         out.print(f"picture  {picture}", markup=False)
     out.print(f"run      {path}", markup=False)
+
+
+def show_report(report: Report, path: Path, mode: str) -> None:
+    """Prints a report's table and writes MODE.json, MODE.csv and its pictures into a folder."""
+    save_rows(path / mode, report.rows)
+    save_figures(path, report.figures)
+    out = console()
+    if not out.is_terminal:
+        out.width = max(out.width, 140)  # a file has room; a terminal has what it has
+    out.print("", report.table)
+    for name in report.figures:
+        out.print(f"picture  {path / name}.png", markup=False)
+    out.print(f"numbers  {path / mode}.json and .csv", markup=False)
 
 
 def new_folder(*parts: str) -> Path:

@@ -20,6 +20,7 @@ def option(
     maximum: int | float | None = None,
     changes_result: bool = True,
     saved: bool = True,
+    repeated: bool = False,
 ) -> Any:
     """A dataclass field that becomes a flag.
 
@@ -30,6 +31,7 @@ def option(
       changes_result: False for what says where and how to run rather than what to compute (folders,
         logging, parallel mode): a run may be resumed, and a checkpoint opened, under another value.
       saved: False for what must not be repeated by `--flagfile=RUN/flags.txt` (the run's folder).
+      repeated: True for a tuple whose flag is given once for each item, not as A,B,...
     """
     metadata = {
         "help": help,
@@ -37,6 +39,7 @@ def option(
         "maximum": maximum,
         "changes_result": changes_result,
         "saved": saved,
+        "repeated": repeated,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -57,6 +60,7 @@ class Option(NamedTuple):
     maximum: int | float | None
     changes_result: bool
     saved: bool
+    repeated: bool
 
     @property
     def flag(self) -> str:
@@ -94,6 +98,7 @@ def options(config_class: type) -> list[Option]:
                     "maximum": None,
                     "changes_result": True,
                     "saved": True,
+                    "repeated": False,
                     **field.metadata,
                 },
             )
@@ -191,7 +196,7 @@ def manual(config_class: type) -> str:
         if row.group != group:
             group = row.group
             lines += ["", f"{group.rstrip('.')}:"]
-        kind = "|".join(row.choices) or _KINDS[row.type]
+        kind = "|".join(row.choices) or ("TEXT" if row.repeated else _KINDS[row.type])
         lines.append(f"  --{row.flag}={kind}  (default: {show(row.default) or 'empty'})")
         lines += textwrap.wrap(row.help, 90, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines).strip("\n")

@@ -89,9 +89,17 @@ class Experiment(NamedTuple):
     # Steps of the run, where the experiment knows better than --steps and --epochs. With 0 nothing
     # is optimised: the run evaluates and draws.
     steps: int | None = None
+    # The means of the steps since the last log line -> what to warn of, or None. It is logged; a
+    # UserError stops the run before these weights are saved.
+    watch: Callable[[Mapping[str, float]], str | None] | None = None
     # A person's own files -> a batch; predictions -> one JSON object for each input.
     read: Callable[[list[str]], Batch] | None = None
     describe: Callable[[PyTree, Batch], list[dict[str, Any]]] | None = None
+    # What is predicted, one entry for `read` each, where it is not --inputs that says so.
+    inputs: Callable[[], list[str]] | None = None
+    # What prediction must know beforehand of other files, such as a gallery: gets a function from
+    # files to their outputs, returns the experiment to predict with.
+    consult: "Callable[[Callable[[list[str]], PyTree]], Experiment] | None" = None
     # (folder, files, outputs, batch): files of its own beside predictions.jsonl, such as masks.
     save: Callable[[Path, list[str], PyTree, Batch], None] | None = None
     # (folder, rows of predictions.jsonl): what is made of all of them, such as COCO's results.

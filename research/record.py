@@ -135,11 +135,14 @@ class RunFolder:
             file.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._writer = SummaryWriter(str(self.path), purge_step=start + 1 if start else None)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float], warning: str | None = None) -> None:
         """Appends one line to metrics.jsonl and one point to each TensorBoard curve."""
+        said = {"warning": warning} if warning else {}
         with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+            file.write(json.dumps({"step": step, **metrics, **said}) + "\n")
         assert self._writer is not None, "begin() comes first"
+        if warning:
+            self._writer.add_text("warning", warning, step)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -294,6 +295,10 @@ def test_training_imports_no_tensorflow_and_no_torch(place):
         (["--mode=predict", "--checkpoint=RUN", "--inputs=/no/cat.png"], "/no/cat.png"),
         (["--mode=evaluate", "--checkpoint=RUN", "--model=lenet5"], "trained with --model=convnet"),
         (["--mode=prepare"], "needs --dataset"),
+        (["--experiment=classification", "--freeze=conv9"], "called fc/bias, fc/kernel, stage0_0"),
+        (["--experiment=classification", "--model_options=width=3"], "Did you mean 'widths'"),
+        (["--experiment=classification", "--mode=study"], "needs --variant"),
+        (["--experiment=filtering", "--mode=diagnose"], "has no --mode=diagnose"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
 )
@@ -334,6 +339,23 @@ def test_a_workdir_that_cannot_be_written_is_named(place, capsys):
     assert launch.main(["x", *flags(place), f"--workdir={place / 'file' / 'run'}"]) == 2
     assert str(place / "file" / "run") in capsys.readouterr().err
     assert (place / "file").read_text() == "kept"
+
+
+def test_a_full_disk_is_one_line(place):
+    """A limit on the size of files refuses as a full disk does, and needs no disk to fill."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    done = shell(*flags(place), f"--workdir={place / 'FULL'}", cwd=place, preexec_fn=limit)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert str(place / "FULL" / "checkpoints") in lines[0] and "File too large" in lines[0]
+    assert "none was saved" in lines[0]
+    # With room again, the same command does the rest.
+    assert shell(*flags(place), f"--workdir={place / 'FULL'}", cwd=place).returncode == 0
+    assert (
+        read(place / "FULL" / "result.json")["fingerprint"]
+        == read(place / "RUN" / "result.json")["fingerprint"]
+    )
 
 
 def test_what_the_shell_gets_is_what_the_config_holds():

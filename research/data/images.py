@@ -1,15 +1,17 @@
 """Image files to arrays of a fixed size: one path for data sets and for a person's own files."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import cv2
 import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
+from research.data.config import Resize
 from research.data.source import Arrays, Example, Examples, read_many
 from research.data.splits import Labelled
 from research.errors import UserError
@@ -18,7 +20,6 @@ EXTENSIONS = (
     ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
 
-Resize = Literal["pad", "letterbox", "stretch", "crop"]
 Interpolation = Literal["area", "bilinear", "bicubic"]
 Image = UInt8[np.ndarray, "height width channel"]
 AnyArray = TypeVar("AnyArray")
@@ -42,6 +43,7 @@ class Preprocessing:
         networks of torchvision and timm expect.
       crop_share: 224/256 is the usual evaluation crop of ImageNet networks.
       mean, std: of each channel, on the scale 0..255; of the training split only.
+      whitening: a filter [side, side, channels, channels] on what they leave, row by row; or none.
     """
 
     image_size: tuple[int, int]
@@ -51,6 +53,7 @@ class Preprocessing:
     crop_share: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    whitening: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -84,14 +87,51 @@ class Preprocessing:
         return {"image": np.zeros((count, *self.image_size, self.channels), np.uint8)}
 
     def standardise(self, images: AnyArray) -> AnyArray:
-        """uint8 images [..., channel] to float32 of zero mean and unit variance; NumPy or JAX."""
+        """uint8 images [..., row, column, channel] to what the network gets: float32.
+
+        Of zero mean and unit variance, unless `normalisation.learn` was asked for something else.
+        NumPy or JAX.
+        """
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        return (images.astype(np.float32) - mean) / std  # type: ignore[attr-defined]
+        images = (images.astype(np.float32) - mean) / std  # type: ignore[attr-defined]
+        return _filtered(images, self._filter()) if self.whitening else images
 
     def restore(self, images: AnyArray) -> AnyArray:
-        """The inverse of `standardise`, for pictures: float32 on the scale 0..255."""
+        """The inverse of `standardise`, for pictures: float32 on the scale 0..255.
+
+        Raises:
+          UserError: for whitened images, which have no simple inverse.
+        """
+        if self.whitening:
+            raise UserError(
+                "whitened images cannot be turned back into pictures; train with "
+                "--input_normalisation=standardised."
+            )
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return images * std + mean  # type: ignore[operator]
+
+    def unnormalised(self) -> "Preprocessing":
+        """The same sizes, without what was learned of the values."""
+        return dataclasses.replace(self, mean=(0.0,), std=(1.0,), whitening=())
+
+    def _filter(self) -> np.ndarray:
+        side = math.isqrt(len(self.whitening)) // self.channels
+        shape = (side, side, self.channels, self.channels)
+        return np.array(self.whitening, np.float32).reshape(shape)
+
+
+def _filtered(images: Any, kernel: np.ndarray) -> Any:
+    """Cross-correlation of images [..., row, column, channel] with a filter of odd sides."""
+    rows, columns = kernel.shape[:2]
+    height, width = images.shape[-3:-1]
+    reach = [(rows // 2,) * 2, (columns // 2,) * 2, (0, 0)]
+    library = images.__array_namespace__()  # numpy or jax.numpy
+    padded = library.pad(images, [(0, 0)] * (images.ndim - 3) + reach)
+    return sum(
+        padded[..., i : i + height, j : j + width, :] @ kernel[i, j]
+        for i in range(rows)
+        for j in range(columns)
+    )
 
 
 def read(path: str | Path) -> Image:
@@ -117,7 +157,7 @@ def decode_image(data: bytes, name: str) -> Image:
         flags = cv2.IMREAD_UNCHANGED
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     # OpenCV 4 fills in what is missing, and says nothing.
-    if _is_truncated(data):
+    if is_truncated(data):
         raise UserError(f"{name}: is truncated, the end of the image is missing")
     if image is None:
         raise UserError(f"{name}: is damaged, or no image")
@@ -154,7 +194,7 @@ def has_alpha(data: bytes) -> bool:
     return False
 
 
-def _is_truncated(data: bytes) -> bool:
+def is_truncated(data: bytes) -> bool:
     """Whether the end marker of a PNG or JPEG file is missing."""
     if data.startswith(b"\x89PNG"):
         return b"IEND" not in data
@@ -167,35 +207,58 @@ def _is_truncated(data: bytes) -> bool:
     return data.find(b"\xff\xd9", position) < 0
 
 
+class Placement(NamedTuple):
+    """Where a preprocessing puts an image: (top, left, height, width) in whole pixels."""
+
+    cut: tuple[int, int, int, int]  # of the image: what is kept of it
+    put: tuple[int, int, int, int]  # of the model's image: where that is resized to
+
+
+def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
+    """How an image of this size gets the size that the model takes; see Preprocessing."""
+    rows, columns = preprocessing.image_size
+    whole, full = (0, 0, height, width), (0, 0, rows, columns)
+    if preprocessing.resize == "stretch":
+        return Placement(whole, full)
+    if preprocessing.resize == "crop":
+        # The largest region of the right aspect ratio; for a square size its side is min(h, w).
+        scale = min(height / rows, width / columns) * preprocessing.crop_share
+        cut = max(int(scale * rows + 1e-6), 1), max(int(scale * columns + 1e-6), 1)
+        return Placement(((height - cut[0] + 1) // 2, (width - cut[1] + 1) // 2, *cut), full)
+    scale = min(rows / height, columns / width)
+    if preprocessing.resize == "pad":
+        scale = min(scale, 1.0)
+    put = (
+        min(max(round(height * scale), 1), rows),
+        min(max(round(width * scale), 1), columns),
+    )
+    return Placement(whole, ((rows - put[0]) // 2, (columns - put[1]) // 2, *put))
+
+
 def fit(
     image: UInt8[np.ndarray, "height width channel"], preprocessing: Preprocessing
 ) -> UInt8[np.ndarray, "new_height new_width new_channel"]:
     """Gives an image the size and number of channels that the model takes; see Preprocessing."""
-    height, width = preprocessing.image_size
-    h, w, _ = image.shape
-    if image.shape == (height, width, preprocessing.channels) and preprocessing.crop_share == 1:
-        return image
     if preprocessing.channels == 1:
         image = with_channels(image, 1)
-    if preprocessing.resize == "crop":
-        # The largest region of the right aspect ratio; for a square size its side is min(h, w).
-        scale = min(h / height, w / width) * preprocessing.crop_share
-        ch, cw = max(int(scale * height + 1e-6), 1), max(int(scale * width + 1e-6), 1)
-        top, left = (h - ch + 1) // 2, (w - cw + 1) // 2
-        image = image[top : top + ch, left : left + cw]
-    elif preprocessing.resize in ("pad", "letterbox"):
-        scale = min(height / h, width / w)
-        if preprocessing.resize == "pad":
-            scale = min(scale, 1.0)
-        nh, nw = min(max(round(h * scale), 1), height), min(max(round(w * scale), 1), width)
-        canvas = np.zeros((height, width, image.shape[2]), np.uint8)
-        top, left = (height - nh) // 2, (width - nw) // 2
-        canvas[top : top + nh, left : left + nw] = _resized(
-            image, nh, nw, preprocessing.interpolation
-        )
+    cut, put = place(image.shape[0], image.shape[1], preprocessing)
+    image = _resized(part(image, cut), put[2], put[3], preprocessing.interpolation)
+    if put[2:] != preprocessing.image_size:
+        canvas = np.zeros((*preprocessing.image_size, image.shape[2]), np.uint8)
+        part(canvas, put)[:] = image
         image = canvas
-    image = _resized(image, height, width, preprocessing.interpolation)
     return np.ascontiguousarray(with_channels(image, preprocessing.channels))
+
+
+def part(array: np.ndarray, rectangle: tuple[int, int, int, int]) -> np.ndarray:
+    """A view of (top, left, height, width) of an image or mask."""
+    top, left, height, width = rectangle
+    return array[top : top + height, left : left + width]
+
+
+def fit_example(example: Example, preprocessing: Preprocessing) -> Example:
+    """The example with its "image" fitted; what else belongs to the image has its own function."""
+    return example | {"image": fit(example["image"], preprocessing)}
 
 
 def _resized(
@@ -217,22 +280,26 @@ def _resized(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mapped:
-    """Examples whose "image" is brought to the fixed size of a preprocessing; still uint8."""
+    """Examples brought to the fixed size of a preprocessing; images are still uint8.
+
+    Attributes:
+      fit: moves all that belongs to the image along with it; a function of its module, so that
+        worker processes can be sent it.
+    """
 
     examples: Labelled
     preprocessing: Preprocessing
+    fit: Callable[[Example, Preprocessing], Example] = fit_example
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int, /) -> Example:
-        return self._fitted(self.examples[index])
+        return self.fit(self.examples[index], self.preprocessing)
 
     def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
-        return [self._fitted(example) for example in read_many(self.examples, indices)]
-
-    def _fitted(self, example: Example) -> Example:
-        return example | {"image": fit(example["image"], self.preprocessing)}
+        examples = read_many(self.examples, indices)
+        return [self.fit(example, self.preprocessing) for example in examples]
 
     @property
     def labels(self) -> np.ndarray:

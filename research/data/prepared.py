@@ -8,9 +8,9 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from research.data.source import Example
 from research.data.splits import Dataset
 from research.data.tasks import Record, Task
 from research.errors import UserError
+
+T = TypeVar("T")
 
 _MARK = "features.json"  # data_dir/NAME[/CONFIG]/VERSION/features.json: the set is complete
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT} | {
@@ -172,10 +174,11 @@ class PreparedSplit:
         where = f"{self.folder}, example {{}} of {self.split}"
         return [self.record.example(features, where.format(index)) for index, features in pairs]
 
+    def scan(self, read: Callable[[Mapping[str, Any]], T]) -> list[T]:
+        """read(features) of every example, in order; no image is decoded."""
+        blocks = (range(i, min(i + 256, len(self))) for i in range(0, len(self), 256))
+        return [read(features) for block in blocks for features in self._features(block)]
+
     @functools.cached_property
     def labels(self) -> np.ndarray:
-        blocks = (range(i, min(i + 256, len(self))) for i in range(0, len(self), 256))
-        found = [
-            self.record.label(features) for block in blocks for features in self._features(block)
-        ]
-        return np.array(found, np.int32)
+        return np.array(self.scan(self.record.label), np.int32)

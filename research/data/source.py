@@ -136,13 +136,15 @@ class Source:
 
     A batch holds the examples' fields stacked, "index" int32 [B] (position in the split) and
     "mask" bool [B]. A stream shuffles each epoch anew, and its batches run across the ends of
-    epochs, so that every example comes exactly once an epoch. The last batch of a pass is padded
-    with example 0 where mask is False.
+    epochs, so that every example comes exactly once an epoch; `order` may choose otherwise. The
+    last batch of a pass is padded with example 0 where mask is False.
 
     Attributes:
       examples: decoded, of fixed shapes.
       batch_size: of the global batch.
       seed: at least 0, or None.
+      order: (step) -> int [batch_size], the positions that batch `step` of a stream takes, instead
+        of a shuffle; a pure function, which can be pickled for worker processes.
       cache_bytes: a split smaller than this is decoded once, and kept in memory.
       workers: processes that decode what is not cached; 0 decodes in threads, which suits
         photographs (OpenCV frees the interpreter) more than many small images. Processes take
@@ -159,6 +161,7 @@ class Source:
     workers: int = 0
     collate: Callable[[Batch], Batch] | None = None
     part: tuple[int, int] = (0, 1)
+    order: Callable[[int], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.examples):
@@ -170,6 +173,8 @@ class Source:
             )
         if self.seed is not None and self.seed < 0:
             raise UserError(f"seed {self.seed} is negative; seeds are integers from 0")
+        if self.order is not None and self.seed is None:
+            raise ValueError("only a stream, which has a seed, takes an order")
 
     @property
     def batches_per_epoch(self) -> float:
@@ -192,6 +197,9 @@ class Source:
         """The index and mask of this part of batch `step`, without reading any example."""
         i, n = self.part
         local = self.batch_size // n
+        if self.order is not None:
+            index = self.order(step)[i * local : (i + 1) * local].astype(np.int32)
+            return index, np.ones(local, bool)
         first = step * self.batch_size + i * local
         position = np.arange(first, first + local)  # in the stream, int64
         if self.seed is None:
@@ -257,7 +265,10 @@ class Source:
     def fingerprint(self) -> str:
         """sha256 of what is read in which order: the data, the first epoch's start, batch size."""
         length = len(self.examples)
-        order = np.arange(length) if self.seed is None else permutation(length, self.seed, 0)
+        if self.order is not None:
+            order = np.concatenate([self.order(step) for step in range(8)])
+        else:
+            order = np.arange(length) if self.seed is None else permutation(length, self.seed, 0)
         state = hashlib.sha256(digest(self.memory or self.examples).encode())
         state.update(f"batch size {self.batch_size}".encode())
         state.update(order[:10_000].astype("<i4").tobytes())

@@ -1,15 +1,18 @@
 """Architectures, one family a file. A file's MODELS is its list; nothing else registers them."""
 
+import dataclasses
+import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
-from typing import NamedTuple
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.errors import choose
+from research.errors import UserError, choose, nearest
 
 
 class Entry(NamedTuple):
@@ -19,7 +22,7 @@ class Entry(NamedTuple):
       make: takes the module's attributes (num_classes, activation, ...) and returns the module.
       image_size: native side in pixels.
       channels: native image channels; models take any number.
-      fixed_size: True where parameters depend on the image size, so only the size of init fits.
+      fixed_size: True where images of another size are brought to the native one, as LeNet's are.
       min_size: the smallest side in pixels that leaves a map to pool at the end.
       task: the experiment that trains it.
     """
@@ -40,9 +43,62 @@ def available(task: str | None = "classification") -> dict[str, Entry]:
     return {name: entry for name, entry in models.items() if task in (None, entry.task)}
 
 
-def create(name: str, **attributes: object) -> nn.Module:
+def create(name: str, /, **attributes: object) -> nn.Module:
     """Builds the model called `name`; raises UserError with the nearest name when unknown."""
     return choose(name, available(task=None), "model").make(**attributes)
+
+
+def attributes(entry: Entry, texts: Sequence[str]) -> dict[str, Any]:
+    """Attributes of a model from texts such as "width=16", "normalise=false", "hidden=64+32".
+
+    Raises:
+      UserError: for what is no NAME=VALUE, a name that the model does not have (with the nearest),
+        and a value of another kind.
+    """
+    module: Any = entry.make
+    while isinstance(module, functools.partial):
+        module = module.func
+    kinds = {n: k for n, k in typing.get_type_hints(module).items() if n not in _GIVEN_ELSEWHERE}
+    readers = {name: reader for name, kind in kinds.items() if (reader := _reader(kind))}
+    fields = [f.name for f in dataclasses.fields(module) if f.name in readers]
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in fields:
+            raise UserError(
+                f"--model_options={text}: NAME=VALUE is needed, of {', '.join(fields)}."
+                f"{nearest(name, fields)}"
+            )
+        try:
+            found[name] = readers[name](value)
+        except (ValueError, KeyError):
+            raise UserError(f"--model_options={text}: {value!r} is no value of {name}.") from None
+    return found
+
+
+# Attributes that have flags, or are no choice of a person's.
+_GIVEN_ELSEWHERE = ("num_classes", "activation", "kernel_init", "axis", "parent", "name")
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("+"))) if text else ()
+
+
+def _reader(kind: Any) -> Callable[[str], Any] | None:
+    """How text becomes a value of this type; None where no text does."""
+    if typing.get_origin(kind) is Literal:
+        return {choice: choice for choice in typing.get_args(kind)}.__getitem__
+    return _READERS.get(kind)
+
+
+_READERS: dict[Any, Callable[[str], Any]] = {
+    bool: {"true": True, "false": False}.__getitem__,
+    int: int,
+    float: float,
+    str: str,
+    Sequence[int]: _integers,
+    tuple[int, ...]: _integers,
+}
 
 
 def count_parameters(entry: Entry) -> int:

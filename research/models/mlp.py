@@ -61,13 +61,15 @@ class MLP(nn.Module):
 
 
 MODELS = {
-    "mlp": Entry(MLP, image_size=28, channels=1, fixed_size=True),
-    "linear": Entry(partial(MLP, hidden=()), image_size=28, channels=1, fixed_size=True),
-    # Two inputs are two channels of one pixel. Two hidden units would do, but often get stuck.
+    "mlp": Entry(MLP, image_size=28, channels=1),
+    "linear": Entry(partial(MLP, hidden=()), image_size=28, channels=1),
+    # Deep enough to see what initialisation does to signals: --mode=diagnose.
+    "deep_mlp": Entry(partial(MLP, hidden=(100,) * 10), image_size=28, channels=1),
+    # Two inputs are two channels of one pixel, or, as in the data set, two pixels. Two hidden units
+    # would do, but often get stuck.
     "xor": Entry(
         partial(MLP, num_classes=2, hidden=(8,), activation=ACTIVATIONS["tanh"]),
         image_size=1,
         channels=2,
-        fixed_size=True,
     ),
 }

@@ -182,6 +182,9 @@ def train(
 
             # The losses are looked at before anything is saved: what is on disk is finite.
             metrics = window.close(step)
+            warning = experiment.watch(metrics) if experiment.watch else None
+            if warning:
+                progress.say(f"step {step}: {warning}")
             metrics["train/learning_rate"] = float(experiment.learning_rate(step - 1))
             is_best = False
             if due_eval:
@@ -192,7 +195,7 @@ def train(
                     best_value is None or better(value, best_value, best_mode)
                 ):
                     best_value, is_best = value, True
-            run.log(step, {**metrics, "seconds": elapsed()})
+            run.log(step, {**metrics, "seconds": elapsed()}, warning)
             progress.show(step, {k: metrics[k] for k in ("train/loss", best_name) if k in metrics})
             if due_save or is_best:
                 description = {
@@ -223,6 +226,7 @@ def train(
             "metrics": flat_metrics(evaluations),
             "protocol": dict(experiment.protocol),
             "notes": notes(experiment, evaluations),
+            "best": list(experiment.best),
             "fingerprint": fingerprint([state.params, state.model_state]),
         }
         return Finished(result, evaluations)

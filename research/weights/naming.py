@@ -38,10 +38,12 @@ class Loaded(NamedTuple):
     Attributes:
       variables: as given, with the foreign numbers, in the given dtypes.
       fresh: the layers that keep their initial values, as "fc" or "aux1/fc2"; none unless asked.
+      outputs: how many outputs those layers have in the file; None where there are no such layers.
     """
 
     variables: dict[str, Any]
     fresh: tuple[str, ...]
+    outputs: int | None
 
 
 def torch_name(path: Path) -> str:
@@ -122,7 +124,8 @@ def into(
     layers = dict.fromkeys(
         "/".join(path[1:-1]) for key, (path, _) in targets.items() if key in fresh
     )
-    return Loaded(unflatten_dict(filled), tuple(layers))
+    outputs = next((differing[key][0][0] for key in fresh), None)
+    return Loaded(unflatten_dict(filled), tuple(layers), outputs)
 
 
 def _listed(what: str, keys: Iterable[str], remark: Callable[[str], str]) -> list[str]:

@@ -48,6 +48,13 @@ class Pretrained(NamedTuple):
     adapt: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
 
 
+def preprocessing_of(init_from: str) -> Preprocessing | None:
+    """What the weights of --init_from expect of images: torchvision's, where they are a file."""
+    if init_from in PRETRAINED:
+        return PRETRAINED[init_from].preprocessing
+    return IMAGENET if init_from else None
+
+
 def package_file(package: str, path: str, distribution: str, options: str = "") -> Path:
     """The path of a file inside an installed package, which is not imported.
 

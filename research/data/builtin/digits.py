@@ -5,15 +5,15 @@ testing: 4,000 to train, 1,000 to test, stratified, whatever the version of any 
 """
 
 import importlib.util
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Int, Int32, UInt8
 
+from research.data.recipes import png
 from research.data.splits import stratified
 from research.errors import UserError
 
@@ -41,21 +41,29 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        # Columns are the 784 pixels, row by row, and the label.
-        table = np.loadtxt(digits_file(), delimiter=",", dtype=np.uint8)
-        train, test = stratified(table[:, -1].astype(np.int32), share=0.2)
+        images, labels, splits = read_digits()
         return {
-            "train": self._generate_examples(table, train),
-            "test": self._generate_examples(table, test),
+            split: self._generate_examples(images, labels, rows) for split, rows in splits.items()
         }
 
     def _generate_examples(
-        self, table: np.ndarray, rows: np.ndarray
+        self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for row in rows.tolist():
-            image = table[row, :-1].reshape(28, 28, 1)
-            png = io.BytesIO(cv2.imencode(".png", image)[1].tobytes())
-            yield row, {"image": png, "label": int(table[row, -1])}
+            yield row, {"image": png(images[row]), "label": int(labels[row])}
+
+
+def read_digits() -> tuple[
+    UInt8[np.ndarray, "5000 28 28 1"],
+    Int32[np.ndarray, "5000"],
+    dict[str, Int[np.ndarray, " n"]],
+]:
+    """All images and labels in the file's order, and the rows of each split."""
+    # Columns are the 784 pixels, row by row, and the label.
+    table = np.loadtxt(digits_file(), delimiter=",", dtype=np.uint8)
+    labels = table[:, -1].astype(np.int32)
+    train, test = stratified(labels, share=0.2)
+    return table[:, :-1].reshape(-1, 28, 28, 1), labels, {"train": train, "test": test}
 
 
 def digits_file() -> Path:

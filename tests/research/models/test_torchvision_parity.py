@@ -52,7 +52,7 @@ def load(name):
         key: reference.draw(key, tuple(shape), expected["gain"])
         for key, shape in expected["shapes"].items()
     }
-    filled, fresh = weights.into(jax.eval_shape(model.init, jax.random.key(0), image), tensors)
+    filled, fresh, _ = weights.into(jax.eval_shape(model.init, jax.random.key(0), image), tensors)
     assert fresh == ()
     return model, filled
 
@@ -106,5 +106,5 @@ def test_weights_with_auxiliary_heads_fit_a_model_without():
     model = models.create("googlenet", auxiliary=False)
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    filled, _ = weights.into(variables, tensors, unused="aux")
+    filled, _, _ = weights.into(variables, tensors, unused="aux")
     assert sum(x.size for x in jax.tree.leaves(filled["params"])) == 6_624_904

@@ -122,6 +122,25 @@ def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(dict(opened.variables)))
 
 
+def test_what_the_watch_says_is_logged_and_what_it_raises_stops_the_run(tmp_path, capsys):
+    seen = []
+
+    def watch(metrics):
+        seen.append(metrics["train/loss"])
+        if len(seen) == 4:
+            raise UserError("enough")
+        return "look here" if len(seen) == 2 else None
+
+    with pytest.raises(UserError, match="enough"):
+        run(tmp_path, experiment=toys.experiment(data=data, watch=watch))
+    rows = lines(tmp_path)
+    # Log lines are of steps 3, 4, 5 and 6; the fourth is not written, nor a checkpoint after it.
+    assert [row.get("warning") for row in rows] == [None, "look here", None]
+    assert [row["train/loss"] for row in rows] == seen[:3]
+    assert "step 4: look here" in capsys.readouterr().out
+    assert open_checkpoint(tmp_path).metadata["step"] == 5
+
+
 def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path):
     run(tmp_path)
     scores = {r["step"]: r["test/accuracy"] for r in lines(tmp_path) if "test/accuracy" in r}
@@ -160,6 +179,6 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_intact(tmp_path, monkeyp
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(checkpointer._latest, "save", full)
-        with pytest.raises(UserError, match=r"step 2 .*No space left.*step 1 is intact"):
+        with pytest.raises(UserError, match=r"No space left.*step 1 is intact"):
             checkpointer.save(state._replace(step=jnp.int32(2)), {"metrics": {}}, best=False)
     assert open_checkpoint(tmp_path).metadata["step"] == 1

@@ -42,9 +42,9 @@ def tensors(classes=5):
 
 def test_every_variable_gets_its_tensor():
     given = tensors()
-    filled, fresh = into(variables(), given)
+    filled, fresh, outputs = into(variables(), given)
     params, stats = filled["params"], filled["batch_stats"]
-    assert fresh == ()
+    assert fresh == () and outputs is None
     kernel = given["features.0.weight"]
     for o, i, row, column in np.ndindex(kernel.shape):
         assert params["features_0"]["kernel"][row, column, i, o] == np.float32(
@@ -102,8 +102,8 @@ def test_a_new_head_keeps_its_initial_values_only_when_asked():
     given = tensors(classes=9)
     assert "fc_weight (is (9, 4), not (5, 4))" in message(given)
     start = variables()
-    filled, fresh = into(start, given, new_head=True)
-    assert fresh == ("fc",)
+    filled, fresh, outputs = into(start, given, new_head=True)
+    assert fresh == ("fc",) and outputs == 9
     for leaf in ("kernel", "bias"):
         np.testing.assert_array_equal(filled["params"]["fc"][leaf], start["params"]["fc"][leaf])
     np.testing.assert_array_equal(filled["params"]["bn"]["bias"], given["bn.bias"].astype("f"))

@@ -25,7 +25,7 @@ def classify():
     """Logits of images by EfficientNet-Lite0 with the shipped weights."""
     model = models.create("efficientnet_lite0")
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
-    variables, fresh = weights.into(shapes, weights.load("efficientnet_lite0"))
+    variables, fresh, _ = weights.into(shapes, weights.load("efficientnet_lite0"))
     assert fresh == ()
     forward = jax.jit(model.apply)
     return lambda images: forward(variables, images)

@@ -1,0 +1,90 @@
+"""How pixel values become inputs of a network, learned from the training split alone."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from research.data.config import Normalisation
+from research.data.images import Preprocessing, statistics
+from research.data.source import Examples, read_many
+
+PATCH = 5  # side of the neighbourhood that whitening decorrelates, pixels
+PATCHES = 200_000  # looked at, about
+# Added to every variance, as a share of their mean: directions without variance are noise.
+REGULARISATION = 0.01
+
+
+def learn(
+    preprocessing: Preprocessing,
+    examples: Examples,
+    how: Normalisation,
+    trained: Preprocessing | None = None,
+) -> Preprocessing:
+    """The preprocessing with the numbers that `how` asks for.
+
+    raw leaves 0..255 as it is; centred subtracts each channel's mean; standardised also divides by
+    its deviation; whitened then takes away what a pixel's neighbours and channels tell of it. auto
+    is as the weights to start from were `trained`, where there are any, and else standardised.
+    """
+    if how == "auto" and trained is not None and trained.channels == preprocessing.channels:
+        return dataclasses.replace(preprocessing, mean=trained.mean, std=trained.std)
+    if how == "raw":
+        return dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,), whitening=())
+    mean, std = statistics(examples)
+    if how == "centred":
+        std = (1.0,)
+    learned = dataclasses.replace(preprocessing, mean=mean, std=std, whitening=())
+    if how != "whitened":
+        return learned
+    kernel = whitening_filter(patches(examples, learned))
+    return dataclasses.replace(learned, whitening=tuple(kernel.ravel().tolist()))
+
+
+def patches(
+    examples: Examples, preprocessing: Preprocessing
+) -> Float[np.ndarray, "n rows columns channel"]:
+    """Evenly spaced patches of evenly spaced standardised images, PATCH pixels wide or the image's.
+
+    Always of an odd side, so that they have a centre.
+    """
+    height, width = preprocessing.image_size
+    side = min(PATCH, height - (height + 1) % 2, width - (width + 1) % 2)
+    count = min(len(examples), 1000)
+    chosen = (2 * np.arange(count) + 1) * len(examples) // (2 * count)
+    stride = max(1, int((height * width * count / PATCHES) ** 0.5))
+    found = []
+    for example in read_many(examples, chosen.tolist()):
+        image = preprocessing.standardise(example["image"])
+        windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))
+        found.append(windows[::stride, ::stride].transpose(0, 1, 3, 4, 2))
+    return np.concatenate([w.reshape(-1, *w.shape[2:]) for w in found])
+
+
+def whitening_matrix(
+    vectors: Float[np.ndarray, "n d"], regularisation: float = REGULARISATION
+) -> Float[np.ndarray, "d d"]:
+    """PCA whitening, turned back into the space of the vectors (ZCA): C^(-1/2).
+
+    With C = V diag(λ) V', the symmetric matrix V diag(1 / sqrt(λ + ε)) V' gives vectors of unit
+    covariance that lie as near as can be to the old ones (Bell and Sejnowski 1997; Krizhevsky 2009,
+    appendix A). ε is `regularisation` times the mean variance.
+    """
+    centred = vectors - vectors.mean(0)
+    variances, directions = np.linalg.eigh(centred.T @ centred / len(vectors))
+    scale = 1 / np.sqrt(np.maximum(variances, 0) + regularisation * variances.mean())
+    return (directions * scale) @ directions.T
+
+
+def whitening_filter(
+    vectors: Float[np.ndarray, "n rows columns channel"],
+) -> Float[np.ndarray, "rows columns channel channel"]:
+    """The whitening of a patch's centre, as a filter for images of any size.
+
+    Whole images as vectors would need their size squared in numbers, and a network of convolutions
+    sees patches.
+    """
+    _, rows, columns, channels = vectors.shape
+    matrix = whitening_matrix(vectors.reshape(len(vectors), -1).astype(np.float64))
+    centre = matrix.reshape(rows, columns, channels, rows, columns, channels)
+    return centre[:, :, :, rows // 2, columns // 2].astype(np.float32)

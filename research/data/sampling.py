@@ -1,0 +1,71 @@
+"""P classes x K images a batch, for losses that compare examples: Hermans et al. 2017."""
+
+import dataclasses
+import functools
+
+import numpy as np
+from jaxtyping import Int, Int32
+
+from research.data.source import permutation
+from research.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassesByImages:
+    """The order of a `Source`: batch `step` has K images of each of P classes, class by class.
+
+    A pure function of (seed, step). All classes are gone through in a shuffled order, P at a time,
+    then in another; the fewer than P that are left over at the end sit out. Within a class, images
+    differ where it has K of them, else each comes as often as any other, give or take one.
+
+    Attributes:
+      labels: the class of every example of the split.
+      classes: P.
+      images: K.
+      seed: at least 0.
+    """
+
+    labels: np.ndarray
+    classes: int
+    images: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Raises UserError where such batches cannot be made, or hold no triplet."""
+        there = len(self.members)
+        if self.images < 2:
+            raise UserError(
+                f"--images_per_class={self.images}: mining needs at least two images a class, an "
+                "anchor and its positive."
+            )
+        if self.classes < 2:
+            raise UserError(
+                f"--batch_size={self.classes * self.images} holds {self.classes} class of "
+                f"--images_per_class={self.images}; mining needs at least two classes a batch."
+            )
+        if self.classes > there:
+            raise UserError(
+                f"--batch_size={self.classes * self.images} takes {self.classes} classes of "
+                f"--images_per_class={self.images}, but the training split has {there}; at most "
+                f"--batch_size={there * self.images} fits."
+            )
+
+    @functools.cached_property
+    def members(self) -> list[Int[np.ndarray, " _"]]:
+        """Positions of the examples of each class that there is."""
+        order = np.argsort(self.labels, kind="stable")
+        ends = np.flatnonzero(np.diff(self.labels[order])) + 1
+        return np.split(order, ends)
+
+    def __call__(self, step: int) -> Int32[np.ndarray, " _"]:
+        epoch, place = divmod(step, len(self.members) // self.classes)
+        order = permutation(len(self.members), self.seed, epoch)
+        chosen = order[place * self.classes : (place + 1) * self.classes]
+        bits = np.random.MT19937(np.random.SeedSequence([self.seed, step, self.images]))
+        random = np.random.RandomState(bits)  # frozen, as the order of epochs is
+        rows = []
+        for members in (self.members[k] for k in chosen.tolist()):
+            rounds = -(-self.images // len(members))
+            rows += [random.permutation(members) for _ in range(rounds - 1)]
+            rows.append(random.permutation(members)[: self.images - (rounds - 1) * len(members)])
+        return np.concatenate(rows).astype(np.int32)

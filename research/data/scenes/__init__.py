@@ -1,0 +1,1 @@
+"""Made-up pictures whose truth is known: digits on textures, and sentences about them."""

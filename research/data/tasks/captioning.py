@@ -1,0 +1,116 @@
+"""Captioning: {"image": uint8 [h, w, c], "captions": str [k]}, k of each image's own.
+
+digit_scenes adds "things" int32 [MOST, 6]: digit, colour, box (x0, y0, x1, y1) in pixels of each
+thing, -1 in rows that stand for none; so captions can be held against what is there.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from research.data import captioned
+from research.data.images import decode_image
+from research.data.prepared import PreparedSplit
+from research.data.scenes.drawing import COLOURS, MOST, SIDE, Thing
+from research.data.source import Example, Examples
+from research.data.splits import Dataset, Subset
+from research.data.tasks import Own, Stored, Task
+from research.data.tasks.classification import unreadable
+from research.data.tokens import words
+from research.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionedImage:
+    """An encoded image and sentences about it."""
+
+    has_things: bool
+
+    def example(self, features: Mapping[str, Any], where: str) -> Example:
+        image = decode_image(features["image"].bytes_list.value[0], where)
+        example = {"image": image, "captions": np.array(self.captions(features))}
+        return example | ({"things": self.things(features)} if self.has_things else {})
+
+    def label(self, features: Mapping[str, Any]) -> int:
+        return 0
+
+    def captions(self, features: Mapping[str, Any]) -> list[str]:
+        return [text.decode() for text in features["captions/text"].bytes_list.value]
+
+    def things(self, features: Mapping[str, Any]) -> np.ndarray:
+        table = np.full((MOST, 6), -1, np.int32)
+        digits = features["objects/label"].int64_list.value
+        table[: len(digits), 0] = digits
+        table[: len(digits), 1] = features["objects/colour"].int64_list.value
+        boxes = np.reshape(features["objects/bbox"].float_list.value, (-1, 4)) * SIDE
+        table[: len(digits), 2:] = np.rint(boxes[:, [1, 0, 3, 2]])  # stored as y0, x0, y1, x1
+        return table
+
+
+def find(info: Any) -> Stored | None:
+    """The captions of a TFDS set that stores them as coco_captions does, below captions/text."""
+    import tensorflow_datasets as tfds
+
+    captions = dict(info.features).get("captions")
+    image = dict(info.features).get("image")
+    if not isinstance(image, tfds.features.Image) or "text" not in getattr(captions, "feature", ()):
+        return None
+    objects = getattr(dict(info.features).get("objects"), "feature", {})
+    return Stored(CaptionedImage("colour" in objects), (), tuple(image.shape))
+
+
+def captions(examples: Examples) -> list[list[str]]:
+    """The sentences of every example, without decoding an image."""
+    if isinstance(examples, Subset):
+        whole = captions(examples.examples)
+        return [whole[i] for i in examples.positions]
+    if isinstance(examples, PreparedSplit):
+        record = examples.record
+        assert isinstance(record, CaptionedImage), "opened for another task"
+        return examples.scan(record.captions)
+    assert isinstance(examples, captioned.CaptionedSplit), "no captions"
+    return [list(texts) for texts in examples.captions]
+
+
+def as_things(table: np.ndarray) -> list[Thing]:
+    """The things of one scene, from the rows of its "things"."""
+    names = list(COLOURS)
+    return [
+        Thing(row=0, digit=int(digit), colour=names[colour], box=(int(a), int(b), int(c), int(d)))
+        for digit, colour, a, b, c, d in table
+        if digit >= 0
+    ]
+
+
+def inspect(dataset: Dataset) -> list[str]:
+    """What is wrong with a data set, one line each: no captions, empty ones, unreadable images."""
+    problems = []
+    for split, examples in dataset.splits.items():
+        where = f"{dataset.name}, {split}:"
+        try:
+            texts = captions(examples)
+        except UserError as error:
+            problems.append(f"{where} {error}")
+            continue
+        for index, sentences in enumerate(texts):
+            if not sentences:
+                problems.append(f"{where} example {index} has no caption")
+            elif not all(map(words, sentences)):
+                problems.append(f"{where} example {index} has an empty caption")
+        problems += [f"{where} {message}" for message in unreadable(examples)]
+    return problems
+
+
+TASK = Task(
+    noun="captioning set",
+    find=find,
+    own={
+        "captions": Own(
+            captioned.load,
+            "IMAGES_DIR:FILE",
+            "sentences about the images of a folder: Flickr8k's token file, CSV or JSON",
+        )
+    },
+)

@@ -1,0 +1,140 @@
+"""Sentences as numbers: words of a vocabulary, or the characters of a text."""
+
+import collections
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+from jaxtyping import Int
+
+from research.errors import UserError
+
+PADDING, BEGIN, END, UNKNOWN = range(4)
+SPECIAL = ("<padding>", "<begin>", "<end>", "<unknown>")
+TOKENISATION = (
+    "lower case; words are runs of letters and digits, with apostrophes and hyphens inside; "
+    "punctuation is dropped"
+)
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_STEP = 4  # tokens from one bucket to the next
+
+
+def words(sentence: str) -> list[str]:
+    """The words of a sentence; see TOKENISATION. COCO's evaluation drops punctuation, too."""
+    return _WORD.findall(sentence.lower().replace("’", "'").replace("_", " "))
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Words and their numbers: the first follows the special tokens.
+
+    Attributes:
+      known: words that a model may say, most frequent first.
+      others: words that only references hold. They have numbers too, from `size` on, so that a
+        reference can be read back from its tokens; a model sees UNKNOWN in their place.
+    """
+
+    known: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, sentences: Iterable[str], min_count: int = 1) -> "Vocabulary":
+        """The words that come at least min_count times; of equally frequent ones a before b.
+
+        Raises:
+          UserError: where no word is left.
+        """
+        counts = collections.Counter(word for sentence in sentences for word in words(sentence))
+        kept = [word for word, count in counts.items() if count >= min_count]
+        if not kept:
+            raise UserError(
+                f"--min_count={min_count}: no word of the captions comes so often; all would be "
+                "unknown. Lower it."
+            )
+        return cls(tuple(sorted(kept, key=lambda word: (-counts[word], word))))
+
+    @property
+    def size(self) -> int:
+        """Tokens that a model tells apart, the special ones included."""
+        return len(SPECIAL) + len(self.known)
+
+    def with_others(self, sentences: Iterable[str]) -> "Vocabulary":
+        """The same vocabulary, and numbers for all other words of the sentences."""
+        others = {word for sentence in sentences for word in words(sentence)} - {*self.known}
+        return Vocabulary(self.known, tuple(sorted(others)))
+
+    def encode(self, sentence: str) -> list[int]:
+        """The tokens of a sentence, END included."""
+        numbers = self._numbers
+        return [*(numbers.get(word, UNKNOWN) for word in words(sentence)), END]
+
+    def decode(self, tokens: Iterable[SupportsIndex]) -> str:
+        """The words up to END, with spaces between."""
+        names = (*SPECIAL, *self.known, *self.others)
+        said = []
+        for token in tokens:
+            if int(token) in (END, PADDING):
+                break
+            said.append(names[token])
+        return " ".join(said)
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        names = (*self.known, *self.others)
+        return {word: number for number, word in enumerate(names, len(SPECIAL))}
+
+
+def pad(sentences: Sequence[Sequence[int]], length: int) -> Int[np.ndarray, "sentences {length}"]:
+    """Tokens of several sentences, filled up with PADDING; longer ones are cut, and keep END."""
+    rows = np.full((len(sentences), length), PADDING, np.int32)
+    for row, tokens in zip(rows, sentences, strict=True):
+        kept = [*tokens[: length - 1], END] if len(tokens) > length else tokens
+        row[: len(kept)] = kept
+    return rows
+
+
+def trim(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Cuts "tokens" [B, K, L] to the bucket of its longest sentence: a multiple of 4, at most L.
+
+    So a batch of short sentences costs no steps on padding, and a program is compiled for each
+    bucket, not for each length.
+    """
+    tokens = batch["tokens"]
+    longest = int((tokens != PADDING).sum(-1).max())
+    bucket = min(max(-(-longest // _STEP) * _STEP, _STEP), tokens.shape[-1])
+    return {**batch, "tokens": tokens[..., :bucket]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Characters:
+    """The characters of a text and their numbers, without special tokens."""
+
+    symbols: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> "Characters":
+        """Every character that comes in the text, sorted."""
+        return cls(tuple(sorted(set(text))))
+
+    @property
+    def size(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, text: str) -> Int[np.ndarray, " characters"]:
+        """One number a character.
+
+        Raises:
+          UserError: for a character that the text did not have.
+        """
+        numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
+        if unknown := sorted(set(text) - numbers.keys()):
+            raise UserError(
+                f"the character {unknown[0]!r} does not come in the text that was learned"
+            )
+        return np.array([numbers[symbol] for symbol in text], np.int32)
+
+    def decode(self, tokens: Iterable[SupportsIndex]) -> str:
+        return "".join(self.symbols[token] for token in tokens)

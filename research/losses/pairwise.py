@@ -1,0 +1,95 @@
+"""Every example against every other of the global batch, for losses that compare examples."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from research.experiment import gather
+
+_TINY = 1e-12  # squared distances below it have no gradient: that of the root is infinite at 0
+
+
+def squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    """|aᵢ - bⱼ|² = |aᵢ|² - 2 aᵢ·bⱼ + |bⱼ|², never negative; n m numbers of memory, not n m d."""
+    squares = (a**2).sum(1)[:, None] - 2.0 * a @ b.T + (b**2).sum(1)[None]
+    return jnp.maximum(squares, 0.0)
+
+
+def root(squared: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The square root, with gradient 0 instead of infinity at 0."""
+    positive = squared > _TINY
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+class Pairs(NamedTuple):
+    """This device's examples (rows) against the global batch (columns).
+
+    Attributes:
+      others: embeddings of the global batch.
+      positive: pairs of one class, of two different examples.
+      negative: pairs of different classes. Padding is in neither.
+      first: position of this device's first row in the global batch.
+    """
+
+    others: Float[Array, "all d"]
+    positive: Bool[Array, "row all"]
+    negative: Bool[Array, "row all"]
+    first: int | Int[Array, ""]
+
+
+def pairs(
+    embeddings: Float[Array, "row d"],
+    labels: Int[Array, " row"],
+    mask: Bool[Array, " row"],
+    axis: str | None = None,
+) -> Pairs:
+    """Pairs with the global batch, so that nothing depends on how it is split over devices.
+
+    Args:
+      mask: False marks padding.
+      axis: the pmap axis to gather over; None where the arrays are the global batch already.
+    """
+    others, other_labels, other_mask = (gather(x, axis) for x in (embeddings, labels, mask))
+    first = 0 if axis is None else jax.lax.axis_index(axis) * len(labels)
+    itself = (first + jnp.arange(len(labels)))[:, None] == jnp.arange(len(other_labels))
+    same = labels[:, None] == other_labels
+    real = mask[:, None] & other_mask & ~itself
+    return Pairs(others, real & same, real & ~same, first)
+
+
+def total(values: Array, axis: str | None) -> Array:
+    """The sum over the global batch."""
+    return values.sum() if axis is None else jax.lax.psum(values.sum(), axis)
+
+
+def row_keys(key: Array, found: Pairs) -> Array:
+    """A random key for each row, by its place in the global batch."""
+    rows = found.first + jnp.arange(len(found.positive))
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+
+
+def draw(key: Array, found: Pairs) -> tuple[Int[Array, " row"], Int[Array, " row"]]:
+    """For each row a positive and a negative, drawn uniformly; 0 where there is none."""
+    keys = row_keys(key, found)
+    # One draw serves both: no example is positive and negative.
+    noise = jax.vmap(lambda k: jax.random.uniform(k, (found.positive.shape[1],)))(keys)
+    return tuple(  # type: ignore[return-value]
+        jnp.where(which, noise, -1.0).argmax(1) for which in (found.positive, found.negative)
+    )
+
+
+def spread(
+    embeddings: Float[Array, "row d"], mask: Bool[Array, " row"], axis: str | None = None
+) -> Float[Array, " row"]:
+    """Each example's squared distance from the mean of the global batch.
+
+    Of unit vectors its mean is in 0..1, and half their mean squared distance from each other:
+    0 where all have collapsed into one point, near 1 where they are spread over the sphere.
+    """
+    real = mask[:, None]
+    sums = jnp.where(real, embeddings, 0.0).sum(0)
+    sums = sums if axis is None else jax.lax.psum(sums, axis)
+    mean = sums / jnp.maximum(total(mask.astype(jnp.float32), axis), 1.0)
+    return ((embeddings - mean) ** 2).sum(1)

@@ -1,0 +1,173 @@
+"""Metrics of captions, on the host: BLEU, ROUGE-L, CIDEr-D, exact match, diversity, attributes.
+
+Sentences are compared as lists of words. What is scored must be decoded freely: a network that is
+shown the reference's own words ("teacher forcing") scores far higher than it captions.
+"""
+
+import collections
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+import sacrebleu
+
+from research.data.tokens import TOKENISATION
+
+Words = Sequence[str]
+_ORDERS = 4  # longest n-gram of BLEU and CIDEr
+_ROUGE_BETA = 1.2  # recall counts more than precision
+_CIDER_SIGMA = 6.0
+
+_BLEU = (
+    "BLEU-{0}, 0 to 1: geometric mean of clipped n-gram precisions up to {0}, of the whole split, "
+    "times the brevity penalty by the closest reference length; no smoothing (sacrebleu)"
+)
+PROTOCOL = {
+    **{f"bleu{n}": _BLEU.format(n) for n in range(1, _ORDERS + 1)},
+    "rouge_l": f"ROUGE-L, 0 to 1: F of the longest common subsequence, beta {_ROUGE_BETA}, best "
+    "precision and best recall of the references (Lin 2004, as COCO's evaluation computes it)",
+    "cider": "CIDEr-D, 0 to 10 (Vedantam et al. 2015): tf-idf weighted n-grams, document "
+    "frequencies from the split's own references",
+    "exact_match": "share of captions that equal one of their references",
+    "identical_captions": "share of the most frequent caption; 1 is collapse",
+    "attribute_accuracy": "share of mentioned (colour, digit) pairs that the picture holds; a "
+    "caption that mentions none counts as one that is wrong",
+    "true_captions": "share of captions that are of the scenes' language and hold of the picture",
+}
+
+
+def protocol(decoding: str) -> dict[str, str]:
+    """How each number is computed; `decoding` says how sentences were made."""
+    how = f"; {decoding}, never teacher-forced; {TOKENISATION}"
+    return {name: text + how for name, text in PROTOCOL.items()}
+
+
+def score(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, float]:
+    """All metrics of a split: bleu1 to bleu4, rouge_l, cider, exact_match, identical_captions.
+
+    Args:
+      candidates: one sentence for each image.
+      references: one or more sentences for each image.
+
+    Raises:
+      ValueError: where an image has no reference.
+    """
+    if len(candidates) != len(references) or not all(references):
+        raise ValueError("every caption needs at least one reference")
+    right = [
+        list(said) in map(list, true) for said, true in zip(candidates, references, strict=True)
+    ]
+    return {
+        **bleu(candidates, references),
+        "rouge_l": float(
+            np.mean([rouge_l(*pair) for pair in zip(candidates, references, strict=True)])
+        ),
+        "cider": cider(candidates, references),
+        "exact_match": float(np.mean(right)),
+        "identical_captions": identical(candidates),
+    }
+
+
+def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, float]:
+    """bleu1 to bleu4 on a scale from 0 to 1: Papineni et al. 2002, by sacrebleu."""
+    most = max(map(len, references))
+    streams: Any = [  # None: no further reference, which sacrebleu's own type does not say
+        [" ".join(true[k]) if k < len(true) else None for true in references] for k in range(most)
+    ]
+    counter = sacrebleu.BLEU(tokenize="none", smooth_method="none")
+    result = counter.corpus_score([" ".join(said) for said in candidates], streams)
+    found, total = np.array(result.counts, float), np.array(result.totals, float)
+    scores = {}
+    for n in range(1, _ORDERS + 1):
+        precision = found[:n] / np.maximum(total[:n], 1)
+        mean = math.exp(np.log(precision).mean()) if precision.all() else 0.0
+        scores[f"bleu{n}"] = result.bp * mean
+    return scores
+
+
+def rouge_l(candidate: Words, references: Sequence[Words]) -> float:
+    """F of the longest common subsequence: Lin 2004, section 3."""
+    common = [longest_common_subsequence(candidate, true) for true in references]
+    if not candidate or not max(common):
+        return 0.0
+    precision = max(common) / len(candidate)
+    recall = max(n / len(true) for n, true in zip(common, references, strict=True) if true)
+    return (1 + _ROUGE_BETA**2) * precision * recall / (recall + _ROUGE_BETA**2 * precision)
+
+
+def longest_common_subsequence(a: Words, b: Words) -> int:
+    """Words that both have in the same order, not necessarily side by side."""
+    row = [0] * (len(b) + 1)
+    for word in a:
+        before, row = row, [0]
+        for j, other in enumerate(b):
+            row.append(before[j] + 1 if word == other else max(row[j], before[j + 1]))
+    return row[-1]
+
+
+def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
+    """CIDEr-D, the mean over images: Vedantam et al. 2015, equations 3 to 5.
+
+    An n-gram in every image's references says nothing about one of them: its weight is 0. So the
+    score needs a split of some size, and of a single image it is 0.
+    """
+    frequency: collections.Counter[Words] = collections.Counter()
+    for true in references:
+        frequency.update({gram for sentence in true for gram in _ngrams(sentence)})
+    images = math.log(len(references))
+
+    def weighted(sentence: Words) -> tuple[list[dict[Words, float]], list[float]]:
+        vectors: list[dict[Words, float]] = [{} for _ in range(_ORDERS)]
+        for gram, count in _ngrams(sentence).items():
+            rarity = images - math.log(max(frequency[gram], 1))
+            vectors[len(gram) - 1][gram] = count * rarity
+        return vectors, [math.sqrt(sum(x * x for x in v.values())) for v in vectors]
+
+    total = 0.0
+    for said, true in zip(candidates, references, strict=True):
+        vectors, norms = weighted(said)
+        for sentence in true:
+            others, other_norms = weighted(sentence)
+            closeness = math.exp(-((len(said) - len(sentence)) ** 2) / (2 * _CIDER_SIGMA**2))
+            for v, w, a, b in zip(vectors, others, norms, other_norms, strict=True):
+                # The lesser of both weights: saying a word often does not help.
+                product = sum(min(x, w[gram]) * w[gram] for gram, x in v.items() if gram in w)
+                if product:
+                    total += closeness * product / (a * b) / _ORDERS / len(true)
+    return 10 * total / len(candidates)
+
+
+def _ngrams(sentence: Words) -> "collections.Counter[Words]":
+    return collections.Counter(
+        tuple(sentence[i : i + n])
+        for n in range(1, _ORDERS + 1)
+        for i in range(len(sentence) - n + 1)
+    )
+
+
+def identical(candidates: Sequence[Words]) -> float:
+    """Share of the most frequent caption: near 1, the pictures are not looked at."""
+    counts = collections.Counter(map(tuple, candidates))
+    return max(counts.values()) / len(candidates)
+
+
+def attribute_accuracy(
+    candidates: Sequence[str],
+    truths: Sequence[Collection[tuple[str, int]]],
+    mentioned: Callable[[str], list[tuple[str, int]]],
+) -> float:
+    """Share of mentioned things that the picture holds, colour and digit both right.
+
+    A caption that names nothing counts as one wrong mention, so silence does not pay.
+
+    Args:
+      truths: the (colour, digit) pairs of each picture.
+      mentioned: the pairs that a sentence names.
+    """
+    right = total = 0
+    for sentence, truth in zip(candidates, truths, strict=True):
+        named = mentioned(sentence)
+        right += sum(pair in truth for pair in named)
+        total += max(len(named), 1)
+    return right / total

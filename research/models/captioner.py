@@ -1,0 +1,247 @@
+"""Captioners: a convolutional encoder, and a recurrent decoder that says one word after another.
+
+They work in parts, so that an image is encoded once however its caption is decoded: `maps` is the
+encoder, `begin` gives the decoder's state before the first word, `step` goes on by one word, and
+`tell` runs over whole captions and is shown their words ("teacher forcing").
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from research.data.tokens import BEGIN, PADDING, UNKNOWN
+from research.models import Entry, create
+from research.nn.pooling import global_average_pool
+from research.nn.recurrent import Recurrent
+from research.nn.regularisation import Dropout
+
+State = dict[str, Any]  # of arrays that lead with [B]
+Maps = Float[Array, "batch rows columns feature"]
+
+
+class Tell(nn.Module):
+    """The image is the first word: Vinyals et al., "Show and tell", 2015, equations 10 to 12.
+
+    Attributes:
+      embedding: features of a word.
+      features: of the hidden states.
+      cell: a key of research.nn.recurrent.CELLS.
+      layers: of cells.
+    """
+
+    embedding: int
+    features: int
+    cell: str
+    layers: int
+
+    def setup(self) -> None:
+        self.image = nn.Dense(self.embedding)
+        self.recurrent = Recurrent(self.cell, self.embedding, self.features, self.layers)
+
+    def begin(self, maps: Maps) -> State:
+        """The state after the image."""
+        image = self.image(global_average_pool(maps))
+        states, _ = self.recurrent.step(self.recurrent.initial(len(maps)), image)
+        return {"recurrent": states}
+
+    def step(
+        self, state: State, word: Float[Array, "batch embedding"]
+    ) -> tuple[State, tuple[Float[Array, "batch features"], None]]:
+        """The next state, what the next word is said from, and no attention."""
+        states, h = self.recurrent.step(state["recurrent"], word)
+        return {"recurrent": states}, (h, None)
+
+    def run(
+        self, state: State, words: Float[Array, "batch time embedding"]
+    ) -> tuple[Float[Array, "batch time features"], None]:
+        """`step` over many words."""
+        return self.recurrent(words, state["recurrent"])[0], None
+
+
+class Attend(nn.Module):
+    """Looks at the map anew for each word: Xu et al., "Show, attend and tell", 2015, section 3.
+
+    Soft attention (4.2) with the gate beta (4.2.1) and the deep output layer (equation 7), under a
+    tanh as in the authors' code. The scores are scaled dot products instead of a two-layer network
+    (equation 4): half the time of a step. Places get a learned embedding: without it a decoder
+    knows what it sees, but not where.
+
+    Attributes:
+      embedding: features of a word and of what the next is said from.
+      features: of the hidden states and of a place.
+      cell: a key of research.nn.recurrent.CELLS.
+      layers: of cells.
+    """
+
+    embedding: int
+    features: int
+    cell: str
+    layers: int
+
+    def setup(self) -> None:
+        width = self.features
+        self.place = nn.Dense(width)
+        self.position = PositionEmbedding()
+        self.first = nn.Dense(width)  # f_init of equations 5: the mean place -> every state
+        self.key, self.query = nn.Dense(width, use_bias=False), nn.Dense(width)
+        self.gate = nn.Dense(1)
+        self.recurrent = Recurrent(self.cell, self.embedding + width, width, self.layers)
+        self.from_hidden, self.from_context = nn.Dense(self.embedding), nn.Dense(self.embedding)
+
+    def begin(self, maps: Maps) -> State:
+        """The state before the first word: places, their keys, and where the cells start."""
+        places = maps.reshape(len(maps), -1, maps.shape[-1])  # [B, P, C]
+        places = nn.relu(self.position(self.place(places)))  # [B, P, features]
+        mean = nn.tanh(self.first(places.mean(1)))
+        states = jax.tree.map(lambda _: mean, self.recurrent.initial(len(maps)))
+        return {"places": places, "keys": self.key(places), "recurrent": states}
+
+    def step(
+        self, state: State, word: Float[Array, "batch embedding"]
+    ) -> tuple[State, tuple[Float[Array, "batch embedding"], Float[Array, "batch place"]]]:
+        """The next state, what the next word is said from, how much each place was looked at."""
+        h = state["recurrent"][-1][0]
+        scores = jnp.einsum("bpf,bf->bp", state["keys"], self.query(h)) / self.features**0.5
+        attention = nn.softmax(scores)
+        context = jnp.einsum("bp,bpf->bf", attention, state["places"])
+        context = nn.sigmoid(self.gate(h)) * context
+        states, h = self.recurrent.step(state["recurrent"], jnp.concatenate([word, context], -1))
+        said = nn.tanh(word + self.from_hidden(h) + self.from_context(context))
+        return {**state, "recurrent": states}, (said, attention)
+
+    def run(
+        self, state: State, words: Float[Array, "batch time embedding"]
+    ) -> tuple[Float[Array, "batch time embedding"], Float[Array, "batch time place"]]:
+        """`step` over many words."""
+        fixed = {name: value for name, value in state.items() if name != "recurrent"}
+
+        def body(self: Attend, states: Any, word: Array) -> tuple[Any, Any]:
+            new, seen = self.step({**fixed, "recurrent": states}, word)
+            return new["recurrent"], seen
+
+        scan = nn.scan(
+            body, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1
+        )
+        return scan(self, state["recurrent"], words)[1]
+
+
+class PositionEmbedding(nn.Module):
+    """Adds a learned vector to each place; so parameters depend on the map's size."""
+
+    @nn.compact
+    def __call__(
+        self, places: Float[Array, "batch place feature"]
+    ) -> Float[Array, "batch place feature"]:
+        table = self.param("embedding", nn.initializers.normal(0.02), places.shape[1:])
+        return places + table.astype(places.dtype)
+
+
+class Captioner(nn.Module):
+    """An encoder and a decoder.
+
+    Attributes:
+      vocabulary: how many tokens there are (48: the digit scenes need); higher numbers are
+        read as UNKNOWN.
+      decoder_type: Tell or Attend.
+      backbone_name: the encoder, a classifier of research.models.
+      feature_map: which of its maps the decoder gets; "" for the last.
+      embedding, features, cell, layers: of the decoder.
+      dropout: rate on the words that go in and on what words are said from.
+      axis: the pmap axis that the batch is split over.
+    """
+
+    vocabulary: int = 48
+    decoder_type: Callable[..., Any] = Attend
+    backbone_name: str = "compact"
+    feature_map: str = ""
+    embedding: int = 128
+    features: int = 256
+    cell: str = "lstm"
+    layers: int = 1
+    dropout: float = 0.0
+    axis: str | None = None
+
+    def setup(self) -> None:
+        self.backbone = create(self.backbone_name, axis=self.axis)
+        self.decoder = self.decoder_type(self.embedding, self.features, self.cell, self.layers)
+        self.words = nn.Embed(self.vocabulary, self.embedding)
+        self.logits = nn.Dense(self.vocabulary)
+        self.drop = Dropout(self.dropout, self.axis)
+
+    def maps(self, images: Float[Array, "batch height width channel"], train: bool = False) -> Maps:
+        """The encoder's map of standardised images.
+
+        Raises:
+          KeyError: where the encoder has no map of that name.
+        """
+        maps = self.backbone(images, train=train, features=True)
+        return maps[self.feature_map or list(maps)[-1]]
+
+    def begin(self, maps: Maps, train: bool = False) -> State:
+        """The decoder's state before the first word, from the encoder's map."""
+        return self.decoder.begin(maps)
+
+    def step(
+        self, state: State, token: Int[Array, " batch"], train: bool = False
+    ) -> tuple[State, Float[Array, "batch vocabulary"]]:
+        """Reads a word (BEGIN first): the next state, and logits of the word that follows.
+
+        Padding, BEGIN and UNKNOWN get -inf: nobody wants to read them.
+        """
+        state, (said, _) = self.decoder.step(state, self._embedded(token))
+        logits = self.logits(said)
+        return state, logits.at[:, jnp.array([PADDING, BEGIN, UNKNOWN])].set(-jnp.inf)
+
+    def tell(
+        self, state: State, tokens: Int[Array, "batch captions length"], train: bool = False
+    ) -> tuple[
+        Float[Array, "batch captions length vocabulary"],
+        Float[Array, "batch captions length place"] | None,
+    ]:
+        """Logits of every word of captions, given the words before it, and what was looked at."""
+        batch, captions, length = tokens.shape
+        many = jax.tree.map(lambda x: jnp.repeat(x, captions, axis=0), state)
+        flat = tokens.reshape(-1, length)  # [B K, L]
+        shown = jnp.pad(flat[:, :-1], ((0, 0), (1, 0)), constant_values=BEGIN)
+        said, attention = self.decoder.run(many, self.drop(self._embedded(shown), train))
+        logits = self.logits(self.drop(said, train)).reshape(batch, captions, length, -1)
+        if attention is not None:
+            attention = attention.reshape(batch, captions, length, -1)
+        return logits, attention
+
+    def __call__(
+        self,
+        images: Float[Array, "batch height width channel"],
+        tokens: Int[Array, "batch captions length"] | None = None,
+        train: bool = False,
+    ) -> tuple[
+        Float[Array, "batch captions length vocabulary"],
+        Float[Array, "batch captions length place"] | None,
+    ]:
+        """`maps`, `begin` and `tell`; without tokens for one word, where only shapes matter."""
+        if tokens is None:
+            tokens = jnp.zeros((len(images), 1, 1), jnp.int32)
+        return self.from_maps(self.maps(images, train), tokens, train)
+
+    def from_maps(
+        self, maps: Maps, tokens: Int[Array, "batch captions length"], train: bool = False
+    ) -> tuple[
+        Float[Array, "batch captions length vocabulary"],
+        Float[Array, "batch captions length place"] | None,
+    ]:
+        """The same, from maps that the encoder made before."""
+        return self.tell(self.begin(maps), tokens, train)
+
+    def _embedded(self, tokens: Int[Array, "*shape"]) -> Float[Array, "*shape embedding"]:
+        return self.words(jnp.where(tokens < self.vocabulary, tokens, UNKNOWN))
+
+
+MODELS = {
+    "show_and_tell": Entry(partial(Captioner, decoder_type=Tell), 64, task="captioning"),
+    "show_attend_and_tell": Entry(partial(Captioner, decoder_type=Attend), 64, task="captioning"),
+}

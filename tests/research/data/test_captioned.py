@@ -1,0 +1,180 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from research.data import captioned, datasets
+from research.data.tasks import captioning
+from research.errors import UserError
+
+FILES = [f"{i}_a.jpg" for i in range(10)]
+SAID = {f: [f"A dog number {i} .", "Two cats, asleep"] for i, f in enumerate(FILES)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for i, name in enumerate(FILES):
+        cv2.imwrite(str(images / name), np.full((6, 8, 3), i * 20, np.uint8))
+    return images
+
+
+def token_file(said):
+    return "".join(
+        f"{f}#{k}\t{text}\n" for f, texts in said.items() for k, text in enumerate(texts)
+    )
+
+
+def csv_file(said):
+    rows = ["image,caption"]
+    return "\n".join(rows + [f'{f},"{text}"' for f, texts in said.items() for text in texts])
+
+
+def pipes(said):  # Flickr30k's results.csv
+    rows = ["image_name| comment_number| comment"]
+    rows += [f"{f}| {k}| {t}" for f, texts in said.items() for k, t in enumerate(texts)]
+    return "\n".join(rows)
+
+
+def coco(said):
+    return json.dumps(
+        {
+            "images": [{"id": 7 * i, "file_name": f} for i, f in enumerate(said)],
+            "annotations": [
+                {"id": 100 * i + k, "image_id": 7 * i, "caption": text}
+                for i, texts in enumerate(said.values())
+                for k, text in enumerate(texts)
+            ],
+        }
+    )
+
+
+def karpathy(said):
+    return json.dumps(
+        {
+            "images": [
+                {"filename": f, "split": s, "sentences": [{"raw": t} for t in said[f]]}
+                for f, s in zip(said, ["restval", "train", "val", "test", "train"] * 2, strict=True)
+            ]
+        }
+    )
+
+
+FORMS = {
+    "tokens": token_file,
+    "csv": csv_file,
+    "pipes": pipes,
+    "json": json.dumps,
+    "rows": lambda said: json.dumps([{"image": f, "captions": t} for f, t in said.items()]),
+    "one caption a row": lambda said: json.dumps(
+        [{"file_name": f, "caption": t} for f, texts in said.items() for t in texts]
+    ),
+    "coco": coco,
+    "karpathy": karpathy,
+}
+
+
+def load(folder, content, encoding="utf-8", **options):
+    file = folder.parent / "captions.txt"
+    file.write_bytes(content.encode(encoding))
+    return datasets.load(
+        f"captions:{folder}:{file}", str(folder.parent / "data"), captioning.TASK, **options
+    )
+
+
+def pairs(dataset):
+    found = {}
+    for split in dataset.splits.values():
+        for i, texts in enumerate(captioning.captions(split)):
+            example = split[i]
+            assert example["captions"].tolist() == texts
+            found[FILES[round(float(example["image"].mean()) / 20)]] = texts
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_sentences(folder, form):
+    dataset = load(folder, FORMS[form](SAID))
+    assert pairs(dataset) == SAID
+    sizes = {name: len(split) for name, split in dataset.splits.items()}
+    named = {"train": 6, "validation": 2, "test": 2}
+    assert sizes == (named if form == "karpathy" else {"train": 8, "test": 2})
+    assert captioning.inspect(dataset) == []
+
+
+def test_a_comma_that_nobody_quoted_belongs_to_the_caption(folder):
+    rows = [f"{f},{text}" for f, texts in SAID.items() for text in texts]
+    assert pairs(load(folder, "\n".join(["image,caption", *rows]))) == SAID
+
+
+def test_flickr8ks_lists_beside_the_token_file_are_the_splits(folder):
+    for suffix, part in {"trainImages": FILES[:6], "testImages": FILES[6:9]}.items():
+        (folder.parent / f"Flickr_8k.{suffix}.txt").write_text("\n".join(part) + "\n")
+    dataset = load(folder, token_file(SAID))
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 3}
+    assert "1 images or captions without the other left out" in dataset.citation
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(folder):
+    assert pairs(load(folder, csv_file(SAID), "utf-8-sig")) == SAID
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("nothing of the sort", "names no columns image and caption"),
+        ("image,caption,split\n0_a.jpg,x", r"line 2 has 2 columns, the first line 3"),
+        (token_file(SAID) + "more words\n", r"line 21 is not IMAGE#NUMBER"),
+        ('{"0_a.jpg": ["a dog",]}', r"line 1 is no JSON"),
+        ('[{"caption": "a dog"}]', "entry 0 needs the keys image and captions"),
+        ('{"0_a.jpg": []}', "0_a.jpg has no caption"),
+        ('[{"image": "0_a.jpg", "caption": "a", "split": "sample"}]', "'sample' is no split"),
+        ('{"images": [], "annotations": [{"image_id": 3}]}', "annotation 0 needs a caption"),
+        (token_file({**SAID, "0_a.jpg": ["a dog", " . "]}), r"line 2: the caption of 0_a.jpg is "),
+        (token_file({**SAID, "x.jpg": ["a dog"]}), r"1 captioned images are not in .*x\.jpg"),
+        (token_file(dict(list(SAID.items())[:8])), r"no caption for 2 images .* 8_a\.jpg"),
+    ],
+)
+def test_bad_files_are_one_clear_line(folder, content, message):
+    with pytest.raises(UserError, match=message) as error:
+        load(folder, content)
+    assert "captions.txt" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_another_encoding_is_named_with_the_place(folder):
+    with pytest.raises(UserError, match=r"captions.txt: is not UTF-8 \(byte 7\); convert it"):
+        load(folder, '{"x": "é"}', "latin-1")
+
+
+def test_what_does_not_match_can_be_left_out(folder, capsys):
+    (folder / FILES[1]).write_bytes(b"no image")
+    said = {**SAID, "x.jpg": ["a dog"]}
+    said.pop(FILES[0])
+    dataset = load(folder, token_file(said), skip_corrupt=True)
+    expected = {f: texts for f, texts in SAID.items() if f not in FILES[:2]}
+    assert pairs(dataset) == expected
+    assert "1 captions without image, 1 images without caption and 1 unreadable" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("name", ["captions:", "captions:x", "captions:x:y", "captions:.:missing"])
+def test_names_that_lead_nowhere(name, tmp_path):
+    with pytest.raises(UserError, match=r"IMAGES_DIR:FILE|no folder|cannot be read"):
+        datasets.load(name, str(tmp_path), captioning.TASK)
+
+
+def test_an_unreadable_image_is_found_by_inspection(folder):
+    dataset = load(folder, token_file(SAID))
+    (folder / FILES[0]).write_bytes(b"gone bad since")
+    (problem,) = captioning.inspect(dataset)
+    assert "0_a.jpg: is damaged, or no image" in problem
+
+
+def test_lines_know_where_they_stand(tmp_path):
+    (tmp_path / "a.txt").write_text("a.jpg#0\tone\n\na.jpg#1\ttwo\n")
+    where = [line.where.rpartition(" ")[2] for line in captioned.lines(tmp_path / "a.txt")]
+    assert where == ["1", "3"]
