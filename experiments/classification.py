@@ -9,10 +9,10 @@ trains a small convolutional network on 5,000 handwritten MNIST digits that ship
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from research.config import option, redefault
-from research.data.config import Augmentation, Normalisation
+from research.data.config import Augmentation, ImageDataConfig
 from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
@@ -23,26 +23,13 @@ AUXILIARY_WEIGHT = 0.3  # of auxiliary classifiers' losses: Szegedy et al. 2015,
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Augmentation, TrainingConfig):
+class Config(ImageDataConfig, TrainingConfig):
     """Classification"""
 
     model: str = option("convnet", "Architecture; --mode=list shows all with parameter counts.")
     activation: str = option("", "Nonlinearity, such as relu or tanh; empty: the model's own.")
     initializer: str = option(
         "", "Initialiser of kernels, such as he, xavier or zeros; empty: the model's own."
-    )
-    image_size: int = option(
-        0,
-        "Side of the images that the model gets, pixels; 0: the data's, or else the model's own.",
-        minimum=0,
-    )
-    resize: Literal["pad", "letterbox", "stretch", "crop"] = option(
-        "pad", "How other images become that size: with black borders, distorted, or cut."
-    )
-    input_normalisation: Normalisation = option(
-        "auto",
-        "What the network gets: 0..255, without the mean, over the deviation too, or whitened, as "
-        "learned from the training split; auto: as --init_from was trained, else standardised.",
     )
     model_options: tuple[str, ...] = option(
         (), "Attributes of the model, such as width=16,normalise=false,dropout=0.5,hidden=64+32."
@@ -74,11 +61,11 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     from research import models
     from research.data import augment as augment_lib
-    from research.data import datasets, images, normalisation, pipeline
+    from research.data import datasets, images, pipeline
     from research.data.images import Preprocessing
     from research.data.source import Examples
     from research.data.tasks import classification as task
-    from research.errors import UserError, choose
+    from research.errors import choose
     from research.experiment import Data, Experiment
     from research.figures import classification as figures
     from research.forward import forward
@@ -88,7 +75,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.nn.initialisers import INITIALISERS
     from research.random import stream
     from research.training.recipe import make_recipe
-    from research.weights.pretrained import preprocessing_of
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available(), "model")
@@ -104,30 +90,17 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
     if facts is None:
-        raw = pipeline.choose_preprocessing(config, dataset().image_shape, entry)
-        train = splits(raw)["train"]
-        trained = preprocessing_of(config.init_from)
-        learned = normalisation.learn(raw, train, config.input_normalisation, trained)
+        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "class_names": list(dataset().class_names),
-            "preprocessing": learned.to_json(),
-            "train_examples": len(train),
-            "monitored": pipeline.monitored(splits(raw)),
+            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
         }
-        if config.pca_colour:
-            sample = np.stack([train[i]["image"] for i in range(min(len(train), 1000))])
-            facts["colour_components"] = augment_lib.colour_components(sample / 255.0).tolist()
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     class_names = tuple(facts["class_names"])
     components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
 
     def data() -> Data:
-        if dataset().class_names != class_names:
-            raise UserError(
-                f"--dataset={config.dataset}: has {len(dataset().class_names)} classes "
-                f"({', '.join(dataset().class_names[:5])}, ...), the checkpoint knows "
-                f"{len(class_names)} ({', '.join(class_names[:5])}, ...)."
-            )
+        pipeline.check_classes(config, dataset(), class_names)
         opened = splits(preprocessing.unnormalised())
         return pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
 
@@ -239,7 +212,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     import jax
 
     from research import models, weights
-    from research.errors import choose
+    from research.errors import UserError, choose
     from research.weights.pretrained import IMAGENET, PRETRAINED
 
     tensors = weights.load(config.init_from)
@@ -248,6 +221,11 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
         known = PRETRAINED[config.init_from]
         config = dataclasses.replace(config, model=known.model)
         names, preprocessing = list(known.class_names()), known.preprocessing
+        if not names:
+            raise UserError(
+                f"--init_from={config.init_from}: is a trunk without a classifier; look into it "
+                "with --experiment=input_optimization."
+            )
     else:
         entry = choose(config.model, models.available(), "model")
         side = config.image_size or entry.image_size

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
-from research.data.config import Augmentation
+from research.data.config import Augmentation, ImageDataConfig
 from research.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -49,21 +49,13 @@ class PredictionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(PredictionConfig, Augmentation, TrainingConfig):
+class Config(PredictionConfig, ImageDataConfig, TrainingConfig):
     """Embedding"""
 
     model: str = option("conv4", "Backbone; --mode=list shows all with parameter counts.")
     embedding_size: int = option(64, "Numbers in an embedding, which has length 1.", minimum=1)
     pooling: Literal["average", "flatten"] = option(
         "average", "How the backbone's last map becomes a vector; flatten keeps where things are."
-    )
-    image_size: int = option(
-        0,
-        "Side of the images that the model gets, pixels; 0: the data's, or else the model's own.",
-        minimum=0,
-    )
-    resize: Literal["pad", "letterbox", "stretch", "crop"] = option(
-        "pad", "How other images become that size: with black borders, distorted, or cut."
     )
     loss: LossName = option("triplet", "What is minimised.")
     mining: Literal["batch_hard", "batch_all", "semi_hard", "random"] = option(
@@ -111,7 +103,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     from research import identification, models
     from research.data import augment as augment_lib
-    from research.data import datasets, images, pipeline
+    from research.data import datasets, pipeline
     from research.data.images import Preprocessing
     from research.data.sampling import ClassesByImages
     from research.data.source import Examples
@@ -161,30 +153,24 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     trains = facts is None
     if facts is None:
         order()  # batches that cannot be made are refused before anything is written
-        raw = pipeline.choose_preprocessing(config, dataset().image_shape, entry)
-        mean, std = images.statistics(opened(raw)["train"])
-        monitored = pipeline.monitored(labelled())
+        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "class_names": list(dataset().class_names),
             "train_classes": np.unique(labelled()["train"].labels).tolist(),
-            "preprocessing": dataclasses.replace(raw, mean=mean, std=std).to_json(),
-            "train_examples": len(labelled()["train"]),
-            "monitored": monitored,
             "ways": {k: ways_of(v.labels) for k, v in labelled().items() if k != "train"},
+            **pipeline.learn_facts(config, raw, opened(raw), config.init_from),
         }
-        if config.pca_colour:
-            train = opened(raw)["train"]
-            sample = np.stack([train[i]["image"] for i in range(min(len(train), 1000))])
-            facts["colour_components"] = augment_lib.colour_components(sample / 255.0).tolist()
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
     train_classes = np.array(facts["train_classes"])
     turns = 4 if config.quarter_turns else 1
 
     def data() -> Data:
-        raw = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
         made = pipeline.make_data(
-            opened(raw), config, config.seed, lambda: task.inspect(dataset(), labelled())
+            opened(preprocessing.unnormalised()),
+            config,
+            config.seed,
+            lambda: task.inspect(dataset(), labelled()),
         )
         if not trains:
             return made

@@ -13,18 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
-from research.data.config import Augmentation, Normalisation
+from research.data.config import ImageDataConfig
 from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
-    from research.data.datasets import Dataset
-    from research.data.images import Preprocessing
     from research.experiment import Experiment
-    from research.models import Entry
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Augmentation, TrainingConfig):
+class Config(ImageDataConfig, TrainingConfig):
     """Segmentation"""
 
     model: str = option("unet_lean", "Architecture; --mode=list shows all with parameter counts.")
@@ -35,17 +32,6 @@ class Config(Augmentation, TrainingConfig):
     activation: str = option("", "Nonlinearity, such as relu or tanh; empty: the model's own.")
     initializer: str = option(
         "", "Initialiser of kernels, such as he, xavier or zeros; empty: the model's own."
-    )
-    image_size: int = option(
-        0, "Side of the images, pixels; 0: the data's, or else the model's own.", minimum=0
-    )
-    resize: Literal["pad", "letterbox", "stretch", "crop"] = option(
-        "pad", "How other images become that size: with black borders, distorted, or cut."
-    )
-    input_normalisation: Normalisation = option(
-        "auto",
-        "What the network gets: 0..255, without the mean, over the deviation too, or whitened, as "
-        "learned from the training split; auto: as --init_from was trained, else standardised.",
     )
     loss: str = option(
         "cross_entropy+dice", "Sum of cross_entropy, dice and focal; 0.5*dice counts half."
@@ -77,22 +63,10 @@ class Config(Augmentation, TrainingConfig):
     dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
     batch_size: int = redefault(TrainingConfig, "batch_size", 16)
     eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 64)
-    steps: int = redefault(TrainingConfig, "steps", 2500)
+    steps: int = redefault(TrainingConfig, "steps", 2800)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 0.003)
     schedule: ScheduleName = redefault(TrainingConfig, "schedule", "one_cycle")
     warmup: float = redefault(TrainingConfig, "warmup", 0.2)
-
-
-def choose_preprocessing(config: Config, dataset: "Dataset", entry: "Entry") -> "Preprocessing":
-    """Image size and channels that suit data and model; mean and deviation are not known yet."""
-    from research.data.images import Preprocessing
-
-    height, width, channels = dataset.image_shape
-    if config.image_size or height is None or width is None:
-        height = width = config.image_size or entry.image_size
-    if config.init_from:
-        channels = entry.channels  # trained kernels fix the number
-    return Preprocessing((height, width), channels or 3, config.resize)
 
 
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
@@ -108,7 +82,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     from research import models, tiling
     from research.data import augment as augment_lib
-    from research.data import datasets, images, masks, normalisation, pipeline
+    from research.data import datasets, images, masks, pipeline
     from research.data.border import WithBorder
     from research.data.images import Preprocessing
     from research.data.masks import IGNORE
@@ -125,7 +99,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.nn.initialisers import INITIALISERS
     from research.random import stream
     from research.training.recipe import make_recipe
-    from research.weights.pretrained import preprocessing_of
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available("segmentation"), "model")
@@ -147,21 +120,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
     if facts is None:
-        raw = choose_preprocessing(config, dataset(), entry)
-        train = splits(raw)["train"]
-        trained = preprocessing_of(config.init_from)
-        learned = normalisation.learn(raw, train, config.input_normalisation, trained)
+        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "class_names": list(dataset().class_names),
-            "preprocessing": learned.to_json(),
-            "train_examples": len(train),
-            "monitored": pipeline.monitored(splits(raw)),
+            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
         }
-        if config.pca_colour:
-            sample = np.stack([train[i]["image"] for i in range(min(len(train), 1000))])
-            facts["colour_components"] = augment_lib.colour_components(sample / 255.0).tolist()
         if config.class_weights == "balanced":
-            pixels = masks.count_split(train, len(dataset().class_names))
+            pixels = masks.count_split(splits(raw)["train"], len(dataset().class_names))
             facts["class_weights"] = losses.balanced_weights(pixels).tolist()
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     class_names = tuple(facts["class_names"])
@@ -171,12 +136,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     weights[:classes] = facts.get("class_weights", 1.0)
 
     def data() -> Data:
-        if dataset().class_names != class_names:
-            raise UserError(
-                f"--dataset={config.dataset}: has {len(dataset().class_names)} classes "
-                f"({', '.join(dataset().class_names[:5])}, ...), the checkpoint knows "
-                f"{classes} ({', '.join(class_names[:5])}, ...)."
-            )
+        pipeline.check_classes(config, dataset(), class_names)
         opened = dict(splits(preprocessing.unnormalised()))
         if config.border_weight:
             opened["train"] = WithBorder(opened["train"], config.border_weight, config.border_sigma)
@@ -200,16 +160,18 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
         keys = augment_lib.example_keys(key, batch["index"])
+        names = ["image", "segmentation", *(["border"] if config.border_weight else [])]
+        arrays = [batch[name] for name in names]
+        if config.crop_size:  # first, so that only the crop is moved
+            arrays = augment_lib.random_crops(keys, config.crop_size, *arrays)
+        pictures = augment_lib.augment(config, keys, arrays[0] / 255.0, components)
         changed = {
-            "image": augment_lib.augment(config, keys, batch["image"] / 255.0, components) * 255.0,
-            "segmentation": augment_lib.move_masks(config, keys, batch["segmentation"], IGNORE),
+            "image": pictures * 255.0,
+            "segmentation": augment_lib.move_masks(config, keys, arrays[1], IGNORE),
         }
         if config.border_weight:
-            border = batch["border"].astype(jnp.float32)
+            border = arrays[2].astype(jnp.float32)
             changed["border"] = augment_lib.move_maps(config, keys, border)
-        if config.crop_size:
-            cropped = augment_lib.random_crops(keys, config.crop_size, *changed.values())
-            changed = dict(zip(changed, cropped, strict=True))
         return {**batch, **changed}
 
     def loss(

@@ -28,7 +28,7 @@ from research.record import (
     write_json,
 )
 from research.report import Report, save_rows
-from research.runtime import use_compilation_cache
+from research.runtime import reuse_memory, use_compilation_cache
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.loop import train
@@ -61,6 +61,7 @@ def run(
     Raises:
       UserError: for everything a person can mend.
     """
+    reuse_memory()
     use_compilation_cache(config.compilation_cache)
     if launch.mode == "list":
         from research.listing import show_list
@@ -77,7 +78,10 @@ def run(
 
         check(module.build(config), config)
     elif launch.mode == "train":
-        run_training(launch.experiment, module, config)
+        if not (hasattr(module, "answered") and module.answered(config)):
+            run_training(launch.experiment, module, config)
+    elif launch.mode == "gallery":
+        run_gallery(launch.experiment, module, config)
     elif launch.mode == "evaluate":
         members = []
         for path in launch.checkpoint or (None,):
@@ -177,6 +181,16 @@ def run_study(
                 console().print(failure, markup=False)
             runs.setdefault(label, []).append(comparison.read_run(folder, failure))
     show_report(comparison.report(runs), path, "study")
+
+
+def run_gallery(name: str, module: Any, config: Any) -> None:
+    """Writes the experiment's page of pictures, one HTML file that needs nothing else."""
+    if not hasattr(module, "gallery"):
+        raise UserError(f"--experiment={name}: has no --mode=gallery.")
+    module.check_gallery(config)
+    path = output_folder(config.workdir, name, "gallery", "gallery.html")
+    (path / "gallery.html").write_text(module.gallery(config), encoding="utf-8")
+    console().print(f"\n{path / 'gallery.html'}", markup=False)
 
 
 def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]]) -> None:
@@ -303,22 +317,25 @@ def checkpoint_config(opened: Opened, experiment: str, config: Any, given: Colle
     changes = {"workdir": config.workdir}
     for row in config_lib.options(type(config)):
         value, trained = getattr(config, row.name), getattr(saved, row.name)
-        if row.name not in given or value == trained:
+        # What --checkpoint names is the checkpoint itself, not an option it was trained with.
+        if row.name not in given or value == trained or row.name == "checkpoint":
             continue
         if row.changes_result and row.name not in _MAY_DIFFER:
             raise UserError(
-                f"--{row.name}={config_lib.show(value)}: the checkpoint was trained with "
-                f"--{row.name}={config_lib.show(trained)}; leave the flag out."
+                f"--{row.flag}={config_lib.show(value)}: the checkpoint was trained with "
+                f"--{row.flag}={config_lib.show(trained)}; leave the flag out."
             )
         changes[row.name] = value
     return config_lib.replace(saved, changes)
 
 
-def pictures(experiment: Experiment, evaluations: Mapping[str, Evaluation]) -> "dict[str, Figure]":
+def pictures(
+    experiment: Experiment, evaluations: Mapping[str, Evaluation]
+) -> "dict[str, Figure | np.ndarray]":
     """{"test/predictions": figure, ...} of every split."""
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Figure | np.ndarray] = {}
     for split, evaluation in evaluations.items():
-        drawn: dict[str, Figure] = {}
+        drawn: dict[str, Figure | np.ndarray] = {}
         if experiment.draw is not None:
             drawn |= experiment.draw(*evaluation.first)
         if experiment.draw_split is not None:
@@ -340,6 +357,8 @@ def show_result(result: Mapping[str, Any], path: Path) -> None:
                 table.add_row(name, f"{value:.4f}", f"of {member} alone")
     out = console()
     out.print(table)
+    for line in result.get("notes", []):
+        out.print(line, markup=False)
     for picture in sorted((path / "figures").rglob("*.png")):
         out.print(f"picture  {picture}", markup=False)
     out.print(f"run      {path}", markup=False)

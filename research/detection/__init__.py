@@ -6,7 +6,7 @@ rest for all of them. `make` takes the name that --model gives.
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,7 @@ Batch = Mapping[str, Any]
 Outputs = dict[str, jax.Array]
 
 
+@runtime_checkable
 class Run(Protocol):
     """The model on the batch's images; made anew for each batch.
 

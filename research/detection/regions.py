@@ -14,7 +14,7 @@ from jaxtyping import Array
 from research import models
 from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
-from research.detection.selection import select
+from research.detection.selection import select, strides_of
 from research.geometry.assignment import IGNORED, Assignment, by_iou, sample
 from research.geometry.boxes import clip
 from research.geometry.nms import nms
@@ -33,8 +33,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     if config.model != "rcnn":
         options["anchors"] = setting.sizes if learned else ()
         options["width"] = config.head_width
-        if config.strides:
-            options["strides"] = tuple(map(int, config.strides))
+        options["strides"] = strides_of(config, (4, 8))
     model = models.create(config.model, **options)
     proposed = partial(propose, image_size=setting.image_size)
 
@@ -108,9 +107,10 @@ def propose(
 def training_regions(
     key: Array, regions: Array, boxes: Array, valid: Array, crowd: Array, count: int = SAMPLED
 ) -> Array:
-    """[count, 4]: a sample of the proposals and the true boxes, a quarter of them objects.
+    """[n, 4]: a sample of the proposals and the true boxes, a quarter of them objects.
 
-    Of one image. Boxes without area fill up where there are not enough.
+    Of one image; n is `count`, or all where there are fewer. Boxes without area fill up where there
+    are not enough of a kind.
     """
     real = valid & ~crowd
     # The objects themselves, so that there is something to learn from before proposals are good.
@@ -118,6 +118,7 @@ def training_regions(
     found = by_iou(everything, boxes, valid, crowd, positive=0.5, negative=0.5, keep_best=False)
     usable = (everything[:, 2:] > everything[:, :2]).all(-1)
     kind = jnp.where(usable, found.kind, IGNORED)
+    count = min(count, len(everything))
     drawn = sample(key, kind, count, share=0.25)
     _, first = jax.lax.top_k(drawn.astype(jnp.float32), count)
     return jnp.where(drawn[first][:, None], everything[first], 0.0)

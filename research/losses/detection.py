@@ -14,7 +14,7 @@ def binary_cross_entropy(
     logits: Float[Array, "*n"], targets: Float[Array, "*n"]
 ) -> Float[Array, "*n"]:
     """-t log p - (1 - t) log(1 - p) with p = sigmoid(logit), nats."""
-    return jnp.maximum(logits, 0) - logits * targets + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    return jax.nn.softplus(logits) - targets * logits
 
 
 def cross_entropy(
@@ -106,7 +106,7 @@ def proposal_loss(
 
 
 def region_loss(
-    logits: Float[Array, "batch region 1+classes"],
+    logits: Float[Array, "batch region outputs"],
     moved: Float[Array, "batch region 4"],
     assigned: Assignment,
     boxes: Float[Array, "batch object 4"],

@@ -103,7 +103,9 @@ class FasterRCNN(nn.Module):
         network = backbone(self.backbone, self.activation, self.kernel_init, self.axis)
         height, width = images.shape[1:3]
         maps = at_strides(network(images, train, features=True), height, self.strides)
-        x = FeaturePyramid(self.width, name="pyramid")(maps)[0]  # [B, H / s, W / s, width]
+        x = FeaturePyramid(self.width, results=1, name="pyramid")(maps)[
+            0
+        ]  # [B, H / s, W / s, width]
         x = activation(x)
         stride = self.strides[0]
 

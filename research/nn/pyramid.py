@@ -19,16 +19,18 @@ class FeaturePyramid(nn.Module):
 
     Attributes:
       width: channels of every result.
+      results: how many of the finest maps are asked for; None: all.
     """
 
     width: int
+    results: int | None = None
     kernel_init: Initialiser = INITIALISERS["xavier"]
 
     @nn.compact
     def __call__(
         self, maps: Sequence[Float[Array, "batch _ _ _"]]
     ) -> list[Float[Array, "batch _ _ {self.width}"]]:
-        """Takes and returns maps from fine to coarse."""
+        """Takes maps from fine to coarse, and returns the finest of them so."""
         lateral = [
             Conv(self.width, 1, kernel_init=self.kernel_init, name=f"lateral{i}")(x)
             for i, x in enumerate(maps)
@@ -43,5 +45,5 @@ class FeaturePyramid(nn.Module):
             return lateral
         return [
             Conv(self.width, 3, kernel_init=self.kernel_init, name=f"smooth{i}")(x)
-            for i, x in enumerate(lateral)
+            for i, x in enumerate(lateral[: self.results])
         ]

@@ -17,6 +17,7 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 
 from research.data import datasets
 from research.data.prepare import prepare
+from research.data.tasks import detection
 from research.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -254,6 +255,62 @@ def test_omniglot(tmp_path, monkeypatch):
     }
     part = dataset.splits["small1"]
     assert {part[i]["image"].tobytes(): int(part[i]["label"]) for i in range(6)} == drawings
+
+
+def voc_xml(size, objects):
+    """An annotation file as VOC's own; objects are (class, box, difficult)."""
+    (width, height), found = size, ""
+    for name, (x0, y0, x1, y1), difficult in objects:
+        found += (
+            f"<object><name>{name}</name><pose>Left</pose><truncated>1</truncated>"
+            f"<difficult>{difficult}</difficult><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin>"
+            f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+        )
+    return (
+        f"<annotation><size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+        f"{found}</annotation>"
+    ).encode()
+
+
+@pytest.mark.parametrize("year", ["2007", "2012"])
+def test_voc(tmp_path, monkeypatch, year):
+    image = np.full((20, 40, 3), 77, np.uint8)
+    jpeg = cv2.imencode(".jpg", image)[1].tobytes()
+    full = voc_xml((40, 20), [("dog", (4, 5, 20, 15), 0), ("cat", (1, 1, 30, 20), 1)])
+    files = {f"JPEGImages/{name}.jpg": jpeg for name in ("000001", "000002", "000003")}
+    files |= {"Annotations/000001.xml": full, "Annotations/000002.xml": voc_xml((40, 20), [])}
+    lists = {"train": "000001\n", "val": "000002\n", "test": "000003\n"}
+    files |= {f"ImageSets/Main/{split}.txt": text.encode() for split, text in lists.items()}
+    if year == "2007":  # the test set of 2012 is not annotated
+        files["Annotations/000003.xml"] = full
+    archive = tarred({f"VOCdevkit/VOC{year}/{path}": content for path, content in files.items()})
+    stock = tfds.builder_cls("voc")
+    (config,) = (each for each in stock.BUILDER_CONFIGS if each.name == year)
+    everything = {url.rpartition("/")[2]: archive for url in stock.url_infos}
+    registers(monkeypatch, "voc", everything)
+    # The archives of the other year are not asked for.
+    mine = dict.fromkeys(config.filenames.values(), archive)
+    assert len(everything) == 4 and len(mine) == 2
+    prepare(f"voc/{year}", tmp_path / "data", write(tmp_path / "archives", mine))
+    source = tfds.builder(f"voc/{year}", data_dir=tmp_path / "data")
+    assert type(source).__module__.startswith("tensorflow_datasets.object_detection")
+    (train,) = source.as_data_source("train")
+    assert train["image/filename"] == b"000001.jpg" and train["image"].shape == (20, 40, 3)
+    np.testing.assert_allclose(
+        train["objects"]["bbox"], [[0.25, 0.1, 0.75, 0.5], [0.05, 0.025, 1.0, 0.75]]
+    )
+    names = source.info.features["objects"]["label"].int2str
+    assert [names(int(k)) for k in train["objects"]["label"]] == ["dog", "cat"]
+    assert [names(int(k)) for k in train["labels"]] == ["cat", "dog"]
+    assert [names(int(k)) for k in train["labels_no_difficult"]] == ["dog"]
+    assert np.asarray(train["objects"]["is_difficult"]).tolist() == [False, True]
+    ours = datasets.load("voc", tmp_path / "data", detection.TASK)
+    assert ours.name == f"voc/{year}" and len(ours.class_names) == 20
+    example = ours.splits["train"][0]
+    np.testing.assert_allclose(example["boxes"], [[4, 5, 20, 15], [1, 1, 30, 20]], atol=1e-4)
+    assert example["crowd"].tolist() == [False, True]
+    assert len(ours.splits["test"][0]["classes"]) == (2 if year == "2007" else 0)
+    assert len(ours.splits["validation"][0]["classes"]) == 0
 
 
 def refuses(message, *args, **options):
