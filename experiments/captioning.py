@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
-from research.data.config import Augmentation, Normalisation
+from research.data.config import Augmentation, ImageDataConfig, Resize
 from research.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Augmentation, TrainingConfig):
+class Config(ImageDataConfig, TrainingConfig):
     """Captioning"""
 
     model: Literal["show_and_tell", "show_attend_and_tell"] = option(
@@ -34,17 +34,7 @@ class Config(Augmentation, TrainingConfig):
     model_options: tuple[str, ...] = option(
         (), "Attributes of the model, such as embedding=128,features=256,layers=2,dropout=0.3."
     )
-    image_size: int = option(
-        0,
-        "Side of the images that the model gets, pixels; 0: the data's, or else the encoder's.",
-        minimum=0,
-    )
-    resize: Literal["pad", "letterbox", "stretch", "crop"] = option(
-        "stretch", "How other images become that size: with black borders, distorted, or cut."
-    )
-    input_normalisation: Normalisation = option(
-        "auto", "As in classification; auto: as --init_from was trained, else standardised."
-    )
+    resize: Resize = redefault(ImageDataConfig, "resize", "stretch")
     references: int = option(2, "Captions of each image that a step learns from.", minimum=1)
     min_count: int = option(
         1, "Words of the training captions that come less often are unknown.", minimum=1
@@ -123,7 +113,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research import decoding, models
     from research.data import augment as augment_lib
     from research.data import captions as captions_lib
-    from research.data import datasets, feature_cache, images, normalisation, pipeline, tokens
+    from research.data import datasets, feature_cache, images, pipeline, tokens
     from research.data.images import Preprocessing
     from research.data.scenes import captions as language
     from research.data.source import Examples
@@ -140,7 +130,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.random import stream
     from research.record import fingerprint, save_figures
     from research.training.recipe import make_recipe
-    from research.weights.pretrained import preprocessing_of
 
     if config.mixup:
         raise UserError("--mixup: two captions cannot be mixed; leave it at 0.")
@@ -175,20 +164,11 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             learned, _ = hold_out(learned, config.validation)
         sentences = (text for image in task.captions(learned) for text in image)
         known = Vocabulary.of(sentences, config.min_count)
-        height, width, channels = dataset().image_shape
-        if config.image_size or height is None or width is None:
-            entry = choose(config.backbone, models.available(), "backbone")
-            height = width = config.image_size or entry.image_size
-        raw = Preprocessing((height, width), channels or 3, config.resize)
-        train = splits(raw)["train"]
-        trained = preprocessing_of(config.init_from)
+        entry = choose(config.backbone, models.available(), "backbone")
+        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "words": list(known.known),
-            "preprocessing": normalisation.learn(
-                raw, train, config.input_normalisation, trained
-            ).to_json(),
-            "train_examples": len(train),
-            "monitored": pipeline.monitored(splits(raw)),
+            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
         }
     known = Vocabulary(tuple(facts["words"]))
     preprocessing = Preprocessing.from_json(facts["preprocessing"])

@@ -4,7 +4,7 @@ import datetime
 import itertools
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,18 @@ from research.comparison import runs as comparison
 from research.ensemble import ensemble
 from research.errors import UserError
 from research.evaluation import Evaluation, flat_metrics, make_evaluate
-from research.experiment import Batch, Experiment
+from research.experiment import Batch, Experiment, PyTree
 from research.progress import console
-from research.record import RunFolder, check_workdir, read_result, save_figures, write_json
+from research.record import (
+    RunFolder,
+    check_workdir,
+    fingerprint,
+    read_result,
+    save_figures,
+    write_json,
+)
 from research.report import Report, save_rows
-from research.runtime import use_compilation_cache
+from research.runtime import reuse_memory, use_compilation_cache
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.loop import train
@@ -54,6 +61,7 @@ def run(
     Raises:
       UserError: for everything a person can mend.
     """
+    reuse_memory()
     use_compilation_cache(config.compilation_cache)
     if launch.mode == "list":
         from research.listing import show_list
@@ -70,7 +78,10 @@ def run(
 
         check(module.build(config), config)
     elif launch.mode == "train":
-        run_training(launch.experiment, module, config)
+        if not (hasattr(module, "answered") and module.answered(config)):
+            run_training(launch.experiment, module, config)
+    elif launch.mode == "gallery":
+        run_gallery(launch.experiment, module, config)
     elif launch.mode == "evaluate":
         members = []
         for path in launch.checkpoint or (None,):
@@ -172,6 +183,16 @@ def run_study(
     show_report(comparison.report(runs), path, "study")
 
 
+def run_gallery(name: str, module: Any, config: Any) -> None:
+    """Writes the experiment's page of pictures, one HTML file that needs nothing else."""
+    if not hasattr(module, "gallery"):
+        raise UserError(f"--experiment={name}: has no --mode=gallery.")
+    module.check_gallery(config)
+    path = output_folder(config.workdir, name, "gallery", "gallery.html")
+    (path / "gallery.html").write_text(module.gallery(config), encoding="utf-8")
+    console().print(f"\n{path / 'gallery.html'}", markup=False)
+
+
 def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]]) -> None:
     """Evaluates checkpoints on every split of their data set, with their own preprocessing.
 
@@ -214,32 +235,63 @@ def run_prediction(
     """Predicts a person's own files: one line each in predictions.jsonl, and a picture."""
     from research.data.images import list_images
 
-    experiment = module.build(config, opened.metadata["facts"])
+    facts = {
+        **opened.metadata["facts"],
+        "measured": opened.metadata.get("metrics", {}),
+        "weights": fingerprint(opened.variables),
+    }
+    experiment = module.build(config, facts)
     if experiment.read is None or experiment.describe is None:
         raise UserError(f"--experiment={name}: has no --mode=predict.")
-    if not inputs:
+    if experiment.inputs is not None:
+        if inputs:
+            raise UserError(f"--inputs={','.join(inputs)}: another flag says what to predict.")
+        files = experiment.inputs()
+    elif inputs:
+        files = [str(file) for file in list_images(inputs)]
+    else:
         raise UserError("--mode=predict needs --inputs=FILE,FOLDER,...")
-    files = [str(file) for file in list_images(inputs)]
+    size = config.eval_batch_size or config.batch_size
+    predictions = Predictions(experiment, opened.variables, size)
+    if experiment.consult is not None:
+        experiment = experiment.consult(predictions.outputs)
     path = output_folder(config.workdir, name, "predict", "predictions.jsonl")
-    predict, variables = jax.jit(experiment.predict), jax.device_put(opened.variables)
-    size = min(len(files), config.eval_batch_size or config.batch_size)
     rows: list[dict[str, Any]] = []
-    for start in range(0, len(files), size):
-        part = files[start : start + size]
-        batch = experiment.read(part)
-        outputs = jax.device_get(predict(variables, padded(batch, size)))
-        outputs = jax.tree.map(lambda x: x[: len(part)], outputs)  # noqa: B023 (used at once)
+    for part, outputs, batch in predictions(files):
         for file, row in zip(part, experiment.describe(outputs, batch), strict=True):
             console().print(f"{file}: {row.pop('summary')}", markup=False)
             rows.append({"file": file, **row})
         if experiment.save is not None:
             experiment.save(path, part, outputs, batch)
-        if start == 0 and experiment.draw is not None:
+        if part[0] is files[0] and experiment.draw is not None:
             save_figures(path, experiment.draw(outputs, batch))
     (path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if experiment.collect is not None:
         experiment.collect(path, rows)
     console().print(f"\n{path / 'predictions.jsonl'} and the pictures beside it", markup=False)
+
+
+class Predictions:
+    """A network over a person's own files, in batches of one shape."""
+
+    def __init__(self, experiment: Experiment, variables: Any, size: int) -> None:
+        self._read, self._size = experiment.read, size
+        self._predict, self._variables = jax.jit(experiment.predict), jax.device_put(variables)
+
+    def __call__(self, files: list[str]) -> Iterator[tuple[list[str], PyTree, Batch]]:
+        """Yields the files of each batch, their outputs on the host, and what was read of them."""
+        assert self._read is not None
+        size = min(len(files), self._size)
+        for start in range(0, len(files), size):
+            part = files[start : start + size]
+            batch = self._read(part)
+            outputs = jax.device_get(self._predict(self._variables, padded(batch, size)))
+            yield part, jax.tree.map(lambda x: x[: len(part)], outputs), batch  # noqa: B023
+
+    def outputs(self, files: list[str]) -> PyTree:
+        """The outputs of all files together."""
+        parts = [outputs for _, outputs, _ in self(files)]
+        return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
 def padded(batch: Batch, size: int) -> Batch:
@@ -265,22 +317,25 @@ def checkpoint_config(opened: Opened, experiment: str, config: Any, given: Colle
     changes = {"workdir": config.workdir}
     for row in config_lib.options(type(config)):
         value, trained = getattr(config, row.name), getattr(saved, row.name)
-        if row.name not in given or value == trained:
+        # What --checkpoint names is the checkpoint itself, not an option it was trained with.
+        if row.name not in given or value == trained or row.name == "checkpoint":
             continue
         if row.changes_result and row.name not in _MAY_DIFFER:
             raise UserError(
-                f"--{row.name}={config_lib.show(value)}: the checkpoint was trained with "
-                f"--{row.name}={config_lib.show(trained)}; leave the flag out."
+                f"--{row.flag}={config_lib.show(value)}: the checkpoint was trained with "
+                f"--{row.flag}={config_lib.show(trained)}; leave the flag out."
             )
         changes[row.name] = value
     return config_lib.replace(saved, changes)
 
 
-def pictures(experiment: Experiment, evaluations: Mapping[str, Evaluation]) -> "dict[str, Figure]":
+def pictures(
+    experiment: Experiment, evaluations: Mapping[str, Evaluation]
+) -> "dict[str, Figure | np.ndarray]":
     """{"test/predictions": figure, ...} of every split."""
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Figure | np.ndarray] = {}
     for split, evaluation in evaluations.items():
-        drawn: dict[str, Figure] = {}
+        drawn: dict[str, Figure | np.ndarray] = {}
         if experiment.draw is not None:
             drawn |= experiment.draw(*evaluation.first)
         if experiment.draw_split is not None:
@@ -302,6 +357,8 @@ def show_result(result: Mapping[str, Any], path: Path) -> None:
                 table.add_row(name, f"{value:.4f}", f"of {member} alone")
     out = console()
     out.print(table)
+    for line in result.get("notes", []):
+        out.print(line, markup=False)
     for picture in sorted((path / "figures").rglob("*.png")):
         out.print(f"picture  {picture}", markup=False)
     out.print(f"run      {path}", markup=False)
@@ -312,8 +369,9 @@ def show_report(report: Report, path: Path, mode: str) -> None:
     save_rows(path / mode, report.rows)
     save_figures(path, report.figures)
     out = console()
-    # What is piped into a file has room; a terminal has what it has.
-    out.print("", report.table, width=out.width if out.is_terminal else max(out.width, 140))
+    if not out.is_terminal:
+        out.width = max(out.width, 140)  # a file has room; a terminal has what it has
+    out.print("", report.table)
     for name in report.figures:
         out.print(f"picture  {path / name}.png", markup=False)
     out.print(f"numbers  {path / mode}.json and .csv", markup=False)

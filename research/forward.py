@@ -43,7 +43,8 @@ def forward(
       precision: a key of PRECISIONS.
       train: layers behave as in training; needs `key` where the model has dropout.
       axis: the pmap axis that batch statistics are computed over.
-      frozen: path of a parameter -> whether it is frozen. Batch normalisation whose scale is uses
+      frozen: path of a parameter -> whether it is frozen: it gets no gradient, and none is worked
+        out below the first parameter that learns. Batch normalisation whose scale is frozen uses
         its running statistics in training too, and leaves them as they are.
       options: further arguments of the model, such as features=True, or method="begin".
 
@@ -53,7 +54,12 @@ def forward(
     dtype = PRECISIONS[precision]
     state = {name: value for name, value in variables.items() if name != "params"}
     arguments = cast(inputs, dtype)
-    casted = {"params": cast(variables["params"], dtype), **state}
+    params = cast(variables["params"], dtype)
+    if frozen:
+        params = jax.tree.map_with_path(
+            lambda path, x: jax.lax.stop_gradient(x) if frozen(_name(path)) else x, params
+        )
+    casted = {"params": params, **state}
     if not train:
         outputs = model.apply(casted, *arguments, train=False, **options)
         return cast(outputs, jnp.float32), state
@@ -63,6 +69,10 @@ def forward(
             casted, *arguments, train=True, rngs=rngs, mutable=[*state, "auxiliary"], **options
         )
     return cast(outputs, jnp.float32), cast(new_state, jnp.float32)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _freeze(frozen: Callable[[str], bool]) -> Callable[..., Any]:

@@ -111,12 +111,14 @@ def _missing(name: str, data_dir: str | Path, prepared: list[str], task: Task) -
     """Why a name cannot be opened, and what to do."""
     import tensorflow_datasets as tfds
 
+    from research.data.recipes import RECIPES
+
     configs = [other for other in prepared if other.startswith(f"{name}/")]
     if configs:
         return f"--dataset={name}: say which; prepared are {', '.join(configs)}"
     if Path(name).is_dir():
         return f"--dataset={name}: is a folder; write --dataset={next(iter(task.own))}:{name}"
-    stock = tfds.list_builders(with_community_datasets=False)
+    stock = {*tfds.list_builders(with_community_datasets=False), *RECIPES}
     if name.partition("/")[0] in stock:
         return (
             f"--dataset={name}: is not prepared in --data_dir={data_dir}; run python launch.py "

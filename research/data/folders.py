@@ -41,13 +41,17 @@ class FolderSplit:
         return {"image": read(self.files[index]), "label": np.asarray(self.labels[index])}
 
 
-def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
+def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = False) -> Dataset:
     """Opens PATH/CLASS/*.png, or PATH/train/CLASS/*.png beside test/ or val/ of the same form.
 
     Class names sort naturally (2 before 10). Where there is neither test/ nor val/, a fifth of
     each class becomes the test split: of its files in natural order, the middle one of each five.
     Every file is decoded once to see that it can be; of more than 50,000 files, only when
     skip_corrupt asks for it (others are named when training meets them).
+
+    Args:
+      by_class: for tasks that are tested on classes they never trained on: test/ and val/ may have
+        classes of their own, and where there is neither, everything is left in train.
 
     Raises:
       UserError: no images, one class only, a file that is no image or is damaged, a class that
@@ -73,7 +77,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
                 f"--dataset=folder:{path}: beside {_listed(parts)} there is {others[0]!r}, which "
                 "is neither a split nor in one; move it away"
             )
-    class_names = _class_names(path, parts)
+    class_names = _class_names(path, parts, by_class)
     found = {split: _files(folder, class_names) for split, folder in parts.items()}
     for split, (files, _) in found.items():
         if not files:
@@ -86,7 +90,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
         split: FolderSplit(tuple(files), np.array(labels, np.int32))
         for split, (files, labels) in found.items()
     }
-    if list(splits) == ["train"]:
+    if list(splits) == ["train"] and not by_class:
         kept, held = stratified(splits["train"].labels, _TEST_SHARE)
         splits = {"train": Subset(splits["train"], kept), "test": Subset(splits["train"], held)}
         note += "; a fifth of each class, evenly spaced in natural order, is the test split"
@@ -113,7 +117,7 @@ def _subfolders(path: Path) -> list[Path]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _class_names(path: Path, parts: dict[str, Path]) -> tuple[str, ...]:
+def _class_names(path: Path, parts: dict[str, Path], by_class: bool) -> tuple[str, ...]:
     names = tuple(folder.name for folder in _subfolders(parts["train"]))
     if not names:
         raise UserError(
@@ -125,6 +129,9 @@ def _class_names(path: Path, parts: dict[str, Path]) -> tuple[str, ...]:
             f"--dataset=folder:{path}: {parts['train']} holds one class only, {names[0]!r}; "
             "there is nothing to tell apart"
         )
+    if by_class:
+        everywhere = {folder.name for part in parts.values() for folder in _subfolders(part)}
+        return tuple(sorted(everywhere, key=natural))
     for folder in parts.values():
         for other in _subfolders(folder):
             if other.name not in names:

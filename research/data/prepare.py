@@ -34,14 +34,15 @@ def prepare(
     root = Path(data_dir)
     if name in datasets.builtins():
         return installed(root).get(name) or datasets.prepare_builtin(name, root)
-    stock = tfds.list_builders(with_community_datasets=False)
+    stock = {*tfds.list_builders(with_community_datasets=False), *RECIPES}
     base, _, config = name.partition("/")
     if base not in stock:
         raise UserError(
             f"--dataset={name}: is unknown.{nearest(base, [*datasets.builtins(), *stock])} "
             "--mode=prepare takes the names of https://www.tensorflow.org/datasets/catalog"
         )
-    configs = [each.name for each in tfds.builder_cls(base).BUILDER_CONFIGS]
+    builder_class = _builder_class(base)
+    configs = [each.name for each in builder_class.BUILDER_CONFIGS]
     if (configs and not config) or (config and config not in configs):
         raise UserError(
             f"--dataset={name}: say which, {base}/CONFIG with one of {', '.join(configs)}"
@@ -54,7 +55,7 @@ def prepare(
     folder = Path(source).expanduser() if source else root / "downloads"
     if source and not folder.is_dir():
         raise UserError(f"--source={source}: no such folder")
-    by_hand = " ".join((tfds.builder_cls(base).MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    by_hand = " ".join((builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     if by_hand and not source:
         raise UserError(
             f"--dataset={name}: its archives are to be had by hand only ({by_hand}); give their "
@@ -70,13 +71,24 @@ def prepare(
     return made
 
 
+def _builder_class(name: str) -> Any:
+    """The class that names a set's version and features: TFDS's, or a recipe's own."""
+    import tensorflow_datasets as tfds
+
+    recipe = RECIPES.get(name)
+    return recipe.builder() if recipe and recipe.builder else tfds.builder_cls(name)
+
+
 def _by_recipe(
     name: str, config: str, recipe: Recipe, root: Path, source: Path, allow_download: bool
 ) -> Path:
-    import tensorflow_datasets as tfds
-
-    stock = tfds.builder_cls(name)
-    files = archives.find(name, stock.url_infos, source, allow_download)
+    stock = _builder_class(name)
+    wanted = stock.url_infos
+    if recipe.archives:
+        (chosen,) = (each for each in stock.BUILDER_CONFIGS if each.name == config)
+        names = set(recipe.archives(chosen))
+        wanted = {u: i for u, i in wanted.items() if archives.file_name(u, i) in names}
+    files = archives.find(name, wanted, source, allow_download)
     console().print(f"preparing {name} from {source}", markup=False)
 
     def make(data_dir: str) -> Any:

@@ -8,6 +8,7 @@ import functools
 import gzip
 import io
 import tarfile
+import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ class Recipe(NamedTuple):
 
     content: str
     splits: Callable[[Any, Files], dict[str, Keyed]]
+    builder: Callable[[], type] | None = None  # the class that describes a set TFDS does not have
+    # (the builder's configuration) -> names of the archives it needs, where that is not all.
+    archives: Callable[[Any], Iterable[str]] | None = None
 
 
 def png(image: UInt8[np.ndarray, "height width channel"]) -> io.BytesIO:
@@ -94,56 +98,75 @@ def cifar_splits(
     return {split: examples(split, names) for split, names in splits.items()}
 
 
-class _Drawing(NamedTuple):
-    """One file images_background/ALPHABET/characterNN/LLLL_DD.png of Omniglot."""
-
-    alphabet: str
-    character: int
-    label: int
-    file: str
-    path: str
-
-
 def omniglot_splits(builder: Any, files: Files) -> dict[str, Keyed]:
-    """Omniglot's four archives; labels count all 1,623 characters through."""
-    archives = {
-        "train": "images_background.zip",
-        "test": "images_evaluation.zip",
-        "small1": "images_background_small1.zip",
-        "small2": "images_background_small2.zip",
-    }
-    drawings = {split: _drawings(files[name]) for split, name in archives.items()}
-    everything = [drawing for split in drawings.values() for drawing in split]
-    names = {d.label: f"{d.alphabet}_{d.character}" for d in everything}
-    builder.info.features["alphabet"].names = sorted({d.alphabet for d in everything})
-    builder.info.features["label"].names = [names[label] for label in sorted(names)]
+    """TFDS's omniglot, or the small one."""
+    from research.data import omniglot
+
+    small = isinstance(builder, omniglot.OmniglotSmall)
+    return (omniglot.small_splits if small else omniglot.full_splits)(builder, files)
+
+
+def omniglot_small() -> type:
+    """The builder of omniglot_small."""
+    from research.data.omniglot import OmniglotSmall
+
+    return OmniglotSmall
+
+
+def voc_splits(builder: Any, files: Files) -> dict[str, Keyed]:
+    """Pascal VOC: a tar archive of train and val, and one of test, which 2012 does not annotate."""
+    config = builder.builder_config
+    archives = {"train": "trainval", "validation": "trainval", "test": "test"}
+    lists = {"train": "train", "validation": "val", "test": "test"}
 
     def examples(split: str) -> Keyed:
-        with zipfile.ZipFile(files[archives[split]]) as archive:
-            for drawing in drawings[split]:
+        annotated = config.has_test_annotations or split != "test"
+        with tarfile.open(files[config.filenames[archives[split]]]) as archive:
+
+            def read(path: str) -> bytes:
+                file = archive.extractfile(f"VOCdevkit/VOC{config.year}/{path}")
+                assert file is not None
+                return file.read()
+
+            for line in read(f"ImageSets/Main/{lists[split]}.txt").decode().splitlines():
+                name = line.strip()
+                objects = _voc_objects(read(f"Annotations/{name}.xml")) if annotated else []
+                plain = [each for each in objects if not each["is_difficult"]]
                 yield (
-                    f"{drawing.alphabet}_{drawing.character}_{drawing.file}",
+                    name,
                     {
-                        "image": io.BytesIO(archive.read(drawing.path)),
-                        "alphabet": drawing.alphabet,
-                        "alphabet_char_id": drawing.character,
-                        "label": drawing.label,
+                        "image": io.BytesIO(read(f"JPEGImages/{name}.jpg")),
+                        "image/filename": f"{name}.jpg",
+                        "objects": objects,
+                        "labels": sorted({each["label"] for each in objects}),
+                        "labels_no_difficult": sorted({each["label"] for each in plain}),
                     },
                 )
 
-    return {split: examples(split) for split in archives}
+    return {split: examples(split) for split in lists}
 
 
-def _drawings(archive: Path) -> list[_Drawing]:
-    found = []
-    with zipfile.ZipFile(archive) as opened:
-        for path in sorted(opened.namelist()):
-            parts = path.split("/")
-            if len(parts) == 4 and parts[3].endswith(".png") and parts[0] != "__MACOSX":
-                _, alphabet, character, file = parts
-                number = int(character.removeprefix("character")) - 1
-                found.append(_Drawing(alphabet, number, int(file.split("_")[0]) - 1, file, path))
-    return found
+def _voc_objects(content: bytes) -> list[dict[str, Any]]:
+    from tensorflow_datasets.core.features import BBox
+
+    tree = ElementTree.fromstring(content)
+    text = lambda element, path: (element.findtext(path) or "").strip().lower()
+    width, height = (float(text(tree, f"size/{side}")) for side in ("width", "height"))
+    return [
+        {
+            "label": text(found, "name"),
+            "pose": text(found, "pose"),
+            "bbox": BBox(
+                ymin=float(text(found, "bndbox/ymin")) / height,
+                xmin=float(text(found, "bndbox/xmin")) / width,
+                ymax=float(text(found, "bndbox/ymax")) / height,
+                xmax=float(text(found, "bndbox/xmax")) / width,
+            ),
+            "is_truncated": text(found, "truncated") == "1",
+            "is_difficult": text(found, "difficult") == "1",
+        }
+        for found in tree.findall("object")
+    ]
 
 
 RECIPES = {
@@ -180,4 +203,14 @@ RECIPES = {
         ),
     ),
     "omniglot": Recipe("32,460 drawings of 1,623 characters, 105x105x3", omniglot_splits),
+    "omniglot_small": Recipe(
+        "242 characters of 8 alphabets, train and test apart; 20 one-shot runs; 105x105x1",
+        omniglot_splits,
+        omniglot_small,
+    ),
+    "voc": Recipe(
+        "photographs with boxes of 20 classes: voc/2007 (9,963) or voc/2012 (11,540)",
+        voc_splits,
+        archives=lambda config: config.filenames.values(),
+    ),
 }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from research.data.source import Example, Examples, read_many
 
@@ -48,9 +48,16 @@ def stratified(
         members = np.flatnonzero(labels == label)
         count = round(share * len(members))
         count = min(max(count, 1), len(members) - 1) if len(members) > 1 and share else count
-        if count:
-            held[members[(2 * np.arange(count) + 1) * len(members) // (2 * count)]] = True
+        held[members[spaced(len(members), count)]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def spaced(n: int, count: int) -> Bool[np.ndarray, " n"]:
+    """Which `count` of n things are chosen, evenly: the k-th is number floor((2k + 1) n / 2m)."""
+    chosen = np.zeros(n, bool)
+    if count:
+        chosen[(2 * np.arange(count) + 1) * n // (2 * count)] = True
+    return chosen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

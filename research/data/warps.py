@@ -93,6 +93,15 @@ def warp_image(
     return _resample(image, matrix, field, order=1)
 
 
+def warp_part(
+    image: Float[Array, "height width channel"],
+    matrix: Float[Array, "2 3"],
+    size: tuple[int, int],
+) -> Float[Array, "{size[0]} {size[1]} channel"]:
+    """As `warp_image`, with an output of another (height, width)."""
+    return _resample(image, matrix, None, order=1, size=size)
+
+
 def warp_mask(
     mask: Shaped[Array, "height width"],
     matrix: Float[Array, "2 3"],
@@ -109,8 +118,9 @@ def _resample(
     field: Float[Array, "height width 2"] | None,
     order: int,
     outside: int = 0,
-) -> Num[Array, "height width channel"]:
-    height, width, _ = values.shape
+    size: tuple[int, int] | None = None,
+) -> Num[Array, "new_height new_width channel"]:
+    height, width = values.shape[:2] if size is None else size
     x, y = jnp.arange(width) + 0.5, jnp.arange(height)[:, None] + 0.5
     (a, b, tx), (c, d, ty) = invert(matrix)
     source_x, source_y = a * x + b * y + tx - 0.5, c * x + d * y + ty - 0.5
@@ -139,9 +149,16 @@ def warp_boxes(
 
     A box that has left the image comes back with no area.
     """
+    return clip_boxes(boxes_around(boxes, matrix), height, width)
+
+
+def boxes_around(boxes: Float[Array, "n 4"], matrix: Float[Array, "2 3"]) -> Float[Array, "n 4"]:
+    """Returns the upright boxes around the moved ones, which may leave the image."""
     corners = jnp.stack([boxes[:, [0, 1]], boxes[:, [2, 1]], boxes[:, [0, 3]], boxes[:, [2, 3]]])
     moved = warp_points(corners, matrix)  # [4, n, 2]
-    low, high = moved.min(0), moved.max(0)
-    return jnp.clip(
-        jnp.concatenate([low, high], axis=1), 0.0, jnp.array([width, height] * 2, jnp.float32)
-    )
+    return jnp.concatenate([moved.min(0), moved.max(0)], axis=1)
+
+
+def clip_boxes(boxes: Float[Array, "*n 4"], height: int, width: int) -> Float[Array, "*n 4"]:
+    """Ends boxes at the image's border."""
+    return jnp.clip(boxes, 0.0, jnp.array([width, height] * 2, jnp.float32))

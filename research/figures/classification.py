@@ -91,11 +91,14 @@ def confusions(
     """The confusion matrix; where there are many classes, the pairs most often confused."""
     counts = confusion_matrix(labels, probabilities.argmax(1), len(class_names))
     if len(class_names) <= MATRIX_CLASSES:
-        return _matrix(counts, class_names)
+        return matrix(counts, class_names, f"{np.trace(counts)} of {counts.sum()} right")
     return _confused_pairs(counts, class_names)
 
 
-def _matrix(counts: Int[np.ndarray, "classes classes"], class_names: tuple[str, ...]) -> Figure:
+def matrix(
+    counts: Int[np.ndarray, "classes classes"], class_names: tuple[str, ...], title: str
+) -> Figure:
+    """Counts of true class (row) against predicted class (column), shaded by their share."""
     n = len(class_names)
     side = 2.2 + 0.48 * max(n, 5)
     figure = Figure(figsize=(side + 0.6, side), dpi=120, layout="constrained")
@@ -122,7 +125,7 @@ def _matrix(counts: Int[np.ndarray, "classes classes"], class_names: tuple[str, 
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
-    ax.set_title(f"{np.trace(counts)} of {counts.sum()} right", color=QUIET, fontsize=11)
+    ax.set_title(title, color=QUIET, fontsize=11)
     return figure
 
 

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -59,7 +59,8 @@ def attributes(entry: Entry, texts: Sequence[str]) -> dict[str, Any]:
     while isinstance(module, functools.partial):
         module = module.func
     kinds = {n: k for n, k in typing.get_type_hints(module).items() if n not in _GIVEN_ELSEWHERE}
-    fields = [f.name for f in dataclasses.fields(module) if kinds.get(f.name) in _READERS]
+    readers = {name: reader for name, kind in kinds.items() if (reader := _reader(kind))}
+    fields = [f.name for f in dataclasses.fields(module) if f.name in readers]
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -69,7 +70,7 @@ def attributes(entry: Entry, texts: Sequence[str]) -> dict[str, Any]:
                 f"{nearest(name, fields)}"
             )
         try:
-            found[name] = _READERS[kinds[name]](value)
+            found[name] = readers[name](value)
         except (ValueError, KeyError):
             raise UserError(f"--model_options={text}: {value!r} is no value of {name}.") from None
     return found
@@ -83,10 +84,18 @@ def _integers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split("+"))) if text else ()
 
 
+def _reader(kind: Any) -> Callable[[str], Any] | None:
+    """How text becomes a value of this type; None where no text does."""
+    if typing.get_origin(kind) is Literal:
+        return {choice: choice for choice in typing.get_args(kind)}.__getitem__
+    return _READERS.get(kind)
+
+
 _READERS: dict[Any, Callable[[str], Any]] = {
     bool: {"true": True, "false": False}.__getitem__,
     int: int,
     float: float,
+    str: str,
     Sequence[int]: _integers,
     tuple[int, ...]: _integers,
 }

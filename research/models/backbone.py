@@ -1,7 +1,7 @@
 """A classifier whose maps another network works on."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -77,3 +77,19 @@ def pooled(maps: Mapping[str, Array], height: int) -> dict[int, Maps]:
     if missing:
         raise UserError(f"--backbone: has no map at stride {missing[0]}; choose vgg16 or a resnet.")
     return found
+
+
+def at_strides(maps: Mapping[str, Array], height: int, strides: Sequence[int]) -> list[Maps]:
+    """The deepest maps at these strides of images of this height, in the order asked for.
+
+    Raises:
+      UserError: where the network has none, with the strides it has.
+    """
+    found = {round(height / level.shape[1]): level for level in by_resolution(maps)}
+    missing = [stride for stride in strides if stride not in found]
+    if missing:
+        raise UserError(
+            f"--strides={','.join(map(str, strides))}: --backbone has no map at stride "
+            f"{missing[0]} of images {height} pixels high; it has {', '.join(map(str, found))}."
+        )
+    return [found[stride] for stride in strides]

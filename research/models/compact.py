@@ -31,7 +31,7 @@ class CompactNet(nn.Module):
     kernel_init: Initialiser = INITIALISERS["he"]
     axis: str | None = None
     widths: Sequence[int] = (32, 64, 128)
-    blocks: Sequence[int] = (1, 1, 1)
+    blocks: Sequence[int] = (0, 1, 1)
 
     @nn.compact
     def __call__(

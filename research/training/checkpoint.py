@@ -6,7 +6,9 @@ Arrays are read as NumPy, so a checkpoint opens on any number of devices of any 
 """
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,22 +35,20 @@ def _split(state: TrainState) -> tuple[PyTree, PyTree]:
 class Checkpointer:
     """Writes checkpoints of one run in the background; a half-written one is never read.
 
-    Two managers, because one with a "best" policy would evict the newest checkpoint.
+    A manager with a "best" policy would evict the newest checkpoint. So Orbax keeps the latest
+    ones, and the best is a second set of hard links to the files of the one it was among them.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
-
-        def manager(name: str, keep: int) -> ocp.CheckpointManager:
-            options = ocp.CheckpointManagerOptions(
-                max_to_keep=keep, enable_async_checkpointing=True, create=True
-            )
-            return ocp.CheckpointManager((folder / name).absolute(), options=options)
-
-        self._latest, self._best = manager("latest", keep), manager("best", 1)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=True, create=True
+        )
+        self._latest = ocp.CheckpointManager((folder / "latest").absolute(), options=options)
+        self._link_best()
 
     def save(self, state: TrainState, metadata: Mapping[str, Any], best: bool) -> None:
-        """Starts saving; `best` also puts it in the place of the best so far.
+        """Starts saving; `best` also puts it in the place of the best so far, once it is written.
 
         Raises:
           UserError: where this or an earlier save could not be written (disk full, say).
@@ -58,18 +58,19 @@ class Checkpointer:
         arguments = ocp.args.Composite(
             weights=ocp.args.StandardSave(weights),
             optimizer=ocp.args.StandardSave(optimizer),
-            metadata=ocp.args.JsonSave({"schema": SCHEMA, "step": step, **metadata}),
+            metadata=ocp.args.JsonSave({"schema": SCHEMA, "step": step, "best": best, **metadata}),
         )
         with _Explaining(self):
-            for manager in (self._latest, self._best) if best else (self._latest,):
-                if step not in manager.all_steps():  # a resumed run may come by a second time
-                    manager.save(step, args=arguments, force=True)
+            self._latest.wait_until_finished()
+            self._link_best()  # before Orbax makes room for the next
+            if step not in self._latest.all_steps():  # a resumed run may come by a second time
+                self._latest.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
         """Returns when everything is on disk. Raises UserError where it could not be written."""
         with _Explaining(self):
             self._latest.wait_until_finished()
-            self._best.wait_until_finished()
+            self._link_best()
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -78,7 +79,25 @@ class Checkpointer:
         """Ends the background threads, once what they were saving is on disk."""
         with _Explaining(self):
             self._latest.close()
-            self._best.close()
+            self._link_best()
+
+    def _link_best(self) -> None:
+        """Brings best/ up to the newest checkpoint on disk that was the best when it was saved."""
+        if jax.process_index() > 0:
+            return
+        latest, best = self.folder / "latest", self.folder / "best"
+        known = max(_steps(best), default=-1)
+        for step in reversed(_steps(latest)):
+            if step <= known:
+                return
+            if read_metadata(latest / str(step)).get("best"):
+                unfinished = best / f".{step}"
+                shutil.rmtree(unfinished, ignore_errors=True)
+                shutil.copytree(latest / str(step), unfinished, copy_function=_link)
+                unfinished.rename(best / str(step))
+                for old in _steps(best)[:-1]:
+                    shutil.rmtree(best / str(old))
+                return
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The latest state, as NumPy arrays, and its metadata; None where there is none yet.
@@ -112,10 +131,8 @@ class Checkpointer:
 
     def best_metrics(self) -> dict[str, float]:
         """The metrics of the best checkpoint; empty where there is none."""
-        step = self._best.latest_step()
-        if step is None:
-            return {}
-        return read_metadata(self.folder / "best" / str(step))["metrics"]
+        steps = _steps(self.folder / "best")
+        return read_metadata(self.folder / "best" / str(steps[-1]))["metrics"] if steps else {}
 
     def last_good(self) -> int | None:
         """The step of the newest complete checkpoint on disk."""
@@ -154,6 +171,14 @@ class Opened(NamedTuple):
     path: Path
     metadata: dict[str, Any]  # schema, step, experiment, config, facts, metrics, environment
     variables: Variables  # the average where there is one; NumPy arrays
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link, or a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _steps(folder: Path) -> list[int]:

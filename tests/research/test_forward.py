@@ -47,3 +47,26 @@ def test_gradients_of_bfloat16_arrive_in_float32(variables):
 
     grads = jax.grad(loss)(variables["params"])
     assert all(g.dtype == jnp.float32 and np.any(g) for g in jax.tree.leaves(grads))
+
+
+def test_what_is_frozen_gets_no_gradient_and_costs_no_backward_pass(variables):
+    def gradients(frozen):
+        def loss(params):
+            outputs, _ = forward(
+                toys.Net(),
+                {**variables, "params": params},
+                IMAGES,
+                train=True,
+                key=jax.random.key(1),
+                frozen=frozen,
+            )
+            return (outputs**2).sum()
+
+        return jax.jit(jax.grad(loss)).lower(variables["params"]).compile()
+
+    part = gradients(lambda path: not path.startswith("Dense_0"))
+    found = part(variables["params"])
+    for layer, leaves in found.items():
+        assert all(np.any(x) == (layer == "Dense_0") for x in jax.tree.leaves(leaves)), layer
+    flops = [x.cost_analysis()["flops"] for x in (part, gradients(None))]
+    assert flops[0] < 0.8 * flops[1]

@@ -48,6 +48,16 @@ def test_digits_are_what_the_package_ships(data_dir):
     assert set(images) == {row[:-1] for i, row in enumerate(rows) if i % 5 == 2}
 
 
+def test_exclusive_or_is_its_truth_table(data_dir):
+    dataset = datasets.load("xor", data_dir)
+    assert dataset.class_names == ("same", "different") and dataset.image_shape == (1, 2, 1)
+    for split in dataset.splits.values():
+        fields = decode(split).fields
+        pixels = fields["image"].reshape(4, 2) // 255
+        assert sorted(map(tuple, pixels.tolist())) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        np.testing.assert_array_equal(fields["label"], pixels[:, 0] ^ pixels[:, 1])
+
+
 def test_prepared_splits_travel_to_workers(data_dir):
     split = datasets.load("digits", data_dir).splits["test"]
     copy = pickle.loads(pickle.dumps(split))

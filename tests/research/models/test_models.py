@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.errors import UserError
-from research.models import available, create
+from research.models import attributes, available, create
 from research.nn.initialisers import INITIALISERS
 
 ZEROS = INITIALISERS["zeros"]  # tracing random ones takes longer than all else here
@@ -258,3 +258,29 @@ def test_the_radial_head_of_lenet_is_nearest_to_its_own_code():
 def test_an_unknown_model_names_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'resnet18'"):
         create("resnet_18")
+
+
+def test_attributes_come_from_text():
+    resnet, mlp = available()["resnet18"], available()["mlp"]
+    assert attributes(resnet, ["width=16", "shortcut=false", "stages=1+2+3"]) == {
+        "width": 16,
+        "shortcut": False,
+        "stages": (1, 2, 3),
+    }
+    assert attributes(mlp, ["hidden=", "dropout=0.25"]) == {"hidden": (), "dropout": 0.25}
+    assert attributes(mlp, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("widht=16", "Did you mean 'width'"),
+        ("width", "NAME=VALUE"),
+        ("width=wide", "'wide' is no value of width"),
+        ("shortcut=maybe", "'maybe' is no value of shortcut"),
+        ("num_classes=3", "NAME=VALUE is needed, of"),
+    ],
+)
+def test_attributes_that_a_model_lacks_are_refused(text, said):
+    with pytest.raises(UserError, match=said):
+        attributes(available()["resnet18"], [text])

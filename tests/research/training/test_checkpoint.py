@@ -54,6 +54,20 @@ def test_the_latest_are_kept_apart_from_the_best(tmp_path):
     assert open_checkpoint(tmp_path / "latest" / "3").metadata["step"] == 3
 
 
+def test_a_best_checkpoint_that_a_killed_process_did_not_put_aside_is_not_lost(tmp_path):
+    with Checkpointer(tmp_path, keep=2) as checkpointer:
+        for step in (1, 2):
+            checkpointer.save(make_state(step=step), METADATA, best=True)
+        checkpointer.wait()
+    # Killed between writing number 2 and putting it aside, and again while doing so.
+    (tmp_path / "best" / "2").rename(tmp_path / "best" / ".2")
+    with Checkpointer(tmp_path, keep=1) as checkpointer:
+        checkpointer.save(make_state(step=3), METADATA, best=False)
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["2"]
+    assert [path.name for path in (tmp_path / "latest").iterdir()] == ["3"]
+    equal(dict(open_checkpoint(tmp_path / "best").variables), dict(make_state().variables))
+
+
 def test_a_half_written_checkpoint_is_passed_over(tmp_path):
     with Checkpointer(tmp_path, keep=3) as checkpointer:
         for step in (1, 2):

@@ -1,0 +1,146 @@
+"""Splits of a person's own images with boxes, whatever the format of the annotations."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from research.data.annotations import Annotated, Annotations
+from research.data.images import read
+from research.data.objects import Objects, clip, faults
+from research.data.source import Example
+from research.data.splits import Dataset, Labelled, Subset, stratified
+from research.errors import UserError
+from research.progress import console
+
+_TEST_SHARE = 0.2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AnnotatedSplit:
+    """Image files and their objects."""
+
+    images: tuple[Annotated, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> Example:
+        image, source, size, objects = self.images[index]
+        try:
+            pixels = read(image)
+        except UserError as error:
+            raise UserError(f"{error} (--skip_corrupt leaves such files out)") from None
+        height, width = pixels.shape[:2]
+        if size is None:
+            boxes = objects.boxes * np.array([width, height] * 2, np.float32)
+            objects = objects._replace(boxes=boxes)
+        elif size != (height, width):
+            raise UserError(
+                f"{source}: says that the image is {size[1]} x {size[0]} pixels; {image} is "
+                f"{width} x {height}"
+            )
+        boxes = clip(objects.boxes, height, width)
+        return {"image": pixels, **objects._replace(boxes=boxes).example()}
+
+    @property
+    def labels(self) -> np.ndarray:
+        """One class for all: images are not divided by what is in them."""
+        return np.zeros(len(self), np.int32)
+
+
+def load(
+    read_annotations: Callable[[str], Annotations],
+    prefix: str,
+    location: str,
+    *,
+    skip_corrupt: bool = False,
+    drop_bad_boxes: bool = False,
+) -> Dataset:
+    """Opens a person's own images with boxes.
+
+    Where nothing says what is for testing, a fifth of the images is: the middle one of each five.
+
+    Args:
+      read_annotations: of one format, which `prefix` names.
+      skip_corrupt: leave images out that cannot be read, instead of stopping; decodes each once.
+      drop_bad_boxes: leave boxes out that are no numbers, inverted, without area or outside.
+
+    Raises:
+      UserError: for such boxes, images that cannot be read, and what `read_annotations` refuses.
+    """
+    name = f"{prefix}:{location}"
+    found = read_annotations(location)
+    notes = ["your own pictures", *found.notes]
+    images = {split: list(rows) for split, rows in found.splits.items()}
+    for split, rows in images.items():
+        if not rows:
+            raise UserError(f"--dataset={name}: {split} holds no images")
+    if skip_corrupt:
+        readable = {
+            split: [row for row in rows if _can_be_read(row)] for split, rows in images.items()
+        }
+        lost = sum(map(len, images.values())) - sum(map(len, readable.values()))
+        images = readable
+        notes += [f"unreadable files left out: {lost}"] if lost else []
+    images, note = _sound(images, name, drop_bad_boxes)
+    notes += note
+    for line in notes[1:]:
+        console().print(f"{name}: {line}", markup=False)
+    splits: dict[str, Labelled] = {
+        split: AnnotatedSplit(tuple(rows)) for split, rows in images.items()
+    }
+    if list(splits) == ["train"]:
+        kept, held = stratified(splits["train"].labels, _TEST_SHARE)
+        splits = {"train": Subset(splits["train"], kept), "test": Subset(splits["train"], held)}
+        notes.append("a fifth, evenly spaced, is the test split")
+    sizes = {row.size for rows in images.values() for row in rows}
+    (size,) = sizes if len(sizes) == 1 else (None,)
+    height, width = size or (None, None)
+    return Dataset(name, splits, found.class_names, (height, width, None), "; ".join(notes))
+
+
+def _can_be_read(row: Annotated) -> bool:
+    try:
+        read(row.image)
+    except UserError as error:
+        console().print(f"left out: {error}", markup=False)
+        return False
+    return True
+
+
+def _sound(
+    images: dict[str, list[Annotated]], name: str, drop: bool
+) -> tuple[dict[str, list[Annotated]], list[str]]:
+    """The images with boxes that can be used, and what there is to say of the others."""
+    reasons: Counter[str] = Counter()
+    first = ""
+    beyond = 0
+    sound: dict[str, list[Annotated]] = {}
+    for split, rows in images.items():
+        sound[split] = []
+        for row in rows:
+            height, width = row.size or (1, 1)
+            messages = faults(row.objects.boxes, height, width)
+            for number, message in enumerate(messages):
+                if message:
+                    reasons[message] += 1
+                    box = ", ".join(f"{value:g}" for value in row.objects.boxes[number].tolist())
+                    first = first or f"the box ({box}) of object {number + 1} of {row.source}"
+            good = row.objects.take(np.array([not message for message in messages], bool))
+            over = np.abs(clip(good.boxes, height, width) - good.boxes).max(1, initial=0.0)
+            beyond += int((over > max(height, width) * 1e-3).sum())
+            sound[split].append(row._replace(objects=Objects(*good)))
+    notes = []
+    if reasons:
+        counted = ", ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
+        if not drop:
+            raise UserError(
+                f"--dataset={name}: boxes that cannot be used: {reasons.total()} ({counted}); "
+                f"first {first}; mend them, or leave them out by --drop_bad_boxes"
+            )
+        notes.append(f"boxes left out: {reasons.total()} ({counted}); first {first}")
+    if beyond:
+        notes.append(f"boxes that reach beyond their image, and end at its border: {beyond}")
+    return sound, notes

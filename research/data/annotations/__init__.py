@@ -1,0 +1,70 @@
+"""A person's own boxes: one file format a module, which all give the same plain arrays."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from research.data.images import EXTENSIONS
+from research.data.objects import Objects
+from research.errors import UserError
+
+
+class Annotated(NamedTuple):
+    """An image file and what is in it.
+
+    Attributes:
+      source: where the objects are written, for messages.
+      size: height and width as the annotation has them; None where it does not say.
+      objects: boxes in pixels; where size is None, in shares of width and height.
+    """
+
+    image: Path
+    source: str
+    size: tuple[int, int] | None
+    objects: Objects
+
+
+class Annotations(NamedTuple):
+    """What an annotation format holds.
+
+    Attributes:
+      splits: train, and validation and test where they are told apart.
+      notes: what a person may want to know, such as how many images have no objects.
+    """
+
+    class_names: tuple[str, ...]
+    splits: Mapping[str, list[Annotated]]
+    notes: tuple[str, ...] = ()
+
+
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """{path below the folder without its ending: image file}.
+
+    Raises:
+      UserError: for two images of one name.
+    """
+    found: dict[str, Path] = {}
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() not in EXTENSIONS or file.name.startswith("."):
+            continue
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(f"{file}: {found[name].name} has the same name beside it")
+        found[name] = file
+    return found
+
+
+def few(names: list[str], most: int = 3) -> str:
+    """The first of a list of names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def read_text(file: Path) -> str:
+    """The text of a file in UTF-8. Raises UserError, naming it, where it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: is not in UTF-8 (byte {error.start}); save it as UTF-8") from None

@@ -1,0 +1,252 @@
+"""masks:IMAGES_DIR:MASKS_DIR: a person's own pictures and the masks that were painted for them."""
+
+import dataclasses
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from research.data.folders import SPLITS, natural
+from research.data.images import EXTENSIONS, read
+from research.data.masks import (
+    IGNORE,
+    MOST_CLASSES,
+    Classes,
+    decode_mask,
+    ignoring,
+    plain_classes,
+    read_classes,
+    to_classes,
+)
+from research.data.source import Example
+from research.data.splits import Dataset, Labelled, Subset, stratified
+from research.errors import UserError
+from research.progress import console
+
+_TEST_SHARE = 0.2
+Pair = tuple[str, str]  # files of an image and of its mask
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaskSplit:
+    """Image files and mask files."""
+
+    pairs: tuple[Pair, ...]
+    classes: Classes
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int, /) -> Example:
+        image, mask = self.pairs[index]
+        values = decode_mask(_bytes(mask), mask, self.classes.colours)
+        return {"image": read(image), "segmentation": to_classes(values, self.classes, mask)}
+
+    @property
+    def labels(self) -> np.ndarray:
+        """One class for all: pictures are not divided by what is in them."""
+        return np.zeros(len(self), np.int32)
+
+
+def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Dataset:
+    """Opens images and masks of the same names, with train/, val/ and test/ in both or in neither.
+
+    A mask may be called as its image and a suffix that all of them have. Where there are no such
+    folders, a fifth becomes the test split: in natural order the middle one of each five.
+
+    Masks hold class numbers, as grey values of 8 or 16 bits or as palette indices, or colours; a
+    class table (third part of the name, or classes.txt beside the masks; see `read_classes`) names
+    them and is needed for colours. Without one, 0 and 255 alone are background and foreground.
+    Every mask is decoded once.
+
+    Args:
+      rest: IMAGES_DIR:MASKS_DIR or IMAGES_DIR:MASKS_DIR:CLASSES_FILE.
+      skip_corrupt: leave pairs out that cannot be read, instead of stopping.
+      ignore_label: value of pixels that count for nothing; -1 for 255, unless that is a class.
+
+    Raises:
+      UserError: names that have no partner, sizes that differ, values that are no class, masks that
+        are all background, files that are damaged.
+    """
+    where = f"--dataset=masks:{rest}"
+    parts = rest.split(":")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise UserError(f"{where}: write masks:IMAGES_DIR:MASKS_DIR, or a class table after them")
+    images, masks = (Path(p).expanduser() for p in parts[:2])
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise UserError(f"{where}: {folder} is no folder")
+    names = {SPLITS[f.name.lower()]: f.name for f in images.iterdir() if f.name.lower() in SPLITS}
+    if "train" in names:
+        found = {}
+        for split, name in sorted(names.items()):
+            if not (masks / name).is_dir():
+                raise UserError(f"{where}: {images} has a folder {name}, {masks} has none")
+            found[split] = pair_up(images / name, masks / name)
+    else:
+        found = {"train": pair_up(images, masks)}
+
+    table = _table(parts, masks)
+    everything = [pair for pairs in found.values() for pair in pairs]
+    if table is not None and not table.colours:
+        table = ignoring(table, ignore_label)
+    seen, bad = _look(everything, table, skip_corrupt)
+    classes = table or _classes_of(seen, ignore_label)
+    occurring = _occurring(seen, classes, table is not None, where)
+    for number, name in enumerate(classes.names):
+        if number not in occurring:
+            console().print(f"{where}: class {name!r} occurs in no mask", markup=False)
+
+    splits: dict[str, Labelled] = {
+        split: MaskSplit(tuple(p for p in pairs if p not in bad), classes)
+        for split, pairs in found.items()
+    }
+    note = "your own pictures" + (f"; {len(bad)} unreadable pairs left out" if bad else "")
+    if list(splits) == ["train"]:
+        kept, held = stratified(splits["train"].labels, _TEST_SHARE)
+        splits = {"train": Subset(splits["train"], kept), "test": Subset(splits["train"], held)}
+        note += "; a fifth, evenly spaced in natural order, is the test split"
+    sizes = {look.size for look in seen.values()}
+    height, width = next(iter(sizes)) if len(sizes) == 1 else (None, None)
+    channels = 1 if all(look.grey for look in seen.values()) else 3
+    return Dataset(f"masks:{rest}", splits, classes.names, (height, width, channels), note)
+
+
+def pair_up(images: Path, masks: Path) -> list[Pair]:
+    """Files of the same relative names below two folders, in natural order.
+
+    Raises:
+      UserError: no images, names that are there twice, and names without a partner.
+    """
+    left, right = _named(images), _named(masks)
+    if not left:
+        raise UserError(f"{images}: holds no images ({', '.join(EXTENSIONS)})")
+    first = min(left, key=natural)
+    if first not in right:
+        suffixes = Counter(n[len(first) :] for n in right if n.startswith(first))
+        for suffix, _ in suffixes.most_common():
+            if all(name + suffix in right for name in left):
+                right = {n.removesuffix(suffix): f for n, f in right.items() if n.endswith(suffix)}
+                break
+    for mine, other, folder, what in (
+        (left, right, masks, "mask"),
+        (right, left, images, "image"),
+    ):
+        alone = sorted(mine.keys() - other.keys(), key=natural)
+        if alone:
+            raise UserError(
+                f"{mine[alone[0]]}: has no {what} of that name in {folder} "
+                f"({len(alone)} of {len(mine)} have none)"
+            )
+    return [(left[name], right[name]) for name in sorted(left, key=natural)]
+
+
+def _named(folder: Path) -> dict[str, str]:
+    """{path below the folder without its ending: file}."""
+    found: dict[str, str] = {}
+    for file in folder.rglob("*"):
+        if file.suffix.lower() not in EXTENSIONS or file.name.startswith("."):
+            continue
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(f"{file}: {Path(found[name]).name} has the same name beside it")
+        found[name] = str(file)
+    return found
+
+
+def _table(parts: list[str], masks: Path) -> Classes | None:
+    if len(parts) == 3:
+        return read_classes(Path(parts[2]).expanduser())
+    beside = [folder / "classes.txt" for folder in (masks, masks.parent)]
+    return next((read_classes(file) for file in beside if file.is_file()), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What one look at a pair shows."""
+
+    size: tuple[int, int]
+    grey: bool
+    values: tuple[int, ...]  # in the mask: values, or class numbers where there is a table
+
+
+def _look(
+    pairs: list[Pair], table: Classes | None, skip: bool
+) -> tuple[dict[Pair, _Seen], set[Pair]]:
+    """Decodes every mask; what was seen, and the pairs that cannot be read."""
+
+    def look(pair: Pair) -> _Seen | UserError:
+        try:
+            image, mask = pair
+            values = decode_mask(_bytes(mask), mask, table is not None and table.colours)
+            if table is not None:
+                values = to_classes(values, table, mask)
+            try:
+                with PIL.Image.open(image) as picture:
+                    size, grey = (picture.height, picture.width), picture.mode in ("L", "1", "I;16")
+                    turned = picture.getexif().get(0x0112, 1) >= 5  # the camera lay on its side
+            except (OSError, ValueError, SyntaxError) as error:
+                raise UserError(f"{image}: is damaged, or no image ({error})") from None
+            size = size[::-1] if turned else size
+            if values.shape != size:
+                raise UserError(
+                    f"{mask}: is {values.shape[1]} x {values.shape[0]} pixels, its image {image} "
+                    f"{size[1]} x {size[0]}"
+                )
+            return _Seen(size, grey, tuple(np.unique(values).tolist()))
+        except UserError as error:
+            return error
+
+    seen: dict[Pair, _Seen] = {}
+    bad: set[Pair] = set()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for pair, result in zip(pairs, pool.map(look, pairs), strict=True):
+            if isinstance(result, _Seen):
+                seen[pair] = result
+            elif skip:
+                bad.add(pair)
+                console().print(f"left out: {result}", markup=False)
+            else:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise UserError(f"{result} (--skip_corrupt leaves such pairs out)")
+    if not seen:
+        raise UserError(f"none of the {len(pairs)} pairs can be read")
+    return seen, bad
+
+
+def _classes_of(seen: dict[Pair, _Seen], ignore_label: int) -> Classes:
+    """Classes by the values that occur, where no table names them."""
+    values = {value for look in seen.values() for value in look.values}
+    if ignore_label < 0 and values in ({0, 255}, {255}):
+        return Classes(("background", "foreground"), {0: 0, 255: 1})
+    numbers = sorted(values - {IGNORE if ignore_label < 0 else ignore_label})
+    count = max(numbers, default=0) + 1
+    if count > MOST_CLASSES or 2 * len(numbers) < count > 2:
+        file = next(mask for (_, mask), look in seen.items() if numbers[-1] in look.values)
+        raise UserError(
+            f"{file}: has the value {numbers[-1]}, yet only {len(numbers)} values occur in all; "
+            'name them in a class table, classes.txt beside the masks, lines "VALUE NAME"'
+        )
+    names = ["background", "foreground"] if count <= 2 else [f"class {k}" for k in range(count)]
+    return ignoring(plain_classes(names), ignore_label)
+
+
+def _occurring(seen: dict[Pair, _Seen], classes: Classes, numbered: bool, where: str) -> set[int]:
+    """The classes that occur; raises UserError where that is the first alone."""
+    values = {value for look in seen.values() for value in look.values}
+    occurring = values if numbered else {classes.keys[value] for value in values}
+    if occurring <= {0, IGNORE}:
+        raise UserError(
+            f"{where}: every mask is {classes.names[0]} alone; there is nothing to learn"
+        )
+    return occurring
+
+
+def _bytes(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None

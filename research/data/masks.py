@@ -1,0 +1,218 @@
+"""Masks: files to class numbers, to the model's size and back, and to palette PNGs."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import PIL.Image
+from jaxtyping import Int, Integer, UInt8
+
+from research.data.images import Preprocessing, fit, is_truncated, part, place
+from research.data.source import Arrays, Example, Examples, read_many
+from research.errors import UserError
+
+IGNORE = 255  # in "segmentation": pixels of no class, which count for nothing
+MOST_CLASSES = 255
+
+Mask = UInt8[np.ndarray, "height width"]
+
+
+class Classes(NamedTuple):
+    """What the values of mask files mean.
+
+    Attributes:
+      names: of classes 0, 1, ...
+      keys: value -> class, or IGNORE; a colour's value is 65536 red + 256 green + blue.
+      colours: whether masks are read as colours.
+    """
+
+    names: tuple[str, ...]
+    keys: dict[int, int]
+    colours: bool = False
+
+
+def plain_classes(names: Sequence[str]) -> Classes:
+    """Values that are the class numbers themselves."""
+    return Classes(tuple(names), {k: k for k in range(len(names))})
+
+
+def ignoring(classes: Classes, value: int) -> Classes:
+    """Classes with one more value that counts for none; -1 for 255, unless that is a class."""
+    if value < 0:
+        return classes._replace(keys={IGNORE: IGNORE} | classes.keys)
+    return classes._replace(keys=classes.keys | {value: IGNORE})
+
+
+def read_classes(path: Path) -> Classes:
+    """Reads a class table: a line "VALUE NAME" or "RED GREEN BLUE NAME" for each class.
+
+    Classes are numbered as the lines come. Commas count as spaces, lines that begin with # do not
+    count, and what is called "ignore" or "void" is no class.
+
+    Raises:
+      UserError: naming the file and line, for what is no such table.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a class table ({error})") from None
+    names: list[str] = []
+    keys: dict[int, int] = {}
+    forms = set()
+    for number, line in enumerate(lines, 1):
+        words = line.replace(",", " ").split()
+        if not words or line.lstrip().startswith("#"):
+            continue
+        digits = 0
+        while digits < len(words) and digits < 3 and words[digits].isdecimal():
+            digits += 1
+        digits = 3 if digits == 3 else min(digits, 1)
+        name, values = " ".join(words[digits:]), [int(word) for word in words[:digits]]
+        if not digits or not name or (digits == 3 and max(values) > 255):
+            raise UserError(f'{path}, line {number}: is neither "VALUE NAME" nor "R G B NAME"')
+        key = values[0] if digits == 1 else (values[0] << 16) + (values[1] << 8) + values[2]
+        forms.add(digits)
+        if key in keys or name in names:
+            raise UserError(f"{path}, line {number}: {line.strip()!r} is there twice")
+        ignored = name.lower() in ("ignore", "void")
+        keys[key] = IGNORE if ignored else len(names)
+        if not ignored:
+            names.append(name)
+    if len(forms) != 1:
+        raise UserError(f"{path}: needs either values or colours, for every class alike")
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise UserError(f"{path}: names {len(names)} classes; it takes 2 to {MOST_CLASSES}")
+    return Classes(tuple(names), keys, forms == {3})
+
+
+def decode_mask(
+    data: bytes, name: str, colours: bool = False
+) -> Integer[np.ndarray, "height width"]:
+    """The values in an encoded mask: palette indices, grey values (8 or 16 bits), or colours.
+
+    Args:
+      name: for error messages.
+      colours: read colours, of palette images too; see `Classes.keys`.
+
+    Raises:
+      UserError: for what is damaged, no image, a JPEG, or in colour without being expected so.
+    """
+    # Pillow says nothing of it once tensorflow_datasets has told it not to.
+    if is_truncated(data):
+        raise UserError(f"{name}: is truncated, the end of the image is missing")
+    try:
+        picture = PIL.Image.open(io.BytesIO(data))
+        if picture.format == "JPEG":
+            raise UserError(f"{name}: is a JPEG, whose values are not exact; save masks as PNG")
+        if colours:
+            pixels = np.asarray(picture.convert("RGB")).astype(np.int32)
+            return (pixels[..., 0] << 16) + (pixels[..., 1] << 8) + pixels[..., 2]
+        pixels = np.asarray(picture)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{name}: is damaged, or no image ({error})") from None
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
+    if pixels.ndim == 3:
+        values = pixels[..., : 1 if pixels.shape[2] == 2 else 3]  # without transparency
+        if (values != values[..., :1]).any():
+            raise UserError(
+                f'{name}: is in colour; name the colours in a class table, lines "R G B NAME"'
+            )
+        pixels = values[..., 0]
+    if not np.issubdtype(pixels.dtype, np.integer):
+        raise UserError(f"{name}: has {pixels.dtype} values; save it with whole numbers")
+    return pixels
+
+
+def to_classes(values: Integer[np.ndarray, "height width"], classes: Classes, name: str) -> Mask:
+    """Class numbers, and IGNORE; raises UserError that names the file and a value of no class."""
+    keys = np.array(sorted(classes.keys))
+    numbers = np.array([classes.keys[key] for key in keys.tolist()], np.uint8)
+    place = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+    strange = values[keys[place] != values]
+    if len(strange):
+        value = int(strange[0])
+        shown = f"colour {value >> 16} {value >> 8 & 255} {value & 255}" if classes.colours else ""
+        raise UserError(
+            f"{name}: {shown or f'value {value}'} ({np.sum(strange == value)} pixels) is none of "
+            f"the {len(classes.names)} classes ({_listed(classes)})"
+        )
+    return numbers[place]
+
+
+def _listed(classes: Classes) -> str:
+    if classes.colours:
+        return ", ".join(classes.names[:5]) + (", ..." if len(classes.names) > 5 else "")
+    known = [key for key, number in classes.keys.items() if number != IGNORE]
+    ignored = [key for key, number in classes.keys.items() if number == IGNORE]
+    text = (
+        f"{known[0]} to {known[-1]}"
+        if known == list(range(known[0], known[-1] + 1))
+        else ", ".join(map(str, known[:10]))
+    )
+    return text + (f"; {', '.join(map(str, ignored[:5]))} ignored" if ignored else "")
+
+
+def fit_pair(example: Example, preprocessing: Preprocessing) -> Example:
+    """The example with its image and its mask at the model's size, whatever is beside them IGNORE.
+
+    A mask takes the nearest pixel's class.
+    """
+    mask = example["segmentation"]
+    cut, put = place(mask.shape[0], mask.shape[1], preprocessing)
+    canvas = np.full(preprocessing.image_size, IGNORE, np.uint8)
+    part(canvas, put)[:] = _nearest(part(mask, cut), put[2], put[3])
+    return {**example, "image": fit(example["image"], preprocessing), "segmentation": canvas}
+
+
+def restore(
+    labels: Mask, height: int, width: int, preprocessing: Preprocessing
+) -> UInt8[np.ndarray, "{height} {width}"]:
+    """A mask of the model's size back to the size of its image; IGNORE where that was cut off."""
+    cut, put = place(height, width, preprocessing)
+    canvas = np.full((height, width), IGNORE, np.uint8)
+    part(canvas, cut)[:] = _nearest(part(labels, put), cut[2], cut[3])
+    return canvas
+
+
+def _nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    if mask.shape == (height, width):
+        return mask
+    method = cv2.INTER_NEAREST_EXACT  # takes pixels at their centres; INTER_NEAREST does not
+    return cv2.resize(np.ascontiguousarray(mask), (width, height), interpolation=method)
+
+
+def palette(count: int = 256) -> UInt8[np.ndarray, "{count} 3"]:
+    """Colours of class numbers, as Pascal VOC's development kit makes them; 0 is black."""
+    numbers = np.arange(count)
+    colours = np.zeros((count, 3), np.uint8)
+    for bit in range(8):  # the lowest three bits give the highest bit of red, green and blue, ...
+        for channel in range(3):
+            colours[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype("u1")
+    return colours
+
+
+def save_mask(path: Path, labels: Mask, colours: UInt8[np.ndarray, "n 3"] | None = None) -> None:
+    """Writes class numbers as a palette PNG: numbers for programs, colours for people."""
+    picture = PIL.Image.fromarray(np.ascontiguousarray(labels))
+    picture.putpalette((palette() if colours is None else colours).astype(np.uint8).tobytes())
+    picture.save(path, format="PNG")
+
+
+def count_classes(mask: UInt8[np.ndarray, "*shape"], classes: int) -> Int[np.ndarray, "{classes}"]:
+    """Pixels of each class; ignored ones are left out."""
+    return np.bincount(mask.ravel(), minlength=256)[:classes]
+
+
+def count_split(examples: Examples, classes: int) -> Int[np.ndarray, "{classes}"]:
+    """Pixels of each class in all examples; reads every one once where they are not in memory."""
+    if isinstance(examples, Arrays):
+        return count_classes(examples.fields["segmentation"], classes)
+    total = np.zeros(classes, np.int64)
+    for start in range(0, len(examples), 256):
+        for example in read_many(examples, range(start, min(start + 256, len(examples)))):
+            total += count_classes(example["segmentation"], classes)
+    return total

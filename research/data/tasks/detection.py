@@ -1,0 +1,185 @@
+"""Detection: image uint8 [h, w, c], boxes float32 [n, 4] in its pixels, classes int32, crowd bool.
+
+n differs from image to image; `research.data.objects.fit_objects` makes fixed shapes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from research.data import annotated
+from research.data.annotations import Annotations, coco, voc, yolo
+from research.data.images import decode_image, with_channels
+from research.data.objects import Objects, usable
+from research.data.prepared import PreparedSplit
+from research.data.source import Example, Examples, read_many
+from research.data.splits import Dataset, Subset
+from research.data.tasks import Own, Stored, Task
+from research.data.tasks.classification import unreadable
+from research.errors import UserError
+
+# What TFDS sets call the class of an object, and what is neither to be found nor wrong to find.
+_LABELS = ("label", "type")
+_CROWDS = ("is_crowd", "is_difficult", "is_group_of", "invalid")
+_UPSIDE_DOWN = ("kitti",)  # its builder counts y from the image's bottom
+_MOST_COUNTED = 50_000  # examples that are read to see whether --max_objects is enough
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageWithObjects:
+    """An encoded image, and a sequence of boxes with a class each.
+
+    Attributes:
+      sequence: the key of the sequence.
+      kind: the key of the class within it; None where all objects are of one class.
+      crowds: keys of flags within it.
+      upside_down: y is counted from the bottom.
+    """
+
+    sequence: str
+    kind: str | None
+    crowds: tuple[str, ...]
+    classes: int
+    channels: int | None
+    upside_down: bool
+    drop_bad_boxes: bool
+
+    def example(self, features: Mapping[str, Any], where: str) -> Example:
+        image = decode_image(features["image"].bytes_list.value[0], where)
+        height, width = image.shape[:2]
+        # Shares of the image: (y0, x0, y1, x1).
+        shares = np.array(features[f"{self.sequence}/bbox"].float_list.value, np.float32)
+        y0, x0, y1, x1 = shares.reshape(-1, 4).T
+        if self.upside_down:
+            y0, y1 = 1 - y1, 1 - y0
+        boxes = np.stack([x0, y0, x1, y1], axis=1) * np.array([width, height] * 2, np.float32)
+        crowd = np.zeros(len(boxes), bool)
+        for key in self.crowds:
+            crowd |= np.array(features[f"{self.sequence}/{key}"].int64_list.value, bool)
+        classes = np.zeros(len(boxes), np.int32)
+        if self.kind is not None:
+            classes[:] = features[f"{self.sequence}/{self.kind}"].int64_list.value
+        objects = usable(
+            Objects(boxes, classes, crowd), height, width, self.classes, where, self.drop_bad_boxes
+        )
+        return {"image": with_channels(image, self.channels), **objects.example()}
+
+    def label(self, features: Mapping[str, Any]) -> int:
+        return 0
+
+    def count(self, features: Mapping[str, Any]) -> int:
+        """The number of objects."""
+        return len(features[f"{self.sequence}/bbox"].float_list.value) // 4
+
+
+def find(info: Any, drop_bad_boxes: bool = False) -> Stored | None:
+    """The image, and the first sequence of objects with a box each."""
+    import tensorflow_datasets as tfds
+
+    image = dict(info.features).get("image")
+    if not isinstance(image, tfds.features.Image):
+        return None
+    for name, sequence in info.features.items():
+        inner = getattr(sequence, "feature", None)
+        parts = dict(inner) if isinstance(inner, tfds.features.FeaturesDict) else {}
+        if not isinstance(parts.get("bbox"), tfds.features.BBoxFeature):
+            continue
+        labels = [k for k in _LABELS if isinstance(parts.get(k), tfds.features.ClassLabel)]
+        # Sets of one class, such as faces, do not say it again for each object.
+        names = parts[labels[0]].names if labels else [name.removesuffix("s")]
+        record = ImageWithObjects(
+            sequence=name,
+            kind=labels[0] if labels else None,
+            crowds=tuple(key for key in _CROWDS if key in parts),
+            classes=len(names),
+            channels=image.shape[-1],
+            upside_down=info.name in _UPSIDE_DOWN,
+            drop_bad_boxes=drop_bad_boxes,
+        )
+        return Stored(record, tuple(names), tuple(image.shape))
+    return None
+
+
+def task(drop_bad_boxes: bool = False) -> Task:
+    """The task.
+
+    Args:
+      drop_bad_boxes: leave boxes out that cannot be used, instead of stopping at the first.
+    """
+
+    def own(read: Callable[[str], Annotations], prefix: str, usage: str, content: str) -> Own:
+        load = functools.partial(annotated.load, read, prefix, drop_bad_boxes=drop_bad_boxes)
+        return Own(load, usage, content)
+
+    return Task(
+        noun="detection set",
+        find=functools.partial(find, drop_bad_boxes=drop_bad_boxes),
+        own={
+            "coco": own(coco.read, "coco", "IMAGES_DIR:TRAIN.json[:TEST.json]", "COCO annotations"),
+            "voc": own(voc.read, "voc", "DIR", "Annotations/, JPEGImages/ and ImageSets/Main/"),
+            "yolo": own(yolo.read, "yolo", "DIR", "images/, labels/ and data.yaml or classes.txt"),
+        },
+    )
+
+
+TASK = task()
+
+
+def counts(examples: Examples) -> np.ndarray:
+    """int [n]: how many objects each example of a split of this task holds; no image is decoded."""
+    if isinstance(examples, Subset):
+        return counts(examples.examples)[examples.positions]
+    if isinstance(examples, annotated.AnnotatedSplit):
+        return np.array([len(image.objects.classes) for image in examples.images])
+    if isinstance(examples, PreparedSplit) and isinstance(examples.record, ImageWithObjects):
+        return np.array(examples.scan(examples.record.count))
+    raise TypeError(f"no split of detection: {examples}")
+
+
+def check_room(dataset: Dataset, max_objects: int) -> None:
+    """Raises UserError, with the number needed, where an example has more objects than that.
+
+    Prepared splits of more than 50,000 examples are not read for it; `fit_objects` then refuses
+    the first example that has too many.
+    """
+    needed = {
+        split: int(counts(examples).max())
+        for split, examples in dataset.splits.items()
+        if len(examples) <= _MOST_COUNTED or not isinstance(examples, PreparedSplit)
+    }
+    split = max(needed, key=needed.__getitem__, default=None)
+    if split is not None and needed[split] > max_objects:
+        raise UserError(
+            f"--max_objects={max_objects}: an image of {split} holds {needed[split]} objects; "
+            f"give --max_objects={needed[split]} or more"
+        )
+
+
+def inspect(dataset: Dataset) -> list[str]:
+    """What is wrong with a data set, one line each; reads every example once or twice.
+
+    Examples that cannot be read, classes that have no objects, and classes that only other splits
+    than train have.
+    """
+    problems: list[str] = []
+    trained: np.ndarray | None = None
+    for split, examples in sorted(dataset.splits.items(), key=lambda item: item[0] != "train"):
+        where = f"{dataset.name}, {split}:"
+        damaged = [f"{where} {message}" for message in unreadable(examples)]
+        problems += damaged
+        if damaged:
+            continue
+        total = np.zeros(len(dataset.class_names), np.int64)
+        for start in range(0, len(examples), 256):
+            for example in read_many(examples, range(start, min(start + 256, len(examples)))):
+                total += np.bincount(example["classes"], minlength=len(total))
+        trained = total if split == "train" else trained
+        for number, name in enumerate(dataset.class_names):
+            if not total[number]:
+                problems.append(f"{where} class {name!r} has no objects")
+            elif trained is not None and not trained[number]:
+                problems.append(f"{where} class {name!r} is not in train")
+    return problems

@@ -1,0 +1,183 @@
+"""Embedding: {"image": uint8 [h, w, c], "label": int32 []}, split by class.
+
+Where the set says so, "domain" int32 [] is what a picture of the same thing may differ in (typeface
+family, drawer), and "run" and "is_query" place it in published one-shot runs.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from research.data import folders
+from research.data.images import decode_image, with_channels
+from research.data.source import Example
+from research.data.splits import Dataset, Labelled, Subset, spaced
+from research.data.tasks import Own, Stored, Task
+from research.data.tasks.classification import unreadable
+from research.errors import UserError
+
+DOMAINS = ("family", "drawer")  # the features that are read as "domain"
+TEST_SHARE = 0.3  # of the classes, where a set is not split by class
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """An encoded image, and whose it is: a number, or a name among `names`.
+
+    Attributes:
+      others: (name in the batch, name in the set) of further integers.
+    """
+
+    image_key: str
+    label_key: str
+    channels: int | None
+    names: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+
+    def example(self, features: Mapping[str, Any], where: str) -> Example:
+        image = decode_image(features[self.image_key].bytes_list.value[0], where)
+        numbers = {name: features[key].int64_list.value[0] for name, key in self.others}
+        numbers["label"] = self.label(features)
+        fields = {name: np.asarray(number, np.int32) for name, number in numbers.items()}
+        return {"image": with_channels(image, self.channels), **fields}
+
+    def label(self, features: Mapping[str, Any]) -> int:
+        feature = features[self.label_key]
+        if self.names:
+            return self._numbers[feature.bytes_list.value[0].decode()]
+        return feature.int64_list.value[0]
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
+
+
+def find(info: Any) -> Stored | None:
+    """The image, and the class or the name, that a TFDS set calls its supervised pair."""
+    import tensorflow_datasets as tfds
+
+    features = dict(info.features)
+    pair = info.supervised_keys or ("image", "label")
+    images = [key for key in pair if isinstance(features.get(key), tfds.features.Image)]
+    if len(images) != 1:
+        return None
+    image_key = images[0]
+    label_key = pair[1 - pair.index(image_key)]
+    image, label = features[image_key], features.get(label_key)
+    if isinstance(label, tfds.features.ClassLabel):
+        names, stored = tuple(label.names), tuple[str, ...]()
+    elif isinstance(label, tfds.features.Text):  # lfw
+        names = stored = tuple(sorted(set(_texts(info, label_key))))
+    else:
+        return None
+    others = [("domain", key) for key in DOMAINS if key in features][:1]
+    others += [(key, key) for key in ("run", "is_query") if key in features]
+    record = Identity(image_key, label_key, image.shape[-1], stored, tuple(others))
+    return Stored(record, names, tuple(image.shape))
+
+
+def _texts(info: Any, key: str) -> Iterator[str]:
+    """A text of every example of a prepared set, without decoding its images."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    builder = tfds.builder_from_directory(info.data_dir)
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    for split in info.splits:
+        records = builder.as_data_source(split, deserialize_method=raw)
+        for start in range(0, len(records), 256):
+            block = range(start, min(start + 256, len(records)))
+            for record in records.__getitems__(list(block)):
+                features = tf_example_pb2.Example.FromString(record).features.feature
+                yield features[key].bytes_list.value[0].decode()
+
+
+def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
+    """The splits such that no class that is evaluated on is trained on.
+
+    Of a set whose other splits have classes that train lacks, these classes alone are kept there;
+    splits that have none are left out. Of any other set TEST_SHARE of the classes, evenly spaced,
+    are left out of train; the other splits, or "test" made of train where there is no other, hold
+    these alone.
+
+    Args:
+      validation: share of train's classes that become "validation".
+
+    Raises:
+      UserError: where fewer than two classes would be left.
+    """
+    if "train" not in dataset.splits:
+        raise UserError(f"--dataset={dataset.name}: has no split called train")
+    train = dataset.splits["train"]
+    trained = np.unique(train.labels)
+    others = {split: part for split, part in dataset.splits.items() if split != "train"}
+    unseen = {k: np.setdiff1d(part.labels, trained) for k, part in others.items()}
+    splits = {k: _of(others[k], classes) for k, classes in unseen.items() if len(classes)}
+    if not splits:
+        held = trained[spaced(len(trained), max(round(TEST_SHARE * len(trained)), 2))]
+        splits = {k: _of(part, held) for k, part in (others or {"test": train}).items()}
+        trained = np.setdiff1d(trained, held)
+    if validation:
+        held = trained[spaced(len(trained), max(round(validation * len(trained)), 2))]
+        splits["validation"] = _of(train, held)
+        trained = np.setdiff1d(trained, held)
+    splits = {"train": _of(train, trained), **splits}
+    for split, examples in splits.items():
+        if len(np.unique(examples.labels)) < 2:
+            raise UserError(
+                f"--dataset={dataset.name}: split by class, {split} has fewer than two classes; "
+                "there is nothing to tell apart"
+            )
+    return splits
+
+
+def _of(examples: Labelled, classes: np.ndarray) -> Labelled:
+    """The examples of some classes."""
+    chosen = np.flatnonzero(np.isin(examples.labels, classes))
+    return examples if len(chosen) == len(examples) else Subset(examples, chosen)
+
+
+def minable(dataset: Dataset, train: Labelled, drop_small: bool) -> Labelled:
+    """The training examples of which each has a positive: classes of two images or more.
+
+    Raises:
+      UserError: for a class of one image, unless drop_small leaves it out.
+    """
+    classes, counts = np.unique(train.labels, return_counts=True)
+    single = classes[counts < 2]
+    if len(single) and not drop_small:
+        raise UserError(
+            f"--dataset={dataset.name}: class {dataset.class_names[single[0]]!r} has one image in "
+            f"train{f', and {len(single) - 1} others too' if len(single) > 1 else ''}; a class "
+            "needs at least two. Add images, or leave such classes out with --drop_small."
+        )
+    return _of(train, classes[counts >= 2]) if len(single) else train
+
+
+def inspect(dataset: Dataset, splits: Mapping[str, Labelled]) -> list[str]:
+    """What is wrong, one line each: classes of one image, and examples that cannot be read."""
+    problems = []
+    for split, examples in splits.items():
+        classes, counts = np.unique(examples.labels, return_counts=True)
+        problems += [
+            f"{dataset.name}, {split}: class {dataset.class_names[label]!r} has one image only"
+            for label in classes[counts < 2].tolist()
+        ]
+        problems += [f"{dataset.name}, {split}: {message}" for message in unreadable(examples)]
+    return problems
+
+
+TASK = Task(
+    noun="set of images with classes",
+    find=find,
+    own={
+        "folder": Own(
+            functools.partial(folders.load, by_class=True),
+            "PATH",
+            "one subfolder a class, or train/ and test/ of these, of different classes",
+        )
+    },
+)

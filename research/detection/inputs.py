@@ -1,0 +1,157 @@
+"""What detectors are fed: data sets, sizes of boxes, augmentation, a person's own files."""
+
+import functools
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Key
+
+from research.data import datasets, images, pipeline
+from research.data.augment import Components
+from research.data.augment_objects import ObjectBatch, augment_objects
+from research.data.images import Preprocessing
+from research.data.objects import fit_objects
+from research.data.proposals import propose
+from research.data.source import Arrays, Example, Examples
+from research.data.splits import Dataset
+from research.data.tasks import detection, landmarks
+from research.errors import UserError
+from research.geometry.anchors import k_means
+from research.progress import console
+
+PROPOSED = ("rcnn", "fast_rcnn")  # detectors that are told where to look
+SEEN = 5_000  # training examples whose boxes are looked at for typical sizes
+
+
+def load(config: Any) -> Dataset:
+    """The data set of --dataset. Raises UserError as `research.data.datasets.load` does."""
+    for flag, why in (
+        ("elastic_alpha", "boxes cannot follow a local warp"),
+        ("mixup", "is no use"),
+    ):
+        if getattr(config, flag):
+            raise UserError(f"--{flag}: {why}; leave it 0 in detection.")
+    task = landmarks.task if config.model == "landmarks" else detection.task
+    found = datasets.load(
+        config.dataset,
+        config.data_dir,
+        task(drop_bad_boxes=config.drop_bad_boxes),
+        skip_corrupt=config.skip_corrupt,
+    )
+    if "train" not in found.splits:
+        raise UserError(f"--dataset={config.dataset}: has no split called train.")
+    most = max_objects(found, config)
+    if config.model in ("localisation", "landmarks") and most > 1:
+        raise UserError(
+            f"--model={config.model}: finds one object, images of --dataset={config.dataset} hold "
+            f"up to {most}; --dataset=single_digits has one at most."
+        )
+    return found
+
+
+def max_objects(dataset: Dataset, config: Any) -> int:
+    """--max_objects, or as many as an image of the data set holds.
+
+    Raises:
+      UserError: where an image holds more than --max_objects, with the number needed.
+    """
+    if config.max_objects:
+        detection.check_room(dataset, config.max_objects)
+        return int(config.max_objects)
+    most = (detection.counts(split).max(initial=1) for split in dataset.splits.values())
+    return int(max(most))
+
+
+def choose_preprocessing(config: Any, dataset: Dataset) -> Preprocessing:
+    """Image size and channels; mean and deviation are not known yet.
+
+    Raises:
+      UserError: where neither the flag nor the data say the size.
+    """
+    height, width, channels = dataset.image_shape
+    if config.image_size:
+        height = width = config.image_size
+    if height is None or width is None:
+        raise UserError(f"--dataset={config.dataset}: images differ in size; give --image_size.")
+    return Preprocessing((height, width), channels or 3, config.resize)
+
+
+def open_splits(dataset: Dataset, preprocessing: Preprocessing, config: Any) -> dict[str, Examples]:
+    """The splits at fixed shapes."""
+    fit: Any = functools.partial(fit_objects, max_objects=max_objects(dataset, config))
+    if config.model in PROPOSED:
+        console().print("proposing regions, once for each image", markup=False)
+        fit = functools.partial(fit_with_proposals, max_objects=max_objects(dataset, config))
+    if config.model == "landmarks":
+        fit = functools.partial(landmarks.fit_landmarks, max_objects=1, points=config.landmarks)
+    return pipeline.open_splits(dataset.splits, preprocessing, config, fit)
+
+
+def fit_with_proposals(
+    example: Example, preprocessing: Preprocessing, *, max_objects: int
+) -> Example:
+    """`fit_objects`, and "proposals" [R, 4] of research/data/proposals.py."""
+    fitted = fit_objects(example, preprocessing, max_objects=max_objects)
+    return {**fitted, "proposals": propose(images.with_channels(fitted["image"], 3))}
+
+
+def inspect(dataset: Dataset) -> list[str]:
+    """What is wrong with a data set, one line each."""
+    return detection.inspect(dataset)
+
+
+# Anchors, or typical sizes, where --anchors=-1.
+OWN_ANCHORS = {"faster_rcnn": 3, "sliding_windows": 4}
+
+
+def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
+    """[[width, height], ...] of training boxes by k-means, pixels of the model's image.
+
+    Raises:
+      UserError: where there is no object to learn sizes from.
+    """
+    count = config.anchors if config.anchors >= 0 else OWN_ANCHORS.get(config.model, 0)
+    if not count:
+        return []
+    if isinstance(train, Arrays):
+        boxes, valid = train.fields["boxes"], train.fields["valid"]
+    else:
+        chosen = np.unique(np.linspace(0, len(train) - 1, SEEN).astype(int)).tolist()
+        examples = [train[i] for i in chosen]
+        boxes, valid = (np.stack([x[name] for x in examples]) for name in ("boxes", "valid"))
+    found = boxes[valid]
+    try:
+        sizes, _ = k_means(found[:, 2:] - found[:, :2], count, config.seed)
+    except ValueError:
+        raise UserError(f"--dataset={config.dataset}: its train split holds no objects.") from None
+    return sizes.round(2).tolist()
+
+
+def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[str, np.ndarray]:
+    """A batch of a person's own images: "image", and "size", their own (height, width)."""
+    pictures = [images.read(file) for file in files]
+    sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
+    fitted = np.stack([images.fit(picture, preprocessing) for picture in pictures])
+    batch = {"image": fitted, "size": sizes}
+    if config.model in PROPOSED:
+        batch["proposals"] = np.stack([propose(images.with_channels(x, 3)) for x in fitted])
+    return batch
+
+
+def augment(
+    config: Any,
+    keys: Key[Array, " batch"],
+    batch: dict[str, Any],
+    components: Components,
+    axis: str | None,
+) -> dict[str, Any]:
+    """The batch with changed images, and boxes moved along.
+
+    Where there are landmarks or proposals, which are not moved, all stays as it is.
+    """
+    if config.model == "landmarks" or config.model in PROPOSED:
+        return batch
+    fields = {name: batch[name] for name in ObjectBatch._fields}
+    objects = ObjectBatch(**{**fields, "image": batch["image"] / 255.0})
+    changed = augment_objects(config, keys, objects, batch["mask"], components, axis)._asdict()
+    return {**batch, **changed, "image": changed["image"] * 255.0}

@@ -1,0 +1,124 @@
+"""R-CNN, Fast R-CNN and Faster R-CNN: which regions are looked at, in training and in prediction.
+
+Faster R-CNN proposes regions itself. The other two get them with the batch, as "proposals"
+[B, R, 4] (research/data/proposals.py).
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from research import models
+from research.detection import Batch, Detector, Outputs, Run, Setting
+from research.detection.config import DetectionConfig
+from research.detection.selection import select, strides_of
+from research.geometry.assignment import IGNORED, Assignment, by_iou, sample
+from research.geometry.boxes import clip
+from research.geometry.nms import nms
+from research.losses.detection import proposal_loss, region_loss
+from research.random import stream
+
+PROPOSALS = 32  # regions that Faster R-CNN looks at, after suppression
+SAMPLED = 16  # regions an image that take part in training, a quarter of them objects at most
+ANCHORS = 64  # anchors an image that take part in training, half of them objects at most
+
+
+def make(config: DetectionConfig, setting: Setting) -> Detector:
+    """See research/models/rcnn.py."""
+    learned = config.model == "faster_rcnn"
+    options: dict[str, Any] = {"num_classes": setting.num_classes, "backbone": config.backbone}
+    if config.model != "rcnn":
+        options["anchors"] = setting.sizes if learned else ()
+        options["width"] = config.head_width
+        options["strides"] = strides_of(config, (4, 8))
+    model = models.create(config.model, **options)
+    proposed = partial(propose, image_size=setting.image_size)
+
+    def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(stream(key, "regions"), batch["index"])
+        truth = (batch["boxes"], batch["valid"], batch["crowd"])
+
+        def choose(objectness: Array, boxes: Array) -> Array:
+            regions = proposed(objectness, boxes) if learned else batch["proposals"]
+            return jax.vmap(training_regions)(keys, regions, *truth)
+
+        outputs = run(choose=choose)
+        assigned = jax.vmap(partial(by_iou, positive=0.5, negative=0.5, keep_best=False))(
+            outputs["regions"], *truth
+        )
+        # Regions without area fill up where there were not enough to sample.
+        empty = (outputs["regions"][..., 2:] <= outputs["regions"][..., :2]).any(-1)
+        assigned = Assignment(jnp.where(empty, IGNORED, assigned.kind), assigned.target)
+        total, parts = region_loss(
+            outputs["logits"],
+            outputs["boxes"],
+            assigned,
+            batch["boxes"],
+            batch["classes"],
+            overlap=config.box_loss,
+        )
+        if not learned:
+            return total, parts
+        anchors = jax.vmap(partial(by_iou, positive=0.6, negative=0.3))(outputs["anchors"], *truth)
+        sampled = jax.vmap(partial(sample, count=ANCHORS))(keys, anchors.kind)
+        more, others = proposal_loss(
+            outputs["objectness"],
+            outputs["proposed"],
+            anchors,
+            sampled,
+            batch["boxes"],
+            overlap=config.box_loss,
+        )
+        return total + more, parts | others
+
+    def predict(run: Run, batch: Batch) -> Outputs:
+        def choose(objectness: Array, boxes: Array) -> Array:
+            return proposed(objectness, boxes) if learned else batch["proposals"]
+
+        outputs = run(choose=choose)
+        regions = outputs["regions"]
+        filled = (regions[..., 2:] > regions[..., :2]).all(-1, keepdims=True)
+        scores = jax.nn.softmax(outputs["logits"])[..., 1:] * filled
+        return select(config, outputs["boxes"], scores, setting.image_size)
+
+    return Detector(model, loss, predict)
+
+
+def propose(
+    objectness: Array, boxes: Array, image_size: tuple[int, int], count: int = PROPOSALS
+) -> Array:
+    """[B, count, 4]: the best boxes after suppression at IoU 0.7, cut at the image's border.
+
+    Ren et al. 2015, section 3.3. Where there are fewer, boxes without area fill up.
+    """
+
+    def one(objectness: Array, boxes: Array) -> Array:
+        score, chosen = jax.lax.top_k(objectness, min(4 * count, len(objectness)))
+        inside = clip(boxes[chosen], *image_size)
+        kept = nms(inside, score, count, 0.7, least=-jnp.inf)
+        return jnp.where(kept.valid[:, None], inside[kept.box], 0.0)
+
+    return jax.vmap(one)(objectness, boxes)
+
+
+def training_regions(
+    key: Array, regions: Array, boxes: Array, valid: Array, crowd: Array, count: int = SAMPLED
+) -> Array:
+    """[n, 4]: a sample of the proposals and the true boxes, a quarter of them objects.
+
+    Of one image; n is `count`, or all where there are fewer. Boxes without area fill up where there
+    are not enough of a kind.
+    """
+    real = valid & ~crowd
+    # The objects themselves, so that there is something to learn from before proposals are good.
+    everything = jnp.concatenate([jnp.where(real[:, None], boxes, 0.0), regions])
+    found = by_iou(everything, boxes, valid, crowd, positive=0.5, negative=0.5, keep_best=False)
+    usable = (everything[:, 2:] > everything[:, :2]).all(-1)
+    kind = jnp.where(usable, found.kind, IGNORED)
+    count = min(count, len(everything))
+    drawn = sample(key, kind, count, share=0.25)
+    _, first = jax.lax.top_k(drawn.astype(jnp.float32), count)
+    return jnp.where(drawn[first][:, None], everything[first], 0.0)

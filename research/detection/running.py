@@ -1,0 +1,150 @@
+"""Runs a detector's model, and tells a person what it found."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from research.data import images
+from research.figures import detection as figures
+from research.forward import forward
+from research.metrics.detection import results
+from research.random import stream
+
+
+class Evaluation:
+    """The model in evaluation mode; see `research.detection.Run`."""
+
+    def __init__(self, model: nn.Module, variables: Any, images: jax.Array, precision: str):
+        self.images = images
+        self._model, self._variables, self._precision = model, variables, precision
+
+    def __call__(self, images: jax.Array | None = None, **options: Any) -> Any:
+        pictures = self.images if images is None else images
+        outputs, _ = forward(
+            self._model, self._variables, pictures, precision=self._precision, **options
+        )
+        return outputs
+
+
+class Training:
+    """The model in training mode.
+
+    Attributes:
+      state: the model's state after the last call.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: Any,
+        images: jax.Array,
+        precision: str,
+        key: jax.Array,
+        axis: str | None,
+        frozen: Callable[[str], bool] | None,
+    ):
+        self.images = images
+        self.state: Any = {}
+        self._model, self._variables = model, variables
+        self._options: dict[str, Any] = {
+            "precision": precision,
+            "train": True,
+            "key": stream(key, "dropout"),
+            "axis": axis,
+            "frozen": frozen,
+        }
+
+    def __call__(self, images: jax.Array | None = None, **options: Any) -> Any:
+        pictures = self.images if images is None else images
+        outputs, self.state = forward(
+            self._model, self._variables, pictures, **self._options, **options
+        )
+        self.state.pop("auxiliary", None)
+        return outputs
+
+
+def describe(
+    outputs: Mapping[str, np.ndarray], sizes: np.ndarray, class_names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """One row an image: its detections, best first, boxes in its own pixels.
+
+    Args:
+      sizes: [n, 2], height and width of the images.
+    """
+    rows = []
+    for i, (height, width) in enumerate(sizes.tolist()):
+        found: list[dict[str, Any]] = [
+            {
+                "class": class_names[int(outputs["classes"][i, k])],
+                "score": round(float(outputs["scores"][i, k]), 5),
+                "box": [round(float(v), 2) for v in outputs["boxes"][i, k]],
+            }
+            for k in np.flatnonzero(outputs["valid"][i])
+        ]
+        shown = [row for row in found if row["score"] >= figures.SHOWN]
+        summary = ", ".join(f"{row['class']} {row['score']:.2f}" for row in shown[:5])
+        if len(shown) > 5:
+            summary += f", and {len(shown) - 5} more"
+        rows.append(
+            {
+                "summary": summary or "nothing found",
+                "height": height,
+                "width": width,
+                "detections": found,
+            }
+        )
+        if "points" in outputs:
+            rows[-1]["points"] = outputs["points"][i].round(2).tolist()
+    return rows
+
+
+def save_pictures(
+    folder: Path, files: list[str], outputs: Mapping[str, np.ndarray], class_names: tuple[str, ...]
+) -> None:
+    """Draws what was found on each file, in its own pixels: boxes/<name>.png below the folder."""
+    target = folder / "boxes"
+    target.mkdir(exist_ok=True)
+    for i, file in enumerate(files):
+        found = {name: value[i] for name, value in outputs.items()}
+        figure = figures.one_image(images.read(file), found, class_names)
+        path = target / f"{Path(file).stem}.png"
+        for number in range(2, 10_000):  # files of two folders may share their name
+            if not path.exists():
+                break
+            path = target / f"{Path(file).stem}-{number}.png"
+        figure.savefig(path)
+
+
+def write_coco_results(
+    folder: Path, rows: list[dict[str, Any]], class_names: tuple[str, ...]
+) -> None:
+    """results.json in COCO's results format, and images.json that says what its numbers mean.
+
+    Images are numbered from 1 in the order of predictions.jsonl, categories from 1 in that of the
+    classes.
+    """
+    number = {name: k for k, name in enumerate(class_names)}
+    found = []
+    for image, row in enumerate(rows, 1):
+        detections = row["detections"]
+        arrays = {
+            "boxes": np.array([d["box"] for d in detections], float).reshape(1, -1, 4),
+            "classes": np.array([[number[d["class"]] for d in detections]], int),
+            "scores": np.array([[d["score"] for d in detections]], float),
+            "valid": np.ones((1, len(detections)), bool),
+        }
+        found += results(arrays, [image], [k + 1 for k in range(len(class_names))])
+    (folder / "results.json").write_text(json.dumps(found) + "\n")
+    listing = {
+        "images": [
+            {"id": i, "file_name": row["file"], "height": row["height"], "width": row["width"]}
+            for i, row in enumerate(rows, 1)
+        ],
+        "categories": [{"id": k, "name": name} for k, name in enumerate(class_names, 1)],
+    }
+    (folder / "images.json").write_text(json.dumps(listing) + "\n")

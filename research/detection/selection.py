@@ -1,0 +1,33 @@
+"""What flags say to every detector alike: which boxes are told, which maps are worked on."""
+
+import jax
+
+from research.detection.config import DetectionConfig
+from research.errors import UserError
+from research.geometry.nms import detect
+
+
+def select(
+    config: DetectionConfig, boxes: jax.Array, scores: jax.Array, image_size: tuple[int, int]
+) -> dict[str, jax.Array]:
+    """`research.geometry.nms.detect` as the flags say."""
+    return detect(
+        boxes,
+        scores,
+        image_size,
+        count=config.max_detections,
+        candidates=3 * config.max_detections,
+        least=config.score_threshold,
+        threshold=config.nms_threshold,
+        sigma=config.soft_nms,
+        agnostic=config.class_agnostic,
+    )
+
+
+def strides_of(config: DetectionConfig, own: tuple[int, ...]) -> tuple[int, ...]:
+    """--strides as numbers, or the detector's own. Raises UserError for what are none."""
+    if not all(text.isdigit() and int(text) for text in config.strides):
+        raise UserError(
+            f"--strides={','.join(config.strides)}: are pixels a cell, such as 8,16,32."
+        )
+    return tuple(map(int, config.strides)) or own

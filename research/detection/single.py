@@ -1,0 +1,77 @@
+"""One object: localisation (is it there, which, its box) and landmarks (is it there, its points).
+
+Batches hold one object at most; landmarks also "points" [B, K, 2], pixels.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from research import models
+from research.detection import Batch, Detector, Outputs, Run, Setting
+from research.detection.config import DetectionConfig
+from research.geometry.boxes import convert
+from research.losses.detection import landmark_loss, localisation_loss
+from research.metrics import localisation as metrics
+
+
+def make(config: DetectionConfig, setting: Setting) -> Detector:
+    """See research/models/localisation.py."""
+    points = config.landmarks if config.model == "landmarks" else 0
+    model = models.create(
+        config.model,
+        num_classes=setting.num_classes,
+        backbone=config.backbone,
+        points=points,
+    )
+    height, width = setting.image_size
+    sides = jnp.array([width, height], jnp.float32)
+
+    def corners(box: jax.Array) -> jax.Array:
+        """(x0, y0, x1, y1) in pixels."""
+        return convert(box * jnp.tile(sides, 2), "cxcywh", "xyxy")
+
+    def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        outputs = run()
+        present = batch["valid"].any(1)
+        if points:
+            return landmark_loss(
+                outputs["presence"], outputs["points"], present, batch["points"] / sides
+            )
+        return localisation_loss(
+            outputs["presence"],
+            corners(outputs["box"]),
+            outputs["logits"],
+            present,
+            batch["boxes"][:, 0],
+            batch["classes"][:, 0],
+            overlap=config.box_loss,
+            box_weight=config.box_weight,
+        )
+
+    def predict(run: Run, batch: Batch) -> Outputs:
+        outputs = run()
+        presence = jax.nn.sigmoid(outputs["presence"])
+        if points:
+            found = outputs["points"] * sides
+            box = jnp.concatenate([found.min(1), found.max(1)], axis=-1)
+            label, score = jnp.zeros(len(box), jnp.int32), presence
+            extra = {"points": found}
+        else:
+            box = corners(outputs["box"])
+            label = outputs["logits"].argmax(-1).astype(jnp.int32)
+            score = presence * jax.nn.softmax(outputs["logits"]).max(-1)
+            extra = {"box": box, "label": label}
+        return {
+            "boxes": box[:, None],
+            "scores": score[:, None],
+            "classes": label[:, None],
+            "valid": (presence > 0.5)[:, None],
+            "presence": presence,
+            **extra,
+        }
+
+    measure = metrics.measure_points if points else metrics.measure_box
+    names = ["point_distance"] if points else ["iou", "class_accuracy"]
+    protocol = {name: metrics.PROTOCOL[name] for name in (*names, "presence_accuracy")}
+    best = ("point_distance", "min") if points else ("iou", "max")
+    return Detector(model, loss, predict, measure, protocol, best)

@@ -1,0 +1,123 @@
+"""Sliding windows: a classifier trained on crops, run over an image of several sizes at once."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from research import models
+from research.detection import Batch, Detector, Outputs, Run, Setting
+from research.detection.config import DetectionConfig
+from research.detection.selection import select
+from research.geometry.anchors import anchor_boxes
+from research.geometry.boxes import iou
+from research.losses.detection import cross_entropy, mean_where
+from research.models.windows import STRIDE, WINDOW
+from research.nn.region_pooling import roi_align
+from research.random import stream
+
+AROUND = 1.35  # side of an object's window, over the longer side of its box
+RANDOM = 6  # windows anywhere, beside one for each object
+SCALES = 4  # sizes of the image that are searched
+
+
+def make(config: DetectionConfig, setting: Setting) -> Detector:
+    """See research/models/windows.py."""
+    model = models.create("sliding_windows", num_classes=setting.num_classes)
+    # The smallest and the largest object decide how far apart the sizes of windows are.
+    longest = [max(size) for size in setting.sizes] or [WINDOW / 2, WINDOW]
+    low, high = AROUND * min(longest), AROUND * max(longest)
+    sizes = [low * (high / low) ** (k / (SCALES - 1)) for k in range(SCALES)]
+
+    def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(stream(key, "windows"), batch["index"])
+        real = batch["valid"] & ~batch["crowd"]
+        windows, label, counted = jax.vmap(
+            partial(training_windows, image_size=setting.image_size, low=low, high=high)
+        )(keys, batch["boxes"], batch["classes"], real)
+        crops = jax.vmap(partial(roi_align, size=WINDOW))(run.images, windows)
+        logits = run(crops.reshape(-1, *crops.shape[2:]))
+        logits = logits.reshape(*label.shape, -1)
+        value = mean_where(cross_entropy(logits, label), counted)
+        return value, {"class": value}
+
+    def predict(run: Run, batch: Batch) -> Outputs:
+        images = run.images
+        height, width = setting.image_size
+        boxes, scores = [], []
+        for size in sizes:
+            # Windows may reach a quarter of their side over the border.
+            margin = size / 4
+            extent = [side + 2 * margin for side in (height, width)]
+            shape = [max(round(side * WINDOW / size), WINDOW) for side in extent]
+            whole = jnp.array([-margin, -margin, width + margin, height + margin])
+            seen = jax.vmap(partial(resampled, box=whole, shape=(shape[0], shape[1])))(images)
+            logits = run(seen, convolutional=True)  # [B, rows, columns, 1 + classes]
+            rows, columns = logits.shape[1:3]
+            step = [extent[0] / shape[0] * STRIDE, extent[1] / shape[1] * STRIDE]
+            y = (jnp.arange(rows) * step[0]) - margin + size / 2
+            x = (jnp.arange(columns) * step[1]) - margin + size / 2
+            centres = jnp.stack(jnp.meshgrid(x, y), axis=-1).reshape(-1, 2)
+            found = anchor_boxes(centres, jnp.full((1, 2), size / AROUND))[:, 0]
+            boxes.append(jnp.broadcast_to(found, (len(logits), *found.shape)))
+            scores.append(jax.nn.softmax(logits)[..., 1:].reshape(len(logits), len(found), -1))
+        return select(
+            config,
+            jnp.concatenate(boxes, axis=1),
+            jnp.concatenate(scores, axis=1),
+            setting.image_size,
+        )
+
+    return Detector(model, loss, predict, model_size=(WINDOW, WINDOW))
+
+
+def resampled(image: Array, box: Array, shape: tuple[int, int]) -> Array:
+    """[*shape, C]: the image seen through a box, bilinearly; its border goes on outside."""
+    x0, y0, x1, y1 = box
+    rows = y0 + (jnp.arange(shape[0]) + 0.5) * (y1 - y0) / shape[0] - 0.5
+    columns = x0 + (jnp.arange(shape[1]) + 0.5) * (x1 - x0) / shape[1] - 0.5
+    return jnp.einsum(
+        "ih,jw,hwc->ijc", _hat(rows, image.shape[0]), _hat(columns, image.shape[1]), image
+    )
+
+
+def _hat(at: Array, limit: int) -> Array:
+    """[n, limit]: what linear interpolation at each place reads of each cell."""
+    at = jnp.clip(at, 0, limit - 1)
+    return jnp.maximum(1 - jnp.abs(at[:, None] - jnp.arange(limit)), 0.0)
+
+
+def training_windows(
+    key: Array,
+    boxes: Array,
+    classes: Array,
+    real: Array,
+    image_size: tuple[int, int],
+    low: float,
+    high: float,
+) -> tuple[Array, Array, Array]:
+    """Of one image: windows [n, 4], their class (0 is background), and whether they count.
+
+    One around each object, a little off, and some anywhere, which are background where they do
+    not overlap an object's window much, and otherwise do not count.
+    """
+    keys = jax.random.split(key, 4)
+    objects = len(boxes)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = AROUND * (boxes[:, 2:] - boxes[:, :2]).max(1)
+    ideal = jnp.concatenate([centre - side[:, None] / 2, centre + side[:, None] / 2], axis=1)
+    # As far off as the best window of a grid of places and sizes is.
+    grow = jax.random.uniform(keys[0], (objects, 1), minval=0.85, maxval=1.18)
+    off = jax.random.uniform(keys[1], (objects, 2), minval=-0.1, maxval=0.1) * side[:, None]
+    half = side[:, None] * grow / 2
+    near = jnp.concatenate([centre + off - half, centre + off + half], axis=1)
+    near = jnp.where(real[:, None], near, jnp.array([0.0, 0.0, WINDOW, WINDOW]))
+
+    sides = jnp.array([image_size[1], image_size[0]], jnp.float32)
+    middle = jax.random.uniform(keys[2], (RANDOM, 2)) * sides
+    size = jax.random.uniform(keys[3], (RANDOM, 1), minval=low, maxval=high) / 2
+    anywhere = jnp.concatenate([middle - size, middle + size], axis=1)
+    overlap = jnp.where(real[None], iou(anywhere[:, None], ideal[None]), 0.0).max(1)
+    label = jnp.concatenate([jnp.where(real, classes + 1, 0), jnp.zeros(RANDOM, classes.dtype)])
+    return jnp.concatenate([near, anywhere]), label, jnp.concatenate([real, overlap < 0.4])

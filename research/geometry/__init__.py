@@ -1,0 +1,1 @@
+"""Boxes: formats, overlap, suppression, anchors, and which box a prediction answers for."""

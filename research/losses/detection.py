@@ -1,0 +1,248 @@
+"""Losses of detection: one value an image, never a mean over images."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from research.geometry.assignment import IGNORED, NEGATIVE, POSITIVE, Assignment
+from research.geometry.boxes import ciou, giou, iou
+
+OVERLAPS = {"giou": giou, "ciou": ciou, "iou": iou}
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "*n"], targets: Float[Array, "*n"]
+) -> Float[Array, "*n"]:
+    """-t log p - (1 - t) log(1 - p) with p = sigmoid(logit), nats."""
+    return jax.nn.softplus(logits) - targets * logits
+
+
+def cross_entropy(
+    logits: Float[Array, "*n classes"], labels: Int[Array, "*n"]
+) -> Float[Array, "*n"]:
+    """-log softmax(logits) of the label, nats."""
+    true = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - true
+
+
+def smooth_l1(x: Float[Array, "*n"], width: float = 1.0) -> Float[Array, "*n"]:
+    """x² / (2 width) within `width` of 0, |x| - width / 2 outside: Girshick 2015, equation 3."""
+    size = jnp.abs(x)
+    return jnp.where(size < width, x**2 / (2 * width), size - width / 2)
+
+
+def mean_where(
+    values: Float[Array, "batch n"], chosen: Bool[Array, "batch n"]
+) -> Float[Array, " batch"]:
+    """Each row's mean over what is chosen, 0 where nothing is; the others may be NaN."""
+    count = jnp.maximum(chosen.sum(-1), 1)
+    return jnp.where(chosen, values, 0.0).sum(-1) / count
+
+
+def yolo_loss(
+    raw: Float[Array, "batch predictor outputs"],
+    decoded: Float[Array, "batch predictor 4"],
+    assigned: Assignment,
+    boxes: Float[Array, "batch object 4"],
+    classes: Int[Array, "batch object"],
+    *,
+    overlap: str = "giou",
+    box_weight: float = 2.0,
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Objectness of all predictors, box and class of those that answer for an object.
+
+    Objectness is cross-entropy with the IoU that the predictor's box has now (0 where it answers
+    for nothing), summed and divided by the objects' predictors, so that a score says how good a box
+    is; "Confidence is Pr(Object) * IoU" (Redmon et al. 2016, section 2). The box loss is 1 - GIoU
+    or 1 - CIoU, the class loss softmax cross-entropy.
+
+    Args:
+      raw: x, y, width, height, objectness, classes; see research/models/yolo.py.
+      assigned: [batch, predictor] each.
+      boxes: of the objects; padding may hold anything, NaN too.
+
+    Returns:
+      The loss of each image, and its parts: {"box", "objectness", "class"}.
+    """
+    positive = assigned.kind == POSITIVE
+    target = _targets(boxes, assigned, positive, decoded)
+    label = jnp.take_along_axis(classes, assigned.target, axis=1)
+    label = jnp.where(positive, label, 0)
+
+    quality = jax.lax.stop_gradient(jnp.where(positive, iou(decoded, target), 0.0))
+    objectness = binary_cross_entropy(raw[..., 4], quality)
+    objectness = jnp.where(assigned.kind == IGNORED, 0.0, objectness).sum(1)
+    parts = {
+        "objectness": objectness / jnp.maximum(positive.sum(1), 1),
+        "box": mean_where(1 - OVERLAPS[overlap](decoded, target), positive),
+        "class": mean_where(cross_entropy(raw[..., 5:], label), positive),
+    }
+    return parts["objectness"] + box_weight * parts["box"] + parts["class"], parts
+
+
+def proposal_loss(
+    objectness: Float[Array, "batch anchor"],
+    proposed: Float[Array, "batch anchor 4"],
+    assigned: Assignment,
+    sampled: Bool[Array, "batch anchor"],
+    boxes: Float[Array, "batch object 4"],
+    *,
+    overlap: str = "giou",
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Of a region proposal network: is there an object, and where. Ren et al. 2015, equation 1.
+
+    With 1 - GIoU in the place of smooth L1. Only sampled anchors take part, in the box loss those
+    of them that answer for an object.
+    """
+    positive = sampled & (assigned.kind == POSITIVE)
+    target = _targets(boxes, assigned, positive, proposed)
+    parts = {
+        "proposal_object": mean_where(
+            binary_cross_entropy(objectness, positive.astype(jnp.float32)), sampled
+        ),
+        "proposal_box": mean_where(1 - OVERLAPS[overlap](proposed, target), positive),
+    }
+    return parts["proposal_object"] + parts["proposal_box"], parts
+
+
+def region_loss(
+    logits: Float[Array, "batch region outputs"],
+    moved: Float[Array, "batch region 4"],
+    assigned: Assignment,
+    boxes: Float[Array, "batch object 4"],
+    classes: Int[Array, "batch object"],
+    *,
+    overlap: str = "giou",
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Class (0 is background) of every region that counts, box of those that show an object.
+
+    Girshick 2015, equation 1, with 1 - GIoU in the place of smooth L1.
+    """
+    positive = assigned.kind == POSITIVE
+    label = jnp.take_along_axis(classes, assigned.target, axis=1) + 1
+    label = jnp.where(positive, label, 0)
+    target = _targets(boxes, assigned, positive, moved)
+    parts = {
+        "class": mean_where(cross_entropy(logits, label), assigned.kind != IGNORED),
+        "box": mean_where(1 - OVERLAPS[overlap](moved, target), positive),
+    }
+    return parts["class"] + parts["box"], parts
+
+
+def _targets(boxes: Array, assigned: Assignment, positive: Array, own: Array) -> Array:
+    """The box each is compared with; its own where there is none, lest padding spoil gradients."""
+    target = jnp.take_along_axis(boxes, assigned.target[..., None], axis=1)
+    return jnp.where(positive[..., None], target, jax.lax.stop_gradient(own))
+
+
+def localisation_loss(
+    presence: Float[Array, " batch"],
+    box: Float[Array, "batch 4"],
+    logits: Float[Array, "batch classes"],
+    present: Bool[Array, " batch"],
+    true_box: Float[Array, "batch 4"],
+    label: Int[Array, " batch"],
+    *,
+    overlap: str = "giou",
+    box_weight: float = 2.0,
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Is there an object; where there is one, its box and class. All else is ignored, NaN too.
+
+    The target of Redmon et al. 2016 for one object: (p_c, b_x, b_y, b_h, b_w, c_1, ..., c_n).
+
+    Args:
+      presence: logit of p_c.
+    """
+    there = present[:, None]
+    true_box = jnp.where(there, true_box, jax.lax.stop_gradient(box))
+    label = jnp.where(present, label, 0)
+    parts = {
+        "presence": binary_cross_entropy(presence, present.astype(jnp.float32)),
+        "box": mean_where(1 - OVERLAPS[overlap](box, true_box)[:, None], there),
+        "class": mean_where(cross_entropy(logits, label)[:, None], there),
+    }
+    return parts["presence"] + box_weight * parts["box"] + parts["class"], parts
+
+
+def landmark_loss(
+    presence: Float[Array, " batch"],
+    points: Float[Array, "batch point 2"],
+    present: Bool[Array, " batch"],
+    true_points: Float[Array, "batch point 2"],
+    *,
+    point_weight: float = 10.0,
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Is there an object; where there is one, smooth L1 of its points. All else is ignored.
+
+    Args:
+      presence: logit of p_c.
+      points: as shares of the image's sides; differences below a hundredth count as squares.
+    """
+    there = present[:, None]
+    true_points = jnp.where(there[..., None], true_points, jax.lax.stop_gradient(points))
+    far = smooth_l1(points - true_points, 0.01).sum(-1).mean(-1)
+    parts = {
+        "presence": binary_cross_entropy(presence, present.astype(jnp.float32)),
+        "points": mean_where(far[:, None], there),
+    }
+    return parts["presence"] + point_weight * parts["points"], parts
+
+
+def responsible(
+    assigned: Assignment,
+    decoded: Float[Array, "batch predictor 4"],
+    boxes: Float[Array, "batch object 4"],
+    count: int,
+) -> Assignment:
+    """Of the `count` boxes of a cell, leaves the object to the one that overlaps it most now.
+
+    Redmon et al. 2016, section 2.2. The others of the cell are negative. Of equals, the first.
+    """
+    positive = assigned.kind == POSITIVE
+    target = _targets(boxes, assigned, positive, decoded)
+    overlap = jax.lax.stop_gradient(jnp.where(positive, iou(decoded, target), -1.0))
+    by_cell = overlap.reshape(len(overlap), -1, count)
+    best = jnp.arange(count) == by_cell.argmax(-1, keepdims=True)
+    kind = jnp.where(positive & ~best.reshape(positive.shape), NEGATIVE, assigned.kind)
+    return Assignment(kind, assigned.target)
+
+
+def yolo_v1_loss(
+    raw: Float[Array, "batch predictor outputs"],
+    decoded: Float[Array, "batch predictor 4"],
+    assigned: Assignment,
+    boxes: Float[Array, "batch object 4"],
+    classes: Int[Array, "batch object"],
+    *,
+    image_size: tuple[int, int],
+) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+    """Sums of squared errors: Redmon et al. 2016, equation 3.
+
+    5 x the error of centre and root of the sides, as shares of the image's; the error of the
+    confidence against IoU, x 0.5 where there is no object; the error of class probabilities, here
+    those of the responsible box. Centres are counted in shares of the image, not of the cell.
+    """
+    positive = assigned.kind == POSITIVE
+    target = _targets(boxes, assigned, positive, decoded)
+    height, width = image_size
+    sides = jnp.array([width, height], jnp.float32)
+
+    def parameters(x: Array) -> Array:
+        middle = (x[..., :2] + x[..., 2:]) / 2 / sides
+        size = jnp.maximum((x[..., 2:] - x[..., :2]) / sides, 1e-4)
+        return jnp.concatenate([middle, jnp.sqrt(size)], axis=-1)
+
+    quality = jax.lax.stop_gradient(jnp.where(positive, iou(decoded, target), 0.0))
+    confidence = (jax.nn.sigmoid(raw[..., 4]) - quality) ** 2
+    confidence = jnp.where(positive, confidence, 0.5 * confidence)
+    one_hot = jax.nn.one_hot(
+        jnp.take_along_axis(classes, assigned.target, axis=1), raw.shape[-1] - 5
+    )
+    wrong = ((jax.nn.softmax(raw[..., 5:]) - one_hot) ** 2).sum(-1)
+    off = ((parameters(decoded) - parameters(target)) ** 2).sum(-1)
+    parts = {
+        "objectness": jnp.where(assigned.kind == IGNORED, 0.0, confidence).sum(1),
+        "box": jnp.where(positive, off, 0.0).sum(1),
+        "class": jnp.where(positive, wrong, 0.0).sum(1),
+    }
+    return parts["objectness"] + 5.0 * parts["box"] + parts["class"], parts

@@ -1,0 +1,145 @@
+"""Metrics of embeddings on a whole split, on the host: what --experiment=embedding reports."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from sklearn.cluster import KMeans
+from sklearn.metrics import normalized_mutual_info_score
+
+from research.metrics.recognition import (
+    EPISODES,
+    episode_accuracy,
+    growing,
+    recognition,
+    run_errors,
+    ways_of,
+)
+from research.metrics.sampling import Embeddings, Labels
+from research.metrics.verification import (
+    FALSE_ACCEPTANCE,
+    FOLDS,
+    MOST_PAIRS,
+    best_threshold,
+    draw_pairs,
+    pair_distances,
+    pair_folds,
+    threshold_accuracy,
+    verification,
+)
+from research.neighbours import Metric, nearest
+
+MOST_QUERIES = 5_000
+MOST_CLUSTERED = 20_000
+RECALLS = (1, 5, 10)
+
+
+def retrieval(x: Embeddings, labels: Labels, metric: Metric = "euclidean") -> dict[str, float]:
+    """recall_at_k and map_at_r of examples against all others, each query left out itself.
+
+    mAP@R: Musgrave et al., "A metric learning reality check", 2020, section 3.2. Queries are the
+    examples of classes with at least two, or MOST_QUERIES of these, evenly spaced.
+    """
+    number = np.unique(labels, return_inverse=True)[1]
+    relevant = np.bincount(number)[number] - 1
+    queries = np.flatnonzero(relevant)
+    if not len(queries):
+        return {}
+    if len(queries) > MOST_QUERIES:
+        queries = queries[np.linspace(0, len(queries) - 1, MOST_QUERIES).astype(int)]
+    count = min(max(int(relevant[queries].max()), max(RECALLS)), len(x) - 1)
+    _, found = nearest(x[queries], x, count, metric, others=queries)
+    right = labels[found] == labels[queries][:, None]
+    r = relevant[queries]
+    precision = np.cumsum(right, 1) / np.arange(1, count + 1)
+    inside = np.arange(count) < r[:, None]
+    scores = {f"recall_at_{k}": float(right[:, :k].any(1).mean()) for k in RECALLS if k <= count}
+    return scores | {"map_at_r": float(((precision * right * inside).sum(1) / r).mean())}
+
+
+def cluster_agreement(x: Embeddings, labels: Labels) -> float:
+    """Normalised mutual information of classes and as many k-means clusters."""
+    if len(x) > MOST_CLUSTERED:
+        chosen = np.linspace(0, len(x) - 1, MOST_CLUSTERED).astype(int)
+        x, labels = x[chosen], labels[chosen]
+    kmeans = KMeans(len(np.unique(labels)), n_init=1, random_state=0)
+    return float(normalized_mutual_info_score(labels, kmeans.fit_predict(x)))
+
+
+def protocol(ways: int) -> dict[str, str]:
+    """How each number is computed."""
+    episodes = f"{EPISODES} episodes of {ways} classes not trained on, one query a class"
+    return {
+        f"accuracy_{ways}way_1shot": f"{episodes}; nearest single support",
+        f"accuracy_{ways}way_5shot": f"{episodes}; nearest mean of 5 supports",
+        f"pixel_accuracy_{ways}way_1shot": "the same episodes, by raw pixels: the baseline",
+        f"cross_accuracy_{ways}way_1shot": "supports of one domain (typeface family, drawer), "
+        "queries of another",
+        "recognition_accuracy": "1:K, nearest of K classes with one image each; K is all there are",
+        "verification_auc": f"area under the ROC curve of pairs, at most {MOST_PAIRS:,} a kind",
+        "equal_error_rate": "of the same pairs, where false acceptance equals false rejection",
+        "true_acceptance": f"of the same pairs, at a false acceptance of {FALSE_ACCEPTANCE:g}",
+        "verification_accuracy": "balanced, at a threshold chosen on pairs of other classes; "
+        f"{FOLDS} folds by class",
+        "verification_threshold": "the distance of the best balanced accuracy on all pairs",
+        "recall_at_1": "nearest other example is of the same class",
+        "recall_at_5": "one of the 5 nearest others is of the same class",
+        "recall_at_10": "one of the 10 nearest others is of the same class",
+        "map_at_r": "mean average precision of the R nearest; R others are of the class",
+        "nmi": "normalised mutual information with as many k-means clusters as classes",
+        "one_shot_error": "20-way, within an alphabet, on the published runs of Lake et al. 2015",
+        "pixel_one_shot_error": "the same runs, by raw pixels",
+    }
+
+
+def score(
+    x: Embeddings,
+    pixels: Float[np.ndarray, "n pixel"],
+    labels: Labels,
+    domains: Labels | None = None,
+    metric: Metric = "euclidean",
+) -> dict[str, float]:
+    """Whole-split metrics, see `protocol`; those that the split is too small for are left out.
+
+    Args:
+      x: embeddings.
+      pixels: the images themselves, flattened, which are compared by Euclidean distance.
+      domains: typeface family, drawer or the like of each example.
+    """
+    scores: dict[str, float] = {}
+    if (ways := ways_of(labels)) > 1:
+        scores[f"accuracy_{ways}way_1shot"] = episode_accuracy(x, labels, ways, 1, metric)
+        scores[f"accuracy_{ways}way_5shot"] = episode_accuracy(x, labels, ways, 5, metric)
+        scores[f"pixel_accuracy_{ways}way_1shot"] = episode_accuracy(pixels, labels, ways)
+        if domains is not None:
+            scores[f"cross_accuracy_{ways}way_1shot"] = episode_accuracy(
+                x, labels, ways, 1, metric, domains=domains
+            )
+        scores["recognition_accuracy"] = recognition(x, labels, growing(labels)[-1:], metric)[0]
+        pairs = draw_pairs(labels)
+        distance = pair_distances(x, pairs, metric)
+        scores |= verification(distance, pairs.same)
+        folds = pair_folds(labels, pairs)
+        scores["verification_accuracy"] = threshold_accuracy(distance, pairs.same, folds)
+        scores["verification_threshold"] = best_threshold(distance, pairs.same)
+        scores |= retrieval(x, labels, metric)
+    scores["nmi"] = cluster_agreement(x, labels)
+    return {name: value for name, value in scores.items() if np.isfinite(value)}
+
+
+def score_split(
+    x: Embeddings,
+    thumbnails: UInt8[np.ndarray, "n height width"],
+    targets: Mapping[str, np.ndarray],
+    metric: Metric = "euclidean",
+) -> dict[str, float]:
+    """`score` of a split, or the error on its one-shot runs where it holds published ones."""
+    pixels = thumbnails.reshape(len(thumbnails), -1).astype(np.float32) / 255
+    labels = targets["label"]
+    if "run" in targets and targets["run"].all():
+        runs = targets["run"], targets["is_query"]
+        return {
+            "one_shot_error": run_errors(x, labels, *runs, metric),
+            "pixel_one_shot_error": run_errors(pixels, labels, *runs),
+        }
+    return score(x, pixels, labels, targets.get("domain"), metric)

@@ -1,0 +1,55 @@
+"""Metrics of one object: how well its box or its points are placed; on the device."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from research.geometry.boxes import iou
+
+PROTOCOL = {
+    "iou": "mean IoU of true and regressed box, over images with an object, whatever p_c says",
+    "class_accuracy": "share of images with an object whose class has the highest probability",
+    "presence_accuracy": "share of images for which p_c > 0.5 says rightly whether there is an "
+    "object",
+    "point_distance": "mean distance of true and regressed points in pixels of the model's image, "
+    "over images with an object, whatever p_c says",
+}
+Measures = dict[str, tuple[Array, Array]]
+
+
+def _presence(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> tuple[Array, Array]:
+    """The weight of each image with an object, and whether p_c is right."""
+    present = batch["valid"].any(1)
+    right = (outputs["presence"] > 0.5) == present
+    return present.astype(jnp.float32), right.astype(jnp.float32)
+
+
+def measure_box(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> Measures:
+    """iou, class_accuracy, presence_accuracy of each image.
+
+    Args:
+      outputs: "presence" [B], a probability; "box" [B, 4], pixels; "label" [B].
+    """
+    present, right = _presence(outputs, batch)
+    overlap = jnp.where(present > 0, iou(outputs["box"], batch["boxes"][:, 0]), 0.0)
+    same = (outputs["label"] == batch["classes"][:, 0]).astype(jnp.float32)
+    return {
+        "iou": (overlap, present),
+        "class_accuracy": (same, present),
+        "presence_accuracy": (right, jnp.ones_like(right)),
+    }
+
+
+def measure_points(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> Measures:
+    """point_distance, presence_accuracy of each image.
+
+    Args:
+      outputs: "presence" [B], a probability; "points" [B, K, 2], pixels.
+    """
+    present, right = _presence(outputs, batch)
+    apart = jnp.linalg.norm(outputs["points"] - batch["points"], axis=-1).mean(1)
+    return {
+        "point_distance": (jnp.where(present > 0, apart, 0.0), present),
+        "presence_accuracy": (right, jnp.ones_like(right)),
+    }

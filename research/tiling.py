@@ -1,0 +1,103 @@
+"""Images larger than memory allows, predicted in tiles that overlap.
+
+The overlap-tile strategy of Ronneberger et al. 2015 (figure 2): a tile is as large as memory
+allows, and only what lies far enough from its cut edges is used.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from research.errors import UserError
+
+Maps = Float[Array, "batch height width channel"]
+
+
+def starts(length: int, tile: int, overlap: int, multiple: int) -> list[int]:
+    """Where tiles begin along one side; neighbours share at least `overlap` pixels.
+
+    The first begins at 0 and the last ends at `length`; all begin at a multiple of `multiple`, so
+    that pooling cuts a tile as it cuts the whole.
+    """
+    if length <= tile:
+        return [0]
+    step = (tile - overlap) // multiple * multiple
+    last = length - tile
+    return [*range(0, last, step), last]
+
+
+def predict_tiled(
+    network: Callable[[Maps], Maps],
+    images: Maps,
+    tile: int,
+    margin: int,
+    multiple: int = 1,
+    shrinks: bool = False,
+) -> Float[Array, "batch rows columns classes"]:
+    """What `network` says of whole images, from tiles of them, one after another.
+
+    Equal to network(images) but for rounding, where a pixel depends on no other farther away than
+    `margin`. Sides that are no multiple are padded with zeros below and to the right, as the
+    networks of this house do.
+
+    Args:
+      network: from images to maps of the same size, or, where `shrinks`, of a size that is smaller
+        by `margin` on each side (valid convolutions).
+      tile: side of the tiles, pixels; where an image's side is smaller, that.
+      margin: pixels at a cut edge that are thrown away.
+      multiple: what the sides of whole images must divide by for the network to take them.
+      shrinks: the images come with their margin, and tiles are measured with theirs.
+
+    Raises:
+      UserError: a tile that the margins leave nothing of, or that is no such multiple.
+    """
+    height, width = images.shape[1:3]
+    if not shrinks:
+        below, beside = (-n % multiple for n in (height, width))
+        images = jnp.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)))
+    sides = images.shape[1:3]
+    for side in sides:
+        if side > tile and (tile - 2 * margin < multiple or (side - tile) % multiple):
+            raise UserError(
+                f"--tile={tile}: tiles of this network are multiples of {multiple} pixels above "
+                f"{2 * margin}, such as {-(-(4 * margin + multiple) // multiple) * multiple}."
+            )
+    rows, columns = (starts(side, tile, 2 * margin, multiple) for side in sides)
+    if len(rows) == len(columns) == 1:
+        return network(images)[:, :height, :width]
+    window = min(tile, sides[0]), min(tile, sides[1])
+
+    def one(corner: Array) -> Array:
+        return network(
+            jax.lax.dynamic_slice_in_dim(
+                jax.lax.dynamic_slice_in_dim(images, corner[0], window[0], 1),
+                corner[1],
+                window[1],
+                2,
+            )
+        )
+
+    corners = jnp.array([(i, j) for i in rows for j in columns])
+    tiles = jax.lax.map(one, corners)  # [tile, B, h, w, classes]; one at a time in memory
+    # Maps that shrink have lost their margin already.
+    lost, halo = (margin, 0) if shrinks else (0, margin)
+
+    def pieces(begin: list[int], side: int, length: int) -> list[tuple[int, int]]:
+        """The part of each tile's map that is used: up to where the next tile's is sound."""
+        ends = [start + halo for start in begin[1:]] + [length - 2 * lost]
+        return [
+            (0 if k == 0 else ends[k - 1] - begin[k], end - begin[k]) for k, end in enumerate(ends)
+        ]
+
+    across = pieces(columns, window[1], sides[1])
+    down = pieces(rows, window[0], sides[0])
+    lines = []
+    for i, (top, bottom) in enumerate(down):
+        line = [
+            tiles[i * len(columns) + j][:, top:bottom, left:right]
+            for j, (left, right) in enumerate(across)
+        ]
+        lines.append(jnp.concatenate(line, axis=2))
+    return jnp.concatenate(lines, axis=1)[:, :height, :width]

@@ -1,0 +1,145 @@
+"""--mode=study and --mode=diagnose as a person uses them; heads of files without names."""
+
+import csv
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save_file
+
+import launch
+from experiments import classification
+from research import models
+from research.weights.naming import torch_name, torch_shape
+
+XOR = [
+    "--experiment=classification",
+    "--dataset=xor",
+    "--batch_size=4",
+    "--optimizer=adam",
+    "--schedule=constant",
+    "--learning_rate=0.05",
+    "--weight_decay=0",
+    "--steps=120",
+    "--log_every=20",
+    *("--rotation=0", "--scale=0", "--shift=0"),
+    "--parallel=single",
+    "--compilation_cache=",
+]
+
+
+def study(folder, *flags):
+    return launch.main(
+        ["x", "--mode=study", *XOR, f"--data_dir={folder}", f"--workdir={folder / 'study'}", *flags]
+    )
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_two_layers_learn_xor_and_one_does_not(tmp_path, capsys):
+    flags = ["--variant=--model=linear", "--variant=--model=xor", "--repeats=2"]
+    assert study(tmp_path, *flags) == 0
+    rows = read(tmp_path / "study" / "study.json")
+    assert [(row["variant"], row["run"]) for row in rows] == [
+        ("model=linear", 0),
+        ("model=linear", 1),
+        ("model=xor", 0),
+        ("model=xor", 1),
+    ]
+    for row in rows:
+        if row["variant"] == "model=linear":
+            # The best that a line can do is to say nothing: Minsky and Papert 1969.
+            assert row["test/accuracy"] <= 0.75
+            assert row["test/cross_entropy"] == pytest.approx(math.log(2), abs=0.01)
+        else:
+            assert row["test/accuracy"] == 1 and row["test/cross_entropy"] < 0.1
+    with open(tmp_path / "study" / "study.csv") as file:
+        assert [row["variant"] for row in csv.DictReader(file)] == [r["variant"] for r in rows]
+    assert (tmp_path / "study" / "curves.png").stat().st_size > 10_000
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith(" model=xor"))
+    assert "1 ± 0" in line
+
+    # Again: nothing is trained, the table is shown.
+    assert study(tmp_path, *flags) == 0
+    assert "step 20/120" not in capsys.readouterr().out
+    assert read(tmp_path / "study" / "study.json") == rows
+
+
+def test_a_variant_that_diverges_is_a_row_of_the_study(tmp_path, capsys):
+    flags = ["--variant=--learning_rate=1e30", "--variant=--learning_rate=0.05"]
+    assert study(tmp_path, "--model=xor", "--activation=relu", *flags) == 0
+    first, second = read(tmp_path / "study" / "study.json")
+    assert "the loss is" in first["failure"] and first["test/accuracy"] is None
+    assert second["failure"] == "" and 0 <= second["test/accuracy"] <= 1
+    assert "stopped: the loss is" in capsys.readouterr().out
+
+
+def test_a_study_is_refused_before_its_first_run_is_trained(tmp_path, capsys):
+    assert study(tmp_path) == 2
+    assert "needs --variant" in capsys.readouterr().err
+    assert study(tmp_path, "--variant=--model=xor", "--variant=--model=xoor") == 2
+    assert "Did you mean 'xor'" in capsys.readouterr().err
+    assert study(tmp_path, "--variant=--modell=xor") == 2
+    assert "modell" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+def test_diagnosis_shows_which_initialisation_keeps_signals_alive(tmp_path, capsys):
+    out = tmp_path / "out"
+    code = launch.main(
+        [
+            "x",
+            "--experiment=classification",
+            "--mode=diagnose",
+            "--model=mlp",
+            "--model_options=hidden=50+50+50+50",
+            "--compilation_cache=",
+            f"--data_dir={tmp_path}",
+            f"--workdir={out}",
+        ]
+    )
+    assert code == 0
+    rows = read(out / "diagnose.json")
+    assert len(rows) == 2 * 4 * 5
+    gradient = {}
+    for row in rows:
+        gradient.setdefault((row["activation"], row["initialiser"]), []).append(row["gradient"])
+    for activation in ("tanh", "relu"):
+        assert gradient[activation, "zeros"] == [0] * 5
+        assert max(gradient[activation, "normal"]) < 1e-3 < min(gradient[activation, "he"])
+    assert rows[-1]["saturated"] is None  # no nonlinearity after the last layer
+    assert (out / "signals.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert "saturated" in printed and "xavier" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("resnet18", ("width=4",)), ("vgg16", ("width=4", "hidden=8"))]
+)
+def test_the_classes_of_a_file_are_counted_at_the_models_head(tmp_path, name, options):
+    """safetensors sorts names: the last tensor is layer4's (ResNet), or features' (VGG)."""
+    entry = models.available()[name]
+    model = entry.make(num_classes=37, **models.attributes(entry, options))
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = flatten_dict(dict(jax.eval_shape(model.init, jax.random.key(0), image)))
+    rng = np.random.default_rng(0)
+    file = tmp_path / "weights.safetensors"
+    save_file(
+        {
+            torch_name(path): rng.uniform(0.5, 1, torch_shape(x.shape, path)).astype("f")
+            for path, x in shapes.items()
+        },
+        file,
+    )
+    config = classification.Config(
+        model=name, init_from=str(file), image_size=32, model_options=options
+    )
+    _, facts, variables = classification.pretrained(config)
+    assert facts["class_names"] == [f"class {k}" for k in range(37)]
+    head = {"resnet18": "fc", "vgg16": "classifier_6"}[name]
+    assert variables["params"][head]["bias"].shape == (37,)

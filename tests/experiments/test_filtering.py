@@ -1,0 +1,46 @@
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import launch
+from research.models.filter import EDGE_FILTERS
+from research.nn.convolution import convolution
+from research.training.checkpoint import open_checkpoint
+
+
+@pytest.mark.parametrize(("kernel", "steps"), [("sobel", 120), ("scharr", 250)])
+def test_a_filter_is_found_again_from_pairs_of_images(tmp_path, kernel, steps):
+    run = tmp_path / "run"
+    code = launch.main(
+        [
+            "x",
+            "--experiment=filtering",
+            f"--kernel={kernel}",
+            f"--steps={steps}",
+            "--parallel=single",
+            f"--data_dir={tmp_path}",
+            f"--workdir={run}",
+            "--compilation_cache=",
+        ]
+    )
+    assert code == 0
+    result = json.loads((run / "result.json").read_text())
+    learned = open_checkpoint(run).variables["params"]["filter"]["kernel"]
+    error = np.abs(learned[:, :, 0, 0] - EDGE_FILTERS[kernel]).max()
+    assert error < 0.01 * EDGE_FILTERS[kernel].max()
+    assert result["metrics"]["test/kernel_error"] == pytest.approx(error, rel=1e-3)
+    assert (run / "figures" / "test" / "filters.png").stat().st_size > 10_000
+
+
+def test_edge_filters_see_vertical_edges_alone():
+    step = np.zeros((1, 6, 6, 1), np.float32)
+    step[:, :, :3] = 10
+    for kernel in EDGE_FILTERS.values():
+        found = convolution(jnp.array(step), jnp.array(kernel)[:, :, None, None])[0, :, :, 0]
+        weight = 10 * kernel[:, 0].sum()
+        np.testing.assert_allclose(found, np.tile([0, weight, weight, 0], (4, 1)))
+        across = jnp.array(step.transpose(0, 2, 1, 3))
+        turned = convolution(across, jnp.array(kernel)[:, :, None, None])
+        np.testing.assert_allclose(turned, 0)

@@ -1,0 +1,179 @@
+"""Losses of one object, landmarks, proposals, regions and YOLO's first version, against loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.geometry import boxes as geometry
+from research.geometry.assignment import IGNORED, NEGATIVE, POSITIVE, Assignment
+from research.losses import detection as losses
+
+NAN = float("nan")
+
+
+def random(shape, seed=0):
+    return jnp.array(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def boxes_of(shape, seed=1):
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(0, 40, (*shape, 2))
+    return jnp.array(np.concatenate([low, low + rng.uniform(4, 20, (*shape, 2))], -1), jnp.float32)
+
+
+PRESENT = jnp.array([True, False, True, False])
+
+
+def test_without_an_object_localisation_learns_its_absence_alone():
+    box = boxes_of((4,))
+    true = jnp.where(PRESENT[:, None], boxes_of((4,), 2), NAN)
+    label = jnp.where(PRESENT, 2, 999)  # no class at all
+
+    def total(presence, box, logits):
+        value, parts = losses.localisation_loss(presence, box, logits, PRESENT, true, label)
+        return value.sum(), (value, parts)
+
+    arguments = random(4), box, random((4, 5), 3)
+    gradients, (value, parts) = jax.grad(total, argnums=(0, 1, 2), has_aux=True)(*arguments)
+    assert np.isfinite(value).all() and all(np.isfinite(x).all() for x in gradients)
+    assert all(gradients[0])  # of p_c, everywhere
+    for gradient in gradients[1:]:
+        assert not gradient[1].any() and not gradient[3].any()
+        assert gradient[0].any() and gradient[2].any()
+    np.testing.assert_allclose(value[1], parts["presence"][1])
+    chance = 1 / (1 + np.exp(-np.asarray(arguments[0], np.float64)))
+    expected = (
+        -np.log(chance[0])
+        + 2 * (1 - geometry.giou(box[0], true[0]))
+        - jax.nn.log_softmax(arguments[2][0])[2]
+    )
+    np.testing.assert_allclose(value[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(value[1], -np.log(1 - chance[1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 64])
+def test_without_an_object_landmarks_learn_its_absence_alone(count):
+    true = jnp.where(PRESENT[:, None, None], random((4, count, 2), 1), NAN)
+
+    def total(presence, points):
+        value, _ = losses.landmark_loss(presence, points, PRESENT, true)
+        return value.sum(), value
+
+    presence, points = random(4), random((4, count, 2), 2)
+    (first, second), value = jax.grad(total, argnums=(0, 1), has_aux=True)(presence, points)
+    assert np.isfinite(value).all() and np.isfinite(second).all() and all(first)
+    assert not second[1].any() and not second[3].any() and second[0].all() and second[2].all()
+    far = np.abs(np.asarray(points - true)[0])
+    linear = np.where(far < 0.01, far**2 / 0.02, far - 0.005).sum(-1).mean()
+    chance = 1 / (1 + np.exp(-float(presence[0])))
+    np.testing.assert_allclose(value[0], -np.log(chance) + 10 * linear, rtol=1e-5)
+
+
+def test_smooth_l1_is_continuous_and_huber_s():
+    x = jnp.array([-3.0, -1.0, -0.5, 0.0, 0.999999, 1.000001, 2.0])
+    np.testing.assert_allclose(
+        losses.smooth_l1(x), [2.5, 0.5, 0.125, 0, 0.499999, 0.500001, 1.5], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("logit", [-200.0, -3.0, 0.0, 3.0, 200.0])
+def test_binary_cross_entropy_is_finite_for_any_logit(logit):
+    for target in (0.0, 0.3, 1.0):
+        value, gradient = jax.value_and_grad(losses.binary_cross_entropy)(
+            jnp.float32(logit), jnp.float32(target)
+        )
+        chance = 1 / (1 + np.exp(-np.float64(logit)))
+        assert np.isfinite(value) and gradient == pytest.approx(chance - target, abs=1e-6)
+        if abs(logit) < 10:
+            expected = -target * np.log(chance) - (1 - target) * np.log(1 - chance)
+            assert value == pytest.approx(expected, rel=1e-5)
+
+
+def some(seed=0):
+    """Three images, six places, two objects (the second is padding), as the kinds say."""
+    kind = jnp.array(
+        [
+            [POSITIVE, NEGATIVE, IGNORED, POSITIVE, NEGATIVE, NEGATIVE],
+            [NEGATIVE] * 6,
+            [IGNORED, POSITIVE, NEGATIVE, NEGATIVE, IGNORED, IGNORED],
+        ]
+    )
+    boxes = boxes_of((3, 2), 5).at[:, 1].set(NAN)
+    return Assignment(kind, jnp.where(kind == POSITIVE, 0, 1)), boxes
+
+
+def test_proposal_loss_counts_sampled_anchors_alone():
+    assigned, boxes = some()
+    logits, proposed = random((3, 6)), boxes_of((3, 6), 6)
+    sampled = (assigned.kind != IGNORED) & (jnp.arange(6) != 3)
+    value, parts = losses.proposal_loss(logits, proposed, assigned, sampled, boxes)
+    for i in range(3):
+        terms, overlaps = [], []
+        for k in range(6):
+            if sampled[i, k]:
+                positive = assigned.kind[i, k] == POSITIVE
+                terms.append(np.log1p(np.exp(-logits[i, k] if positive else logits[i, k])))
+                if positive:
+                    overlaps.append(1 - float(geometry.giou(proposed[i, k], boxes[i, 0])))
+        np.testing.assert_allclose(parts["proposal_object"][i], np.mean(terms), rtol=1e-5)
+        np.testing.assert_allclose(
+            parts["proposal_box"][i], np.mean(overlaps) if overlaps else 0.0, rtol=1e-5
+        )
+    gradient = jax.grad(
+        lambda x: losses.proposal_loss(logits, x, assigned, sampled, boxes)[0].sum()
+    )(proposed)
+    assert np.isfinite(gradient).all() and not gradient[~np.asarray(sampled)].any()
+    assert value.shape == (3,)
+
+
+def test_region_loss_leaves_ignored_regions_out_and_zero_is_background():
+    assigned, boxes = some()
+    classes = jnp.array([[2, 99]] * 3)
+    logits, moved = random((3, 6, 4)), boxes_of((3, 6), 7)
+    _, parts = losses.region_loss(logits, moved, assigned, boxes, classes)
+    log = np.asarray(jax.nn.log_softmax(logits))
+    for i in range(3):
+        terms = []
+        for k in range(6):
+            if assigned.kind[i, k] != IGNORED:
+                terms.append(-log[i, k, 3 if assigned.kind[i, k] == POSITIVE else 0])
+        np.testing.assert_allclose(parts["class"][i], np.mean(terms), rtol=1e-5)
+    assert parts["box"][1] == 0 and np.isfinite(parts["box"]).all()
+    # A network that sees nothing but ignored regions learns nothing.
+    nothing = Assignment(jnp.full((3, 6), IGNORED), assigned.target)
+    assert not losses.region_loss(logits, moved, nothing, boxes, classes)[0].any()
+
+
+def test_of_a_cell_s_boxes_the_one_that_overlaps_most_is_responsible():
+    boxes = jnp.array([[[0.0, 0, 10, 10], [NAN] * 4]])
+    decoded = jnp.array([[[0, 0, 5, 10], [0, 0, 9, 10], [20, 20, 30, 30], [0, 0, 10, 10]]], "f")
+    kind = jnp.array([[POSITIVE, POSITIVE, NEGATIVE, NEGATIVE]])
+    found = losses.responsible(
+        Assignment(kind, jnp.zeros((1, 4), jnp.int32)), decoded, boxes, count=2
+    )
+    assert found.kind.tolist() == [[NEGATIVE, POSITIVE, NEGATIVE, NEGATIVE]]
+
+
+def test_yolo_v1_loss_against_equation_3():
+    boxes, classes = jnp.array([[[8.0, 8, 24, 40]]]), jnp.array([[1]])
+    raw, decoded = random((1, 3, 8)), boxes_of((1, 3), 3)
+    assigned = Assignment(jnp.array([[NEGATIVE, POSITIVE, IGNORED]]), jnp.zeros((1, 3), jnp.int32))
+    value, _ = losses.yolo_v1_loss(raw, decoded, assigned, boxes, classes, image_size=(64, 48))
+
+    def parameters(box):
+        x0, y0, x1, y1 = (float(v) for v in box)
+        return np.array([(x0 + x1) / 96, (y0 + y1) / 128]), np.sqrt(
+            [(x1 - x0) / 48, (y1 - y0) / 64]
+        )
+
+    (xy, wh), (true_xy, true_wh) = parameters(decoded[0, 1]), parameters(boxes[0, 0])
+    confidence = 1 / (1 + np.exp(-np.asarray(raw[0, :, 4], np.float64)))
+    share = np.asarray(jax.nn.softmax(raw[0, 1, 5:]))
+    expected = (
+        5 * (((xy - true_xy) ** 2).sum() + ((wh - true_wh) ** 2).sum())
+        + (confidence[1] - float(geometry.iou(decoded[0, 1], boxes[0, 0]))) ** 2
+        + 0.5 * confidence[0] ** 2
+        + ((share - [0, 1, 0]) ** 2).sum()
+    )
+    np.testing.assert_allclose(value[0], expected, rtol=1e-4)

@@ -1,0 +1,176 @@
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.neighbors import NearestNeighbors
+
+from research.metrics import embedding, recognition
+from research.metrics import verification as verify
+from research.neighbours import nearest
+
+RNG = np.random.default_rng(0)
+
+
+def clusters(classes=12, each=6, spread=0.6, d=5, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes) * 7, each)
+    x = rng.normal(size=(classes, d))[labels // 7] + spread * rng.normal(size=(len(labels), d))
+    order = rng.permutation(len(labels))
+    return x[order].astype("f"), labels[order]
+
+
+def distance(a, b):
+    return float(np.sqrt(((a.astype("d") - b) ** 2).sum()))
+
+
+def test_pairs_are_all_pairs_or_a_fair_sample():
+    _, labels = clusters()
+    pairs = verify.draw_pairs(labels)
+    found = {(i, j): s for i, j, s in zip(*pairs, strict=True)}
+    assert found == {
+        (i, j): labels[i] == labels[j] for i, j in itertools.combinations(range(72), 2)
+    }
+    some = verify.draw_pairs(labels, most=100)
+    assert some.same.sum() == 100 and (~some.same).sum() == 100
+    assert all(found[i, j] == s for i, j, s in zip(*some, strict=True))
+    many = verify.draw_pairs(np.repeat(np.arange(50), 20), most=1000)  # too many to list
+    assert 900 < (~many.same).sum() <= 1000
+    again = verify.draw_pairs(np.repeat(np.arange(50), 20), most=1000)
+    np.testing.assert_array_equal(many.first, again.first)
+
+
+def test_verification_is_what_counting_gives():
+    x, labels = clusters()
+    pairs = verify.draw_pairs(labels)
+    d = verify.pair_distances(x, pairs, "euclidean")
+    loop = [distance(x[i], x[j]) for i, j in zip(pairs.first, pairs.second, strict=True)]
+    np.testing.assert_allclose(d, loop, rtol=1e-4, atol=1e-5)
+    scores = verify.verification(d, pairs.same)
+    same, other = d[pairs.same], d[~pairs.same]
+    wins = (same[:, None] < other[None]).mean()  # the area under the curve: Mann-Whitney
+    assert scores["verification_auc"] == pytest.approx(wins, abs=1e-6)
+    rates = [((other <= t).mean(), (same > t).mean()) for t in np.sort(d)]
+    crossing = min(rates, key=lambda pair: abs(pair[0] - pair[1]))
+    assert scores["equal_error_rate"] == pytest.approx(np.mean(crossing), abs=0.01)
+    strict = [t for t in np.sort(d) if (other <= t).mean() <= 1e-3]
+    assert scores["true_acceptance"] == pytest.approx((same <= strict[-1]).mean())
+
+
+def test_the_threshold_is_the_best_of_all():
+    x, labels = clusters()
+    pairs = verify.draw_pairs(labels)
+    d = verify.pair_distances(x, pairs, "euclidean")
+    accuracy = lambda t: balanced_accuracy_score(pairs.same, d < t)
+    best = max(accuracy(t) for t in np.r_[np.sort(d), d.max() + 1])
+    assert accuracy(verify.best_threshold(d, pairs.same)) == pytest.approx(best)
+
+
+def test_accuracy_is_of_pairs_that_did_not_choose_the_threshold():
+    x, labels = clusters(classes=8)
+    pairs = verify.draw_pairs(labels)
+    d = verify.pair_distances(x, pairs, "euclidean")
+    folds = verify.pair_folds(labels, pairs)
+    for fold in np.unique(folds[folds >= 0]):
+        here, others = folds == fold, (folds != fold) & (folds >= 0)
+        ends = lambda which: set(labels[pairs.first[which]]) | set(labels[pairs.second[which]])
+        assert not ends(here) & ends(others)
+        assert len(set(pairs.same[here])) == 2
+    used, guess = folds >= 0, np.zeros(len(d), bool)
+    for fold in np.unique(folds[used]):
+        others = used & (folds != fold)
+        guess[folds == fold] = d[folds == fold] < verify.best_threshold(
+            d[others], pairs.same[others]
+        )
+    want = balanced_accuracy_score(pairs.same[used], guess[used])
+    assert verify.threshold_accuracy(d, pairs.same, folds) == pytest.approx(want)
+
+
+def test_episodes_are_what_they_say():
+    _, labels = clusters()
+    domains = RNG.integers(0, 3, len(labels))
+    members = recognition.class_members(labels)
+    tables = {k: recognition.class_members(labels, domains == k) for k in range(3)}
+    for number in range(30):
+        draws = recognition.random(number)
+        support, query = recognition._draw(members, 5, 2, draws)
+        chosen = labels[query]
+        assert len(set(chosen)) == 5 and (labels[support] == chosen[:, None]).all()
+        assert len({*support.ravel(), *query}) == 15
+        support, query = recognition._draw_across(tables, 3, 1, draws)
+        assert (labels[support[:, 0]] == labels[query]).all() and len(set(labels[query])) == 3
+        (one,), (other,) = set(domains[support].ravel()), set(domains[query])
+        assert one != other
+
+
+def test_episode_accuracy_is_that_of_a_loop_and_random_guessing_is_chance():
+    x, labels = clusters(spread=1.0)
+    members = recognition.class_members(labels)
+    hits = []
+    for number in range(50):
+        support, query = recognition._draw(members, 6, 3, recognition.random(6, 3, number))
+        means = x[support].mean(1)
+        hits += [np.argmin([distance(x[q], m) for m in means]) == k for k, q in enumerate(query)]
+    found = recognition.episode_accuracy(x, labels, 6, 3, episodes=50)
+    assert 0.3 < found < 1 and found == pytest.approx(np.mean(hits))
+    noise = RNG.normal(size=x.shape).astype("f")
+    assert recognition.episode_accuracy(noise, labels, 10) == pytest.approx(0.1, abs=0.04)
+    assert np.isnan(recognition.episode_accuracy(x, labels, 13))
+    assert np.isnan(recognition.episode_accuracy(x, labels, 2, domains=np.zeros_like(labels)))
+
+
+def test_published_runs_are_scored_within_each_run():
+    # Two runs of two classes; in the second a query lies nearer to the other class.
+    x = np.array([[0.0], [10.0], [1.0], [9.0], [0.0], [10.0], [6.0], [9.0]], "f")
+    labels = np.array([0, 1, 0, 1, 2, 3, 2, 3])
+    runs, is_query = np.repeat([5, 6], 4), np.array([0, 0, 1, 1] * 2)
+    assert recognition.run_errors(x, labels, runs, is_query) == 0.25
+
+
+def test_retrieval_is_that_of_a_loop():
+    x, labels = clusters(classes=6, each=4, spread=1.0)
+    x, labels = np.r_[x, x[:1] + 5], np.r_[labels, 99]  # a class of one asks for nothing
+    recalls, average = {1: [], 5: [], 10: []}, []
+    for i in range(24):
+        order = sorted((j for j in range(25) if j != i), key=lambda j: distance(x[i], x[j]))
+        right = [labels[j] == labels[i] for j in order]
+        for k, hits in recalls.items():
+            hits.append(any(right[:k]))
+        average.append(sum(np.mean(right[: r + 1]) for r in range(3) if right[r]) / 3)
+    scores = embedding.retrieval(x, labels)
+    for k, hits in recalls.items():
+        assert scores[f"recall_at_{k}"] == pytest.approx(np.mean(hits))
+    assert 0 < scores["map_at_r"] < 1 and scores["map_at_r"] == pytest.approx(np.mean(average))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cityblock"])
+def test_nearest_neighbours_are_those_of_scikit_learn(metric, monkeypatch):
+    monkeypatch.setattr("research.neighbours.QUERY_BLOCK", 16)
+    monkeypatch.setattr("research.neighbours.GALLERY_BLOCK", 32)
+    gallery, queries = (RNG.normal(size=(n, 4)).astype("f") for n in (101, 37))
+    theirs = NearestNeighbors(n_neighbors=5, metric=metric, algorithm="brute").fit(gallery)
+    distances, positions = theirs.kneighbors(queries)
+    found, place = nearest(queries, gallery, 5, metric)
+    np.testing.assert_allclose(found, distances, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(place, positions)
+    _, others = nearest(gallery, gallery, 1, metric, others=np.arange(101))
+    np.testing.assert_array_equal(others[:, 0], theirs.kneighbors(n_neighbors=1)[1][:, 0])
+    assert nearest(queries, gallery[:3], 5, metric)[0].shape == (37, 3)
+
+
+def test_scores_of_perfect_embeddings_and_their_protocol():
+    labels = np.repeat(np.arange(25), 7)
+    x = np.eye(25, dtype="f")[labels]
+    pixels = RNG.normal(size=(175, 9)).astype("f")
+    scores = embedding.score(x, pixels, labels, domains=np.tile(np.arange(7), 25))
+    for name in ("accuracy_20way_1shot", "cross_accuracy_20way_1shot", "verification_auc", "nmi"):
+        assert scores[name] == pytest.approx(1.0)
+    for name in ("verification_accuracy", "recall_at_1", "map_at_r", "true_acceptance"):
+        assert scores[name] == pytest.approx(1.0)
+    assert scores["pixel_accuracy_20way_1shot"] < 0.15
+    assert 0 < scores["verification_threshold"] < 2**0.5
+    assert scores.keys() <= embedding.protocol(20).keys()
+    # Two classes of two: what cannot be asked is left out.
+    few = embedding.score(x[5:9], pixels[5:9], labels[5:9])
+    assert few["accuracy_2way_1shot"] == 1.0 and "accuracy_2way_5shot" not in few
+    assert all(np.isfinite(value) for value in few.values())

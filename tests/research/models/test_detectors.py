@@ -1,0 +1,151 @@
+"""Localisation, sliding windows, the R-CNN family: shapes, gradients, and that each way agrees."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.detection import FILES, Setting, make, running
+from research.detection.config import DetectionConfig
+from research.detection.regions import propose, training_regions
+from research.geometry.boxes import pairwise_iou
+from research.models import available, create
+from research.models.windows import STRIDE, WINDOW
+
+SETTING = Setting((32, 32), 3, ((8.0, 8.0), (16.0, 16.0)))
+
+
+def batch_of(images=2, objects=2, seed=0):
+    rng = np.random.default_rng(seed)
+    boxes = np.array([[[2, 3, 12, 13], [14, 12, 31, 30]]] * images, "f")[:, :objects]
+    boxes[0, 1:] = np.nan  # padding
+    valid = np.ones((images, objects), bool)
+    valid[0, 1:] = False
+    return {
+        "image": jnp.array(rng.normal(size=(images, 32, 32, 3)), jnp.float32),
+        "boxes": jnp.array(boxes),
+        "classes": jnp.ones((images, objects), jnp.int32),
+        "valid": jnp.array(valid),
+        "crowd": jnp.zeros((images, objects), bool),
+        "index": jnp.arange(images),
+        "points": jnp.array(rng.uniform(4, 28, (images, 4, 2)), jnp.float32),
+        "proposals": jnp.array([[[2, 3, 13, 12], [0, 0, 8, 30], [13, 12, 30, 31]]] * images, "f"),
+    }
+
+
+def test_every_detector_is_a_model_that_the_list_shows():
+    assert set(FILES) - {"yolo_v1"} == set(available("detection"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
+    config = DetectionConfig(model=name, landmarks=4, max_detections=7, head_width=16)
+    setting = SETTING if name in ("faster_rcnn", "sliding_windows") else SETTING._replace(sizes=())
+    detector = make(config, setting)
+    objects = 1 if name in ("localisation", "landmarks") else 2
+    batch = batch_of(objects=objects)
+    # A second image, whose padding must not reach the first.
+    side = detector.model_size or (32, 32)
+    variables = jax.jit(detector.model.init)(jax.random.key(0), jnp.zeros((1, *side, 3)))
+
+    def loss(params):
+        key = jax.random.key(1)
+        full = {**variables, "params": params}
+        run = running.Training(detector.model, full, batch["image"], "float32", key, None, None)
+        values, parts = detector.loss(run, batch, key)
+        assert values.shape == (2,) and set(run.state) == {"batch_stats"}
+        assert all(part.shape == (2,) for part in parts.values())
+        return values.sum()
+
+    for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(loss))(variables["params"])):
+        where = jax.tree_util.keystr(path)
+        assert np.isfinite(gradient).all(), where
+        assert np.any(gradient), f"no gradient reaches {where}"
+    if name != "sliding_windows":
+        assert "backbone" in variables["params"]
+
+    @jax.jit
+    def predict(variables, batch):
+        run = running.Evaluation(detector.model, variables, batch["image"], "float32")
+        return detector.predict(run, batch)
+
+    outputs = predict(variables, batch)
+    count = 7 if objects == 2 else 1
+    assert outputs["boxes"].shape == (2, count, 4)
+    assert all(outputs[key].shape == (2, count) for key in ("scores", "classes", "valid"))
+    assert all(len(value) == 2 and np.isfinite(value).all() for value in outputs.values())
+    measures = detector.measure(outputs, batch)
+    assert set(measures) == set(detector.protocol)
+    assert all(v.shape == w.shape == (2,) for v, w in measures.values())
+
+
+def test_localisation_measures_by_hand():
+    from research.metrics import localisation as metrics
+
+    batch = {
+        "boxes": jnp.array([[[0.0, 0, 10, 10]], [[0, 0, 0, 0]]]),
+        "classes": jnp.array([[2], [0]]),
+        "valid": jnp.array([[True], [False]]),
+        "points": jnp.zeros((2, 2, 2)),
+    }
+    outputs = {
+        "presence": jnp.array([0.3, 0.2]),
+        "box": jnp.array([[0.0, 0, 10, 5], [3, 3, 9, 9]]),
+        "label": jnp.array([2, 0]),
+        "points": jnp.array([[[3.0, 4], [0, 0]], [[9, 9], [9, 9]]]),
+    }
+    box, points = metrics.measure_box(outputs, batch), metrics.measure_points(outputs, batch)
+    assert [x.tolist() for x in box["iou"]] == [[0.5, 0], [1, 0]]
+    assert [x.tolist() for x in box["presence_accuracy"]] == [[0, 1], [1, 1]]
+    assert (box["class_accuracy"][0][0], box["class_accuracy"][1][1]) == (1, 0)
+    assert [x.tolist() for x in points["point_distance"]] == [[2.5, 0], [1, 0]]
+
+
+def test_windows_one_by_one_and_all_at_once_give_equal_scores():
+    model = create("sliding_windows", num_classes=4)
+    images = jnp.array(np.random.default_rng(0).normal(size=(2, 48, 56, 3)), jnp.float32)
+    variables = model.init(jax.random.key(0), images[:, :WINDOW, :WINDOW])
+    # Statistics of a network that has been trained, which are not 0 and 1.
+    variables = jax.tree.map(lambda x: x + 0.3 * jnp.arange(x.shape[-1]) / x.shape[-1], variables)
+    at_once = model.apply(variables, images, convolutional=True)
+    rows, columns = (48 - WINDOW) // STRIDE + 1, (56 - WINDOW) // STRIDE + 1
+    assert at_once.shape == (2, rows, columns, 5)
+    crops = [
+        images[:, i * STRIDE : i * STRIDE + WINDOW, j * STRIDE : j * STRIDE + WINDOW]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    one_by_one = jnp.stack([model.apply(variables, crop)[:, 0, 0] for crop in crops], axis=1)
+    np.testing.assert_allclose(at_once.reshape(2, -1, 5), one_by_one, rtol=1e-4, atol=1e-4)
+    assert np.ptp(np.asarray(one_by_one), axis=1).max() > 1e-2  # windows do differ
+
+
+def test_proposals_are_the_best_boxes_that_overlap_little():
+    rng = np.random.default_rng(0)
+    low = rng.uniform(-4, 24, (1, 60, 2))
+    boxes = jnp.array(np.concatenate([low, low + rng.uniform(4, 16, (1, 60, 2))], 2), jnp.float32)
+    scores = jnp.array(rng.normal(size=(1, 60)) - 5, jnp.float32)
+    found = propose(scores, boxes, (32, 32), count=80)[0]
+    real = np.asarray((found[:, 2:] > found[:, :2]).all(1))
+    overlap = np.array(pairwise_iou(found, found))[real][:, real]
+    np.fill_diagonal(overlap, 0)
+    assert 10 < real.sum() < 60 and overlap.max() <= 0.7
+    assert found.min() >= 0 and found.max() <= 32
+    np.testing.assert_allclose(found[0], np.clip(boxes[0, scores[0].argmax()], 0, 32))
+
+
+def test_training_regions_are_a_quarter_objects_and_never_padding():
+    batch = batch_of()
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 20, (30, 2))
+    regions = jnp.array(np.concatenate([low, low + 8], 1), jnp.float32)
+    regions = jnp.concatenate([regions, jnp.tile(batch["boxes"][1, :1], (10, 1))])
+    draw = jax.jit(training_regions, static_argnames="count")
+    for i in (0, 1):
+        truth = [batch[name][i] for name in ("boxes", "valid", "crowd")]
+        found = draw(jax.random.key(3), regions, *truth, count=16)
+        overlap = np.asarray(pairwise_iou(found, jnp.nan_to_num(batch["boxes"][i])))
+        positive = (overlap[:, np.asarray(batch["valid"][i])] >= 0.5).any(1).sum()
+        assert np.isfinite(found).all() and positive == 4
+    other = draw(jax.random.key(4), regions, *truth, count=16)
+    assert not np.array_equal(found, other)
