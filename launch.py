@@ -1,7 +1,7 @@
 """Fovea's launcher: python launch.py --experiment=NAME [--mode=MODE] [flags].
 
 The only file that sees absl flags: the fields of the experiment's Config become flags, the flags
-become a Config again, and a command of research/commands.py gets it.
+become a Config again, and a command of research/commands gets it.
 """
 
 import dataclasses
@@ -31,12 +31,13 @@ class LaunchConfig:
 
     experiment: str = option("", "What is asked; --mode=list shows all.")
     mode: Literal[
-        "train", "evaluate", "predict", "prepare", "list", "check", "study", "diagnose"
+        "train", "evaluate", "predict", "prepare", "list", "check", "study", "diagnose", "gallery"
     ] = option(
         "train",
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
         "check data, model and one step before a long run; study: train every --variant and "
-        "compare; diagnose: what initialisation does to a network's signals.",
+        "compare; diagnose: what initialisation does to a network's signals; gallery: all methods "
+        "of looking into a network on one page.",
     )
     checkpoint: tuple[str, ...] = option(
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
@@ -74,23 +75,23 @@ def define(values: flags.FlagValues, config_class: type) -> None:
         tuple: flags.DEFINE_list,
     }
     for row in config_lib.options(config_class):
-        if row.name in values:
+        if row.flag in values:
             continue  # an experiment that keeps a launcher's flag in its Config shares it
         if row.choices:
-            flags.DEFINE_enum(row.name, row.default, row.choices, row.help, flag_values=values)
+            flags.DEFINE_enum(row.flag, row.default, row.choices, row.help, flag_values=values)
         else:
             default = list(row.default) if row.type is tuple else row.default
             definer = flags.DEFINE_multi_string if row.repeated else definers[row.type]
-            definer(row.name, default, row.help, flag_values=values)
+            definer(row.flag, default, row.help, flag_values=values)
 
 
 def collect(values: flags.FlagValues, config_class: type) -> tuple[Any, set[str]]:
     """The configuration the flags describe, and the names that were given explicitly."""
-    names = [row.name for row in config_lib.options(config_class)]
-    fields = {name: values[name].value for name in names}
+    names = {row.name: row.flag for row in config_lib.options(config_class)}
+    fields = {name: values[flag].value for name, flag in names.items()}
     fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     config = config_lib.validate(config_class(**fields))
-    return config, {name for name in names if values[name].present}
+    return config, {name for name, flag in names.items() if values[flag].present}
 
 
 def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:

@@ -9,43 +9,27 @@ trains a small convolutional network on 5,000 handwritten MNIST digits that ship
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from research.config import option, redefault
-from research.data.config import Augmentation, Normalisation
+from research.data.config import Augmentation, ImageDataConfig
 from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
-    from research.data.datasets import Dataset
-    from research.data.images import Preprocessing
     from research.experiment import Experiment
-    from research.models import Entry
     from research.report import Report
 
 AUXILIARY_WEIGHT = 0.3  # of auxiliary classifiers' losses: Szegedy et al. 2015, section 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Augmentation, TrainingConfig):
+class Config(ImageDataConfig, TrainingConfig):
     """Classification"""
 
     model: str = option("convnet", "Architecture; --mode=list shows all with parameter counts.")
     activation: str = option("", "Nonlinearity, such as relu or tanh; empty: the model's own.")
     initializer: str = option(
         "", "Initialiser of kernels, such as he, xavier or zeros; empty: the model's own."
-    )
-    image_size: int = option(
-        0,
-        "Side of the images that the model gets, pixels; 0: the data's, or else the model's own.",
-        minimum=0,
-    )
-    resize: Literal["pad", "letterbox", "stretch", "crop"] = option(
-        "pad", "How other images become that size: with black borders, distorted, or cut."
-    )
-    input_normalisation: Normalisation = option(
-        "auto",
-        "What the network gets: 0..255, without the mean, over the deviation too, or whitened, as "
-        "learned from the training split; auto: as --init_from was trained, else standardised.",
     )
     model_options: tuple[str, ...] = option(
         (), "Attributes of the model, such as width=16,normalise=false,dropout=0.5,hidden=64+32."
@@ -64,28 +48,6 @@ class Config(Augmentation, TrainingConfig):
     shift: float = redefault(Augmentation, "shift", 0.07)
 
 
-def choose_preprocessing(config: Config, dataset: "Dataset", entry: "Entry") -> "Preprocessing":
-    """Image size and channels that suit data and model; mean and deviation are not known yet.
-
-    Raises:
-      UserError: where the images would be smaller than the model can take.
-    """
-    from research.data.images import Preprocessing
-    from research.errors import UserError
-
-    height, width, channels = dataset.image_shape
-    if config.image_size or entry.fixed_size or height is None or width is None:
-        height = width = config.image_size or entry.image_size
-    if config.init_from:
-        channels = entry.channels  # trained kernels fix the number
-    if min(height, width) < entry.min_size:
-        raise UserError(
-            f"--image_size={min(height, width)}: --model={config.model} takes images of at least "
-            f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
-        )
-    return Preprocessing((height, width), channels or 3, config.resize)
-
-
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
     """The experiment, from its data set, or from the facts that lie in a checkpoint.
 
@@ -99,11 +61,11 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     from research import models
     from research.data import augment as augment_lib
-    from research.data import datasets, images, normalisation, pipeline
+    from research.data import datasets, images, pipeline
     from research.data.images import Preprocessing
     from research.data.source import Examples
     from research.data.tasks import classification as task
-    from research.errors import UserError, choose
+    from research.errors import choose
     from research.experiment import Data, Experiment
     from research.figures import classification as figures
     from research.forward import forward
@@ -113,7 +75,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.nn.initialisers import INITIALISERS
     from research.random import stream
     from research.training.recipe import make_recipe
-    from research.weights.pretrained import preprocessing_of
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available(), "model")
@@ -129,30 +90,17 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
     if facts is None:
-        raw = choose_preprocessing(config, dataset(), entry)
-        train = splits(raw)["train"]
-        trained = preprocessing_of(config.init_from)
-        learned = normalisation.learn(raw, train, config.input_normalisation, trained)
+        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "class_names": list(dataset().class_names),
-            "preprocessing": learned.to_json(),
-            "train_examples": len(train),
-            "monitored": pipeline.monitored(splits(raw)),
+            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
         }
-        if config.pca_colour:
-            sample = np.stack([train[i]["image"] for i in range(min(len(train), 1000))])
-            facts["colour_components"] = augment_lib.colour_components(sample / 255.0).tolist()
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     class_names = tuple(facts["class_names"])
     components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
 
     def data() -> Data:
-        if dataset().class_names != class_names:
-            raise UserError(
-                f"--dataset={config.dataset}: has {len(dataset().class_names)} classes "
-                f"({', '.join(dataset().class_names[:5])}, ...), the checkpoint knows "
-                f"{len(class_names)} ({', '.join(class_names[:5])}, ...)."
-            )
+        pipeline.check_classes(config, dataset(), class_names)
         opened = splits(preprocessing.unnormalised())
         return pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
 
@@ -264,14 +212,20 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     import jax
 
     from research import models, weights
-    from research.errors import choose
+    from research.errors import UserError, choose
     from research.weights.pretrained import IMAGENET, PRETRAINED
 
     tensors = weights.load(config.init_from)
+    source = f"--model={config.model} --init_from={config.init_from}"
     if config.init_from in PRETRAINED:
         known = PRETRAINED[config.init_from]
         config = dataclasses.replace(config, model=known.model)
         names, preprocessing = list(known.class_names()), known.preprocessing
+        if not names:
+            raise UserError(
+                f"--init_from={config.init_from}: is a trunk without a classifier; look into it "
+                "with --experiment=input_optimization."
+            )
     else:
         entry = choose(config.model, models.available(), "model")
         side = config.image_size or entry.image_size
@@ -281,7 +235,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
         model = entry.make(**models.attributes(entry, config.model_options))
         image = preprocessing.standardise(preprocessing.blank()["image"])
         shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-        head = weights.into(shapes, tensors, new_head=True, source=config.init_from)
+        head = weights.into(shapes, tensors, new_head=True, source=source)
         names = [f"class {k}" for k in range(head.outputs or model.num_classes)]
     facts = {
         "class_names": names,
@@ -291,7 +245,7 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     }
     experiment = build(config, facts)
     shapes = jax.eval_shape(experiment.init, jax.random.key(0), preprocessing.blank())
-    return config, facts, weights.into(shapes, tensors, source=config.init_from).variables
+    return config, facts, weights.into(shapes, tensors, source=source).variables
 
 
 def diagnose(config: Config) -> "Report":

@@ -10,10 +10,10 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from research.config import option, redefault
-from research.data.config import ObjectAugmentation
+from research.data.config import ImageDataConfig, ObjectAugmentation
 from research.detection.config import DetectionConfig
 from research.training.config import TrainingConfig
 
@@ -22,15 +22,9 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(DetectionConfig, ObjectAugmentation, TrainingConfig):
+class Config(DetectionConfig, ObjectAugmentation, ImageDataConfig, TrainingConfig):
     """Detection"""
 
-    image_size: int = option(
-        0, "Side of the images that the model gets, pixels; 0: the data's.", minimum=0
-    )
-    resize: Literal["pad", "letterbox", "stretch", "crop"] = option(
-        "pad", "How other images become that size: with black borders, distorted, or cut."
-    )
     max_objects: int = option(
         0, "Room for objects in an image, at least 1; 0: as many as the data need.", minimum=0
     )
@@ -59,11 +53,10 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     from research import detection
     from research.data import augment as augment_lib
-    from research.data import images, pipeline
+    from research.data import pipeline
     from research.data.images import Preprocessing
     from research.data.objects import to_original
     from research.detection import inputs, running
-    from research.errors import UserError
     from research.experiment import Data, Experiment
     from research.figures import detection as figures
     from research.metrics import detection as metrics
@@ -78,28 +71,19 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
     if facts is None:
         raw = inputs.choose_preprocessing(config, dataset())
-        train = splits(raw)["train"]
-        mean, std = images.statistics(train)
         facts = {
             "class_names": list(dataset().class_names),
-            "preprocessing": dataclasses.replace(raw, mean=mean, std=std).to_json(),
-            "train_examples": len(train),
-            "monitored": pipeline.monitored(splits(raw)),
-            "sizes": inputs.typical_sizes(train, config),
+            "sizes": inputs.typical_sizes(splits(raw)["train"], config),
+            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
         }
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     class_names = tuple(facts["class_names"])
+    components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
 
     def data() -> Data:
-        if dataset().class_names != class_names:
-            raise UserError(
-                f"--dataset={config.dataset}: its classes ({', '.join(dataset().class_names[:5])}, "
-                f"...) are not the checkpoint's ({', '.join(class_names[:5])}, ...)."
-            )
-        raw = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
-        return pipeline.make_data(
-            splits(raw), config, config.seed, lambda: inputs.inspect(dataset())
-        )
+        pipeline.check_classes(config, dataset(), class_names)
+        opened = splits(preprocessing.unnormalised())
+        return pipeline.make_data(opened, config, config.seed, lambda: inputs.inspect(dataset()))
 
     # --- Detector ---
     setting = detection.Setting(
@@ -118,7 +102,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
         keys = augment_lib.example_keys(key, batch["index"])
-        return inputs.augment(config, keys, dict(batch), axis)
+        return inputs.augment(config, keys, dict(batch), components, axis)
 
     def loss(
         variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None

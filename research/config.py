@@ -62,6 +62,11 @@ class Option(NamedTuple):
     saved: bool
     repeated: bool
 
+    @property
+    def flag(self) -> str:
+        """The name in the shell: `class_` is --class, which Python keeps for itself."""
+        return self.name.rstrip("_")
+
 
 def options(config_class: type) -> list[Option]:
     """The fields of a configuration class, base classes first, each with its group."""
@@ -105,7 +110,7 @@ def validate(config: Any) -> Any:
     """Returns the configuration; raises UserError at the first value that is not allowed."""
     for row in options(type(config)):
         value = getattr(config, row.name)
-        flag = f"--{row.name}={show(value)}"
+        flag = f"--{row.flag}={show(value)}"
         if row.choices and value not in row.choices:
             hint = nearest(str(value), row.choices)
             raise UserError(f"{flag}: one of {', '.join(row.choices)} is needed.{hint}")
@@ -131,7 +136,7 @@ def to_flagfile(experiment: str, config: Any) -> str:
     """The text of flags.txt: `python launch.py --flagfile=flags.txt` repeats the run."""
     rows = [f"--experiment={experiment}"]
     rows += [
-        f"--{row.name}={show(getattr(config, row.name))}"
+        f"--{row.flag}={show(getattr(config, row.name))}"
         for row in options(type(config))
         if row.saved
     ]
@@ -177,7 +182,7 @@ def redefault(base: type, name: str, default: Any) -> Any:
 def differences(old: Any, new: Any) -> list[str]:
     """What changes the result and is not the same in both: "--seed=0 there, --seed=1 here"."""
     return [
-        f"--{row.name}={show(getattr(old, row.name))} there, {show(getattr(new, row.name))} here"
+        f"--{row.flag}={show(getattr(old, row.name))} there, {show(getattr(new, row.name))} here"
         for row in options(type(new))
         if row.changes_result and getattr(old, row.name) != getattr(new, row.name)
     ]
@@ -192,6 +197,6 @@ def manual(config_class: type) -> str:
             group = row.group
             lines += ["", f"{group.rstrip('.')}:"]
         kind = "|".join(row.choices) or ("TEXT" if row.repeated else _KINDS[row.type])
-        lines.append(f"  --{row.name}={kind}  (default: {show(row.default) or 'empty'})")
+        lines.append(f"  --{row.flag}={kind}  (default: {show(row.default) or 'empty'})")
         lines += textwrap.wrap(row.help, 90, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines).strip("\n")

@@ -16,9 +16,14 @@ def ensemble(members: Sequence[Experiment]) -> Experiment:
     what comes out may not.
 
     Raises:
-      UserError: where members know other classes, or take images of another size.
+      UserError: where members know other classes or none, or take images of another size.
     """
     first = members[0]
+    if "class_names" not in first.facts:
+        raise UserError(
+            "--checkpoint: an ensemble averages probabilities of classes, and this experiment has "
+            "none; name one checkpoint."
+        )
     for number, member in enumerate(members[1:], 2):
         for fact in ("class_names", "preprocessing"):
             theirs, ours = _comparable(member.facts[fact]), _comparable(first.facts[fact])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from research.data.source import Source
 
 
-PICTURES = ("image", "segmentation")  # fields that are not held for a whole split
+PICTURES = ("image", "features", "segmentation")  # fields that are not held for a whole split
 
 
 class Evaluation(NamedTuple):

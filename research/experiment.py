@@ -12,6 +12,7 @@ import jax
 import optax
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
     from research.data.source import Source
@@ -79,15 +80,26 @@ class Experiment(NamedTuple):
     # (outputs, batch) -> what score and draw_split get of them, on the device; None: the outputs.
     # Where these are too large to hold for a whole split, such as probabilities of every pixel.
     keep: Callable[[PyTree, Batch], PyTree] | None = None
-    # {picture name: figure} of a few predictions, and of a whole split.
-    draw: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None
-    draw_split: Callable[[PyTree, Batch], "dict[str, Figure]"] | None = None
+    # {picture name: figure} of a few predictions, and of a whole split. An image, uint8 [H, W, C],
+    # in the place of a figure is saved pixel for pixel.
+    draw: Callable[[PyTree, Batch], "Mapping[str, Figure | np.ndarray]"] | None = None
+    draw_split: Callable[[PyTree, Batch], "Mapping[str, Figure | np.ndarray]"] | None = None
+    # What numbers cannot say of a split's first batch: lines for a person, kept in result.json.
+    notes: Callable[[PyTree, Batch], list[str]] | None = None
+    # Steps of the run, where the experiment knows better than --steps and --epochs. With 0 nothing
+    # is optimised: the run evaluates and draws.
+    steps: int | None = None
     # The means of the steps since the last log line -> what to warn of, or None. It is logged; a
     # UserError stops the run before these weights are saved.
     watch: Callable[[Mapping[str, float]], str | None] | None = None
     # A person's own files -> a batch; predictions -> one JSON object for each input.
     read: Callable[[list[str]], Batch] | None = None
     describe: Callable[[PyTree, Batch], list[dict[str, Any]]] | None = None
+    # What is predicted, one entry for `read` each, where it is not --inputs that says so.
+    inputs: Callable[[], list[str]] | None = None
+    # What prediction must know beforehand of other files, such as a gallery: gets a function from
+    # files to their outputs, returns the experiment to predict with.
+    consult: "Callable[[Callable[[list[str]], PyTree]], Experiment] | None" = None
     # (folder, files, outputs, batch): files of its own beside predictions.jsonl, such as masks.
     save: Callable[[Path, list[str], PyTree, Batch], None] | None = None
     # (folder, rows of predictions.jsonl): what is made of all of them, such as COCO's results.

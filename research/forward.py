@@ -23,7 +23,7 @@ def cast(tree: PyTree, dtype: Any) -> PyTree:
 def forward(
     model: nn.Module,
     variables: Variables,
-    *inputs: jax.Array,
+    *inputs: PyTree,
     precision: str = "float32",
     train: bool = False,
     key: jax.Array | None = None,
@@ -39,14 +39,14 @@ def forward(
     Args:
       model: its `axis` attribute is set here, in training alone.
       variables: {"params": ..., other collections}.
-      inputs: arrays, cast too where they are floating-point.
+      inputs: arrays or trees of them, cast too where they are floating-point.
       precision: a key of PRECISIONS.
       train: layers behave as in training; needs `key` where the model has dropout.
       axis: the pmap axis that batch statistics are computed over.
       frozen: path of a parameter -> whether it is frozen: it gets no gradient, and none is worked
         out below the first parameter that learns. Batch normalisation whose scale is frozen uses
         its running statistics in training too, and leaves them as they are.
-      options: further arguments of the model, such as features=True.
+      options: further arguments of the model, such as features=True, or method="begin".
 
     Returns:
       The outputs, and all collections but "params" after the pass (unchanged in evaluation).

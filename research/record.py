@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+import PIL.Image
 from tensorboardX import SummaryWriter
 
 from research import config as config_lib
@@ -44,12 +45,15 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     os.replace(file.name, path)
 
 
-def save_figures(folder: Path, figures: "Mapping[str, Figure]") -> None:
-    """Saves each figure as <folder>/<name>.png."""
+def save_figures(folder: Path, figures: "Mapping[str, Figure | np.ndarray]") -> None:
+    """Saves each figure as <folder>/<name>.png, and each image uint8 [H, W, C] pixel for pixel."""
     for name, figure in figures.items():
         file = folder / f"{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=120, bbox_inches="tight")
+        if isinstance(figure, np.ndarray):
+            PIL.Image.fromarray(figure[..., 0] if figure.shape[-1] == 1 else figure).save(file)
+        else:
+            figure.savefig(file, dpi=120, bbox_inches="tight")
 
 
 def read_result(path: Path) -> dict[str, Any] | None:

@@ -295,6 +295,10 @@ def test_training_imports_no_tensorflow_and_no_torch(place):
         (["--mode=predict", "--checkpoint=RUN", "--inputs=/no/cat.png"], "/no/cat.png"),
         (["--mode=evaluate", "--checkpoint=RUN", "--model=lenet5"], "trained with --model=convnet"),
         (["--mode=prepare"], "needs --dataset"),
+        (["--experiment=classification", "--freeze=conv9"], "called fc/bias, fc/kernel, stage0_0"),
+        (["--experiment=classification", "--model_options=width=3"], "Did you mean 'widths'"),
+        (["--experiment=classification", "--mode=study"], "needs --variant"),
+        (["--experiment=filtering", "--mode=diagnose"], "has no --mode=diagnose"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
 )

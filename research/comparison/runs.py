@@ -51,17 +51,17 @@ def report(runs: Mapping[str, Sequence[Run]]) -> Report:
     evaluation: mean ± standard deviation (n - 1) over the runs of a label.
     """
     best = next((run.best for group in runs.values() for run in group if run.best), "")
-    names = ["train/loss", f"train/{best.partition('/')[2]}", best] if best else ["train/loss"]
+    wanted = dict.fromkeys(["train/loss", f"train/{best.partition('/')[2]}", best])
+    columns = sorted({name for group in runs.values() for run in group for name in run.numbers})
+    names = [name for name in wanted if name in columns]
     table = Table("variant", *names, "seconds", box=None)
     for label, group in runs.items():
         failure = next((run.failure for run in group if run.failure), "")
         cells = [_spread([run.numbers.get(name, math.nan) for run in group]) for name in names]
-        seconds = _spread([run.seconds for run in group], digits=0)
-        table.add_row(label, *cells, seconds)
+        table.add_row(label, *cells, _spread([round(run.seconds, 0) for run in group if run.best]))
         if failure:
             table.add_row(f"  stopped: {failure.partition(';')[0]}", *[""] * (len(names) + 1))
 
-    columns = sorted({name for group in runs.values() for run in group for name in run.numbers})
     rows = [
         {
             "variant": label,
@@ -74,21 +74,18 @@ def report(runs: Mapping[str, Sequence[Run]]) -> Report:
         for number, run in enumerate(group)
     ]
     drawn = {
-        label: {
-            name: _curve(name, group)
-            for name in dict.fromkeys(["train/loss", best or "train/loss"])
-        }
+        label: {name: _curve(name, group) for name in ("train/loss", best) if name}
         for label, group in runs.items()
     }
     return Report(rows, table, {"curves": curves(drawn)})
 
 
-def _spread(values: Sequence[float], digits: int = 4) -> str:
+def _spread(values: Sequence[float]) -> str:
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return "-"
-    mean = f"{np.mean(finite):.{digits}f}"
-    return f"{mean} ± {np.std(finite, ddof=1):.{digits}f}" if len(finite) > 1 else mean
+    mean = f"{np.mean(finite):.4g}"
+    return f"{mean} ± {np.std(finite, ddof=1):.2g}" if len(finite) > 1 else mean
 
 
 def _curve(name: str, group: Sequence[Run]) -> Curve:

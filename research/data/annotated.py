@@ -28,7 +28,10 @@ class AnnotatedSplit:
 
     def __getitem__(self, index: int, /) -> Example:
         image, source, size, objects = self.images[index]
-        pixels = read(image)
+        try:
+            pixels = read(image)
+        except UserError as error:
+            raise UserError(f"{error} (--skip_corrupt leaves such files out)") from None
         height, width = pixels.shape[:2]
         if size is None:
             boxes = objects.boxes * np.array([width, height] * 2, np.float32)
@@ -80,7 +83,7 @@ def load(
         }
         lost = sum(map(len, images.values())) - sum(map(len, readable.values()))
         images = readable
-        notes += [f"{lost} unreadable files left out"] if lost else []
+        notes += [f"unreadable files left out: {lost}"] if lost else []
     images, note = _sound(images, name, drop_bad_boxes)
     notes += note
     for line in notes[1:]:
@@ -134,10 +137,10 @@ def _sound(
         counted = ", ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
         if not drop:
             raise UserError(
-                f"--dataset={name}: {reasons.total()} boxes cannot be used ({counted}); first "
-                f"{first}; mend them, or leave them out by --drop_bad_boxes"
+                f"--dataset={name}: boxes that cannot be used: {reasons.total()} ({counted}); "
+                f"first {first}; mend them, or leave them out by --drop_bad_boxes"
             )
-        notes.append(f"{reasons.total()} boxes left out ({counted}); first {first}")
+        notes.append(f"boxes left out: {reasons.total()} ({counted}); first {first}")
     if beyond:
-        notes.append(f"{beyond} boxes reach beyond their image; they end at its border")
+        notes.append(f"boxes that reach beyond their image, and end at its border: {beyond}")
     return sound, notes

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Integer, Key, Shaped
 
 from research.data import warps
 from research.data.config import Augmentation
@@ -60,14 +60,13 @@ def augment(
         if name in active and images.shape[-1] != 3:
             raise UserError(f"{name} needs RGB images; these have {images.shape[-1]} channel(s).")
 
-    o = options
-    moves = (o.mirror, o.crop_padding, o.rotation, o.shear, o.scale, o.shift, o.elastic_alpha)
+    moved = moves(options)
 
     def one(key: Key[Array, ""], image: Image) -> Image:
         height, width, _ = image.shape
-        if any(moves):
+        if moved:
             image = warps.warp_image(image, *draw_warp(options, key, height, width))
-        if any(moves) and active:
+        if moved and active:
             # Else XLA fuses the resampling into each use of its result, and does it several times.
             image = jax.lax.optimization_barrier(image)
         if active:
@@ -116,6 +115,81 @@ def draw_warp(
         return matrix, None
     key = stream(key, "elastic")
     return matrix, warps.elastic_field(key, height, width, o.elastic_alpha, o.elastic_sigma)
+
+
+def moves(options: Augmentation) -> bool:
+    """Whether anything is moved, and not only coloured."""
+    o = options
+    return any((o.mirror, o.crop_padding, o.rotation, o.shear, o.scale, o.shift, o.elastic_alpha))
+
+
+def move_masks(
+    options: Augmentation,
+    keys: Key[Array, " batch"],
+    masks: Integer[Array, "batch height width"],
+    outside: int,
+) -> Integer[Array, "batch height width"]:
+    """Masks moved as `augment` moves their images under the same keys, by the nearest pixel.
+
+    Args:
+      outside: the class number of what comes from outside the image.
+    """
+    if not moves(options):
+        return masks
+
+    def one(key: Key[Array, ""], mask: Integer[Array, "height width"]) -> Array:
+        matrix, field = draw_warp(options, key, *mask.shape)
+        return warps.warp_mask(mask, matrix, field, outside)
+
+    return jax.vmap(one)(keys, masks)
+
+
+def move_maps(
+    options: Augmentation,
+    keys: Key[Array, " batch"],
+    maps: Float[Array, "batch height width"],
+) -> Float[Array, "batch height width"]:
+    """Maps of numbers, such as weights of pixels, moved along; 0 from outside the image."""
+    if not moves(options):
+        return maps
+
+    def one(key: Key[Array, ""], values: Float[Array, "height width"]) -> Array:
+        return warps.warp_image(values[..., None], *draw_warp(options, key, *values.shape))[..., 0]
+
+    return jax.vmap(one)(keys, maps)
+
+
+def random_crops(
+    keys: Key[Array, " batch"], side: int, *arrays: Shaped[Array, "batch height width ..."]
+) -> list[Shaped[Array, "batch rows columns ..."]]:
+    """The same random square of each of an example's arrays, each place as likely.
+
+    Args:
+      side: pixels; where the image is smaller, the whole of it.
+    """
+    height, width = arrays[0].shape[1:3]
+    rows, columns = min(side, height), min(side, width)
+
+    def one(key: Key[Array, ""], *values: Array) -> list[Array]:
+        draw = jax.random.uniform(stream(key, "crop"), (2,))
+        room = jnp.array([height - rows + 1, width - columns + 1])
+        top, left = jnp.minimum(jnp.floor(draw * room).astype(jnp.int32), room - 1)
+        return [
+            jax.lax.dynamic_slice_in_dim(
+                jax.lax.dynamic_slice_in_dim(v, top, rows, 0), left, columns, 1
+            )
+            for v in values
+        ]
+
+    return jax.vmap(one)(keys, *arrays)
+
+
+def quarter_turn(
+    turns: Int[Array, " batch"], images: Float[Array, "batch side side channel"]
+) -> Float[Array, "batch side side channel"]:
+    """Turns each square image anticlockwise by as many times 90 degrees, without resampling."""
+    turned = jnp.stack([jnp.rot90(images, k, axes=(1, 2)) for k in range(4)])
+    return turned[turns, jnp.arange(len(images))]
 
 
 def brightness(draw: Float[Array, "1"], image: Image, strength: float) -> Image:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from research.config import option
 
+Resize = Literal["pad", "letterbox", "stretch", "crop"]
 Normalisation = Literal["auto", "raw", "centred", "standardised", "whitened"]
 
 
@@ -36,6 +37,25 @@ class DataConfig:
         0, "Processes that decode images; 0: threads of this one.", minimum=0, changes_result=False
     )
     skip_corrupt: bool = option(False, "Leave unreadable images out instead of stopping.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageConfig:
+    """Images"""
+
+    image_size: int = option(
+        0,
+        "Side of the images that the model gets, pixels; 0: the data's, or else the model's own.",
+        minimum=0,
+    )
+    resize: Resize = option(
+        "pad", "How other images become that size: with black borders, distorted, or cut."
+    )
+    input_normalisation: Normalisation = option(
+        "auto",
+        "What the network gets: 0..255, without the mean, over the deviation too, or whitened, as "
+        "learned from the training split; auto: as --init_from was trained, else standardised.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,3 +110,8 @@ class ObjectAugmentation(Augmentation):
         minimum=0.01,
         maximum=1.0,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageDataConfig(Augmentation, ImageConfig, DataConfig):
+    """What the Config of an experiment on images extends, beside TrainingConfig."""

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
+from research.data.config import Resize
 from research.data.source import Arrays, Example, Examples, read_many
 from research.data.splits import Labelled
 from research.errors import UserError
@@ -19,7 +20,6 @@ EXTENSIONS = (
     ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
 
-Resize = Literal["pad", "letterbox", "stretch", "crop"]
 Interpolation = Literal["area", "bilinear", "bicubic"]
 Image = UInt8[np.ndarray, "height width channel"]
 AnyArray = TypeVar("AnyArray")
@@ -153,7 +153,7 @@ def decode_image(data: bytes, name: str) -> Image:
     """The image in an encoded file; see `read`. `name` is for error messages."""
     # Reading unchanged keeps transparency, but ignores the camera's orientation.
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-    if _has_alpha(data):
+    if has_alpha(data):
         flags = cv2.IMREAD_UNCHANGED
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     # OpenCV 4 fills in what is missing, and says nothing.
@@ -185,7 +185,8 @@ def with_channels(
     return image
 
 
-def _has_alpha(data: bytes) -> bool:
+def has_alpha(data: bytes) -> bool:
+    """Whether an encoded PNG or WebP file has transparency."""
     if data.startswith(b"\x89PNG"):
         return data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
     if data[8:12] == b"WEBP":

@@ -11,7 +11,7 @@ import PIL.Image
 from jaxtyping import Int, Integer, UInt8
 
 from research.data.images import Preprocessing, fit, is_truncated, part, place
-from research.data.source import Example
+from research.data.source import Arrays, Example, Examples, read_many
 from research.errors import UserError
 
 IGNORE = 255  # in "segmentation": pixels of no class, which count for nothing
@@ -202,6 +202,17 @@ def save_mask(path: Path, labels: Mask, colours: UInt8[np.ndarray, "n 3"] | None
     picture.save(path, format="PNG")
 
 
-def count_classes(mask: Mask, classes: int) -> Int[np.ndarray, "{classes}"]:
+def count_classes(mask: UInt8[np.ndarray, "*shape"], classes: int) -> Int[np.ndarray, "{classes}"]:
     """Pixels of each class; ignored ones are left out."""
     return np.bincount(mask.ravel(), minlength=256)[:classes]
+
+
+def count_split(examples: Examples, classes: int) -> Int[np.ndarray, "{classes}"]:
+    """Pixels of each class in all examples; reads every one once where they are not in memory."""
+    if isinstance(examples, Arrays):
+        return count_classes(examples.fields["segmentation"], classes)
+    total = np.zeros(classes, np.int64)
+    for start in range(0, len(examples), 256):
+        for example in read_many(examples, range(start, min(start + 256, len(examples)))):
+            total += count_classes(example["segmentation"], classes)
+    return total

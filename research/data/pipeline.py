@@ -1,14 +1,78 @@
 """From a configuration to sources: which examples are trained on and which are held out."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import numpy as np
 
-from research.data.config import DataConfig
+from research.data.augment import colour_components
+from research.data.config import DataConfig, ImageDataConfig
 from research.data.images import Mapped, Preprocessing, fit_example
+from research.data.normalisation import learn
 from research.data.source import Example, Examples, Source, decode, decoded_bytes
-from research.data.splits import Labelled, hold_out
+from research.data.splits import Dataset, Labelled, hold_out
+from research.errors import UserError
 from research.experiment import Data
+from research.models import Entry
+from research.weights.pretrained import preprocessing_of
+
+
+def choose_preprocessing(
+    config: ImageDataConfig, dataset: Dataset, entry: Entry, init_from: str = ""
+) -> Preprocessing:
+    """Image size and channels that suit data and model; mean and deviation are not known yet.
+
+    Args:
+      entry: of the model, or of its backbone.
+      init_from: the weights to start from, if any: trained kernels fix the number of channels.
+
+    Raises:
+      UserError: where the images would be smaller than the model can take.
+    """
+    height, width, channels = dataset.image_shape
+    if config.image_size or entry.fixed_size or height is None or width is None:
+        height = width = config.image_size or entry.image_size
+    if init_from:
+        channels = entry.channels
+    if min(height, width) < entry.min_size:
+        raise UserError(
+            f"--image_size={min(height, width)}: the model takes images of at least "
+            f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
+        )
+    return Preprocessing((height, width), channels or 3, config.resize)
+
+
+def learn_facts(
+    config: ImageDataConfig, raw: Preprocessing, splits: Mapping[str, Examples], init_from: str = ""
+) -> dict[str, Any]:
+    """The facts that every experiment on images needs of its data, in plain JSON.
+
+    "preprocessing", with what was learned of the training split's values; "train_examples", their
+    number; "monitored", the split that names the best checkpoint; and "colour_components", where
+    the augmentation asks for them.
+    """
+    train = splits["train"]
+    trained = preprocessing_of(init_from)
+    facts = {
+        "preprocessing": learn(raw, train, config.input_normalisation, trained).to_json(),
+        "train_examples": len(train),
+        "monitored": monitored(splits),
+    }
+    if config.pca_colour:
+        sample = np.stack([train[i]["image"] for i in range(min(len(train), 1000))])
+        facts["colour_components"] = colour_components(sample / 255.0).tolist()
+    return facts
+
+
+def check_classes(config: DataConfig, dataset: Dataset, class_names: tuple[str, ...]) -> None:
+    """Raises UserError where a data set has other classes than the checkpoint knows."""
+    found = dataset.class_names
+    if found != class_names:
+        raise UserError(
+            f"--dataset={config.dataset}: has {len(found)} classes ({', '.join(found[:5])}, ...), "
+            f"the checkpoint knows {len(class_names)} ({', '.join(class_names[:5])}, ...)."
+        )
 
 
 def open_splits(

@@ -83,7 +83,12 @@ def _by_recipe(
     name: str, config: str, recipe: Recipe, root: Path, source: Path, allow_download: bool
 ) -> Path:
     stock = _builder_class(name)
-    files = archives.find(name, stock.url_infos, source, allow_download)
+    wanted = stock.url_infos
+    if recipe.archives:
+        (chosen,) = (each for each in stock.BUILDER_CONFIGS if each.name == config)
+        names = set(recipe.archives(chosen))
+        wanted = {u: i for u, i in wanted.items() if archives.file_name(u, i) in names}
+    files = archives.find(name, wanted, source, allow_download)
     console().print(f"preparing {name} from {source}", markup=False)
 
     def make(data_dir: str) -> Any:

@@ -8,6 +8,7 @@ import functools
 import gzip
 import io
 import tarfile
+import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ class Recipe(NamedTuple):
     content: str
     splits: Callable[[Any, Files], dict[str, Keyed]]
     builder: Callable[[], type] | None = None  # the class that describes a set TFDS does not have
+    # (the builder's configuration) -> names of the archives it needs, where that is not all.
+    archives: Callable[[Any], Iterable[str]] | None = None
 
 
 def png(image: UInt8[np.ndarray, "height width channel"]) -> io.BytesIO:
@@ -110,6 +113,62 @@ def omniglot_small() -> type:
     return OmniglotSmall
 
 
+def voc_splits(builder: Any, files: Files) -> dict[str, Keyed]:
+    """Pascal VOC: a tar archive of train and val, and one of test, which 2012 does not annotate."""
+    config = builder.builder_config
+    archives = {"train": "trainval", "validation": "trainval", "test": "test"}
+    lists = {"train": "train", "validation": "val", "test": "test"}
+
+    def examples(split: str) -> Keyed:
+        annotated = config.has_test_annotations or split != "test"
+        with tarfile.open(files[config.filenames[archives[split]]]) as archive:
+
+            def read(path: str) -> bytes:
+                file = archive.extractfile(f"VOCdevkit/VOC{config.year}/{path}")
+                assert file is not None
+                return file.read()
+
+            for line in read(f"ImageSets/Main/{lists[split]}.txt").decode().splitlines():
+                name = line.strip()
+                objects = _voc_objects(read(f"Annotations/{name}.xml")) if annotated else []
+                plain = [each for each in objects if not each["is_difficult"]]
+                yield (
+                    name,
+                    {
+                        "image": io.BytesIO(read(f"JPEGImages/{name}.jpg")),
+                        "image/filename": f"{name}.jpg",
+                        "objects": objects,
+                        "labels": sorted({each["label"] for each in objects}),
+                        "labels_no_difficult": sorted({each["label"] for each in plain}),
+                    },
+                )
+
+    return {split: examples(split) for split in lists}
+
+
+def _voc_objects(content: bytes) -> list[dict[str, Any]]:
+    from tensorflow_datasets.core.features import BBox
+
+    tree = ElementTree.fromstring(content)
+    text = lambda element, path: (element.findtext(path) or "").strip().lower()
+    width, height = (float(text(tree, f"size/{side}")) for side in ("width", "height"))
+    return [
+        {
+            "label": text(found, "name"),
+            "pose": text(found, "pose"),
+            "bbox": BBox(
+                ymin=float(text(found, "bndbox/ymin")) / height,
+                xmin=float(text(found, "bndbox/xmin")) / width,
+                ymax=float(text(found, "bndbox/ymax")) / height,
+                xmax=float(text(found, "bndbox/xmax")) / width,
+            ),
+            "is_truncated": text(found, "truncated") == "1",
+            "is_difficult": text(found, "difficult") == "1",
+        }
+        for found in tree.findall("object")
+    ]
+
+
 RECIPES = {
     "mnist": Recipe("70,000 handwritten digits, 28x28x1", mnist_splits),
     "fashion_mnist": Recipe("70,000 articles of clothing in 10 classes, 28x28x1", mnist_splits),
@@ -148,5 +207,10 @@ RECIPES = {
         "242 characters of 8 alphabets, train and test apart; 20 one-shot runs; 105x105x1",
         omniglot_splits,
         omniglot_small,
+    ),
+    "voc": Recipe(
+        "photographs with boxes of 20 classes: voc/2007 (9,963) or voc/2012 (11,540)",
+        voc_splits,
+        archives=lambda config: config.filenames.values(),
     ),
 }

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from research.data import datasets, images, pipeline
+from research.data.augment import Components
 from research.data.augment_objects import ObjectBatch, augment_objects
 from research.data.images import Preprocessing
 from research.data.objects import fit_objects
@@ -138,7 +139,11 @@ def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[st
 
 
 def augment(
-    config: Any, keys: Key[Array, " batch"], batch: dict[str, Any], axis: str | None
+    config: Any,
+    keys: Key[Array, " batch"],
+    batch: dict[str, Any],
+    components: Components,
+    axis: str | None,
 ) -> dict[str, Any]:
     """The batch with changed images, and boxes moved along.
 
@@ -148,5 +153,5 @@ def augment(
         return batch
     fields = {name: batch[name] for name in ObjectBatch._fields}
     objects = ObjectBatch(**{**fields, "image": batch["image"] / 255.0})
-    changed = augment_objects(config, keys, objects, batch["mask"], axis=axis)._asdict()
+    changed = augment_objects(config, keys, objects, batch["mask"], components, axis)._asdict()
     return {**batch, **changed, "image": changed["image"] * 255.0}

@@ -19,15 +19,21 @@ _ORDERS = 4  # longest n-gram of BLEU and CIDEr
 _ROUGE_BETA = 1.2  # recall counts more than precision
 _CIDER_SIGMA = 6.0
 
+_BLEU = (
+    "BLEU-{0}, 0 to 1: geometric mean of clipped n-gram precisions up to {0}, of the whole split, "
+    "times the brevity penalty by the closest reference length; no smoothing (sacrebleu)"
+)
 PROTOCOL = {
-    "bleu": "BLEU-n, 0 to 1: geometric mean of clipped n-gram precisions up to n, over the whole "
-    "split, times the brevity penalty by the closest reference length; no smoothing (sacrebleu)",
+    **{f"bleu{n}": _BLEU.format(n) for n in range(1, _ORDERS + 1)},
     "rouge_l": f"ROUGE-L, 0 to 1: F of the longest common subsequence, beta {_ROUGE_BETA}, best "
     "precision and best recall of the references (Lin 2004, as COCO's evaluation computes it)",
     "cider": "CIDEr-D, 0 to 10 (Vedantam et al. 2015): tf-idf weighted n-grams, document "
     "frequencies from the split's own references",
     "exact_match": "share of captions that equal one of their references",
     "identical_captions": "share of the most frequent caption; 1 is collapse",
+    "attribute_accuracy": "share of mentioned (colour, digit) pairs that the picture holds; a "
+    "caption that mentions none counts as one that is wrong",
+    "true_captions": "share of captions that are of the scenes' language and hold of the picture",
 }
 
 

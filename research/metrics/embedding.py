@@ -1,7 +1,9 @@
 """Metrics of embeddings on a whole split, on the host: what --experiment=embedding reports."""
 
+from collections.abc import Mapping
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
@@ -10,6 +12,7 @@ from research.metrics.recognition import (
     episode_accuracy,
     growing,
     recognition,
+    run_errors,
     ways_of,
 )
 from research.metrics.sampling import Embeddings, Labels
@@ -85,6 +88,7 @@ def protocol(ways: int) -> dict[str, str]:
         "map_at_r": "mean average precision of the R nearest; R others are of the class",
         "nmi": "normalised mutual information with as many k-means clusters as classes",
         "one_shot_error": "20-way, within an alphabet, on the published runs of Lake et al. 2015",
+        "pixel_one_shot_error": "the same runs, by raw pixels",
     }
 
 
@@ -121,3 +125,21 @@ def score(
         scores |= retrieval(x, labels, metric)
     scores["nmi"] = cluster_agreement(x, labels)
     return {name: value for name, value in scores.items() if np.isfinite(value)}
+
+
+def score_split(
+    x: Embeddings,
+    thumbnails: UInt8[np.ndarray, "n height width"],
+    targets: Mapping[str, np.ndarray],
+    metric: Metric = "euclidean",
+) -> dict[str, float]:
+    """`score` of a split, or the error on its one-shot runs where it holds published ones."""
+    pixels = thumbnails.reshape(len(thumbnails), -1).astype(np.float32) / 255
+    labels = targets["label"]
+    if "run" in targets and targets["run"].all():
+        runs = targets["run"], targets["is_query"]
+        return {
+            "one_shot_error": run_errors(x, labels, *runs, metric),
+            "pixel_one_shot_error": run_errors(pixels, labels, *runs),
+        }
+    return score(x, pixels, labels, targets.get("domain"), metric)

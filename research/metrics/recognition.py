@@ -107,8 +107,8 @@ def growing(labels: Labels) -> list[int]:
 def recognition(
     x: Embeddings, labels: Labels, sizes: list[int], metric: Metric = "euclidean"
 ) -> list[float]:
-    """1:K accuracy for galleries of these sizes; about as many queries for each."""
-    episodes = [max(EPISODES * 20 // size, 5) for size in sizes]
+    """1:K accuracy for galleries of these sizes, with about 20 EPISODES queries each, or fewer."""
+    episodes = [min(max(EPISODES * 20 // size, 5), EPISODES) for size in sizes]
     return [
         episode_accuracy(x, labels, size, 1, metric, episodes=number)
         for size, number in zip(sizes, episodes, strict=True)

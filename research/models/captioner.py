@@ -1,8 +1,8 @@
 """Captioners: a convolutional encoder, and a recurrent decoder that says one word after another.
 
-They work in parts, so that an image is encoded once however its caption is decoded: `encode` gives
-the decoder's state before the first word, `step` goes on by one word, `tell` runs over whole
-captions and is shown their words ("teacher forcing").
+They work in parts, so that an image is encoded once however its caption is decoded: `maps` is the
+encoder, `begin` gives the decoder's state before the first word, `step` goes on by one word, and
+`tell` runs over whole captions and is shown their words ("teacher forcing").
 """
 
 from collections.abc import Callable
@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from research.data.tokens import BEGIN, PADDING, UNKNOWN
-from research.models import create
+from research.errors import UserError, choose
+from research.models import Entry, create
 from research.nn.pooling import global_average_pool
 from research.nn.recurrent import Recurrent
 from research.nn.regularisation import Dropout
@@ -72,8 +73,8 @@ class Attend(nn.Module):
     knows what it sees, but not where.
 
     Attributes:
-      embedding: features of a word and of what the next is said from.
-      features: of the hidden states and of a place.
+      embedding: features of a word, of a place, and of what the next word is said from.
+      features: of the hidden states.
       cell: a key of research.nn.recurrent.CELLS.
       layers: of cells.
     """
@@ -84,19 +85,19 @@ class Attend(nn.Module):
     layers: int
 
     def setup(self) -> None:
-        width = self.features
+        width = self.embedding
         self.place = nn.Dense(width)
         self.position = PositionEmbedding()
-        self.first = nn.Dense(width)  # f_init of equations 5: the mean place -> every state
+        self.first = nn.Dense(self.features)  # f_init: the mean place -> every state
         self.key, self.query = nn.Dense(width, use_bias=False), nn.Dense(width)
         self.gate = nn.Dense(1)
-        self.recurrent = Recurrent(self.cell, self.embedding + width, width, self.layers)
+        self.recurrent = Recurrent(self.cell, 2 * width, self.features, self.layers)
         self.from_hidden, self.from_context = nn.Dense(self.embedding), nn.Dense(self.embedding)
 
     def begin(self, maps: Maps) -> State:
         """The state before the first word: places, their keys, and where the cells start."""
         places = maps.reshape(len(maps), -1, maps.shape[-1])  # [B, P, C]
-        places = nn.relu(self.position(self.place(places)))  # [B, P, features]
+        places = nn.relu(self.position(self.place(places)))  # [B, P, embedding]
         mean = nn.tanh(self.first(places.mean(1)))
         states = jax.tree.map(lambda _: mean, self.recurrent.initial(len(maps)))
         return {"places": places, "keys": self.key(places), "recurrent": states}
@@ -106,7 +107,7 @@ class Attend(nn.Module):
     ) -> tuple[State, tuple[Float[Array, "batch embedding"], Float[Array, "batch place"]]]:
         """The next state, what the next word is said from, how much each place was looked at."""
         h = state["recurrent"][-1][0]
-        scores = jnp.einsum("bpf,bf->bp", state["keys"], self.query(h)) / self.features**0.5
+        scores = jnp.einsum("bpf,bf->bp", state["keys"], self.query(h)) / self.embedding**0.5
         attention = nn.softmax(scores)
         context = jnp.einsum("bp,bpf->bf", attention, state["places"])
         context = nn.sigmoid(self.gate(h)) * context
@@ -145,7 +146,8 @@ class Captioner(nn.Module):
     """An encoder and a decoder.
 
     Attributes:
-      vocabulary: how many tokens a caption is made of; higher numbers are read as UNKNOWN.
+      vocabulary: how many tokens there are (48: the digit scenes need); higher numbers are
+        read as UNKNOWN.
       decoder_type: Tell or Attend.
       backbone_name: the encoder, a classifier of research.models.
       feature_map: which of its maps the decoder gets; "" for the last.
@@ -154,9 +156,9 @@ class Captioner(nn.Module):
       axis: the pmap axis that the batch is split over.
     """
 
-    vocabulary: int
+    vocabulary: int = 48
     decoder_type: Callable[..., Any] = Attend
-    backbone_name: str = "convnet"
+    backbone_name: str = "compact"
     feature_map: str = ""
     embedding: int = 128
     features: int = 256
@@ -176,20 +178,17 @@ class Captioner(nn.Module):
         """The encoder's map of standardised images.
 
         Raises:
-          KeyError: where the encoder has no map of that name.
+          UserError: where the encoder has no map of that name, or none at all.
         """
         maps = self.backbone(images, train=train, features=True)
-        return maps[self.feature_map or list(maps)[-1]]
+        maps = {name: value for name, value in maps.items() if value.ndim == 4}
+        if not maps:
+            raise UserError("--backbone: has only vectors, no maps; choose a convolutional one.")
+        return choose(self.feature_map or list(maps)[-1], maps, "feature_map")
 
     def begin(self, maps: Maps, train: bool = False) -> State:
         """The decoder's state before the first word, from the encoder's map."""
         return self.decoder.begin(maps)
-
-    def encode(
-        self, images: Float[Array, "batch height width channel"], train: bool = False
-    ) -> State:
-        """The decoder's state before the first word, from standardised images."""
-        return self.begin(self.maps(images, train))
 
     def step(
         self, state: State, token: Int[Array, " batch"], train: bool = False
@@ -222,20 +221,31 @@ class Captioner(nn.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width channel"],
-        tokens: Int[Array, "batch captions length"],
+        tokens: Int[Array, "batch captions length"] | None = None,
         train: bool = False,
     ) -> tuple[
         Float[Array, "batch captions length vocabulary"],
         Float[Array, "batch captions length place"] | None,
     ]:
-        """`encode`, then `tell`."""
-        return self.tell(self.encode(images, train), tokens, train)
+        """`maps`, `begin` and `tell`; without tokens for one word, where only shapes matter."""
+        if tokens is None:
+            tokens = jnp.zeros((len(images), 1, 1), jnp.int32)
+        return self.from_maps(self.maps(images, train), tokens, train)
+
+    def from_maps(
+        self, maps: Maps, tokens: Int[Array, "batch captions length"], train: bool = False
+    ) -> tuple[
+        Float[Array, "batch captions length vocabulary"],
+        Float[Array, "batch captions length place"] | None,
+    ]:
+        """The same, from maps that the encoder made before."""
+        return self.tell(self.begin(maps), tokens, train)
 
     def _embedded(self, tokens: Int[Array, "*shape"]) -> Float[Array, "*shape embedding"]:
         return self.words(jnp.where(tokens < self.vocabulary, tokens, UNKNOWN))
 
 
-CAPTIONERS = {
-    "show_and_tell": partial(Captioner, decoder_type=Tell),
-    "show_attend_and_tell": partial(Captioner, decoder_type=Attend),
+MODELS = {
+    "show_and_tell": Entry(partial(Captioner, decoder_type=Tell), 64, task="captioning"),
+    "show_attend_and_tell": Entry(partial(Captioner, decoder_type=Attend), 64, task="captioning"),
 }

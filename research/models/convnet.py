@@ -1,5 +1,7 @@
 """A small network of today's usual parts, for digits and other small images; the default."""
 
+import functools
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
@@ -13,10 +15,11 @@ from research.nn.regularisation import Dropout
 
 
 class ConvNet(nn.Module):
-    """Stages of two 3x3 convolutions; max pooling halves the side between stages.
+    """Stages of 3x3 convolutions; max pooling halves the side between stages.
 
     Attributes:
       widths: channels of each stage. Few at the finest, where most of the time goes.
+      layers: convolutions of each stage.
       normalise: whether batch normalisation follows each convolution; without, it has a bias.
       dropout: rate before the linear head.
       axis: the pmap axis that the batch is split over.
@@ -27,6 +30,7 @@ class ConvNet(nn.Module):
     kernel_init: Initialiser = INITIALISERS["he"]
     axis: str | None = None
     widths: tuple[int, ...] = (8, 24, 48)
+    layers: int = 2
     normalise: bool = True
     dropout: float = 0.0
 
@@ -44,7 +48,7 @@ class ConvNet(nn.Module):
         for stage, width in enumerate(self.widths):
             if stage > 0:
                 x = max_pool(x, 2, 2)
-            for layer in range(2):
+            for layer in range(self.layers):
                 name = f"stage{stage}_{layer}"
                 x = Conv(
                     width,
@@ -64,4 +68,13 @@ class ConvNet(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=self.kernel_init, name="fc")(x)
 
 
-MODELS = {"convnet": Entry(ConvNet, image_size=28, channels=1, min_size=4)}
+MODELS = {
+    "convnet": Entry(ConvNet, image_size=28, channels=1, min_size=4),
+    # Few-shot learning's four blocks (Vinyals et al. 2016, section 4.1.1), wider where it is cheap.
+    "conv4": Entry(
+        functools.partial(ConvNet, widths=(32, 64, 128, 128), layers=1),
+        image_size=28,
+        channels=1,
+        min_size=8,
+    ),
+}

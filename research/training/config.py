@@ -13,6 +13,7 @@ from research.data.config import DataConfig
 OptimizerName = Literal[
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lamb"
 ]
+ParallelMode = Literal["auto", "single", "jit", "pmap"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle"]
 
 
@@ -33,7 +34,7 @@ class RunConfig:
         changes_result=False,
         saved=False,
     )
-    parallel: Literal["auto", "single", "jit", "pmap"] = option(
+    parallel: ParallelMode = option(
         "auto",
         "single: one device; jit: sharded over a mesh of all devices; pmap: jax.pmap; "
         "auto: jit where there are several devices.",

@@ -117,7 +117,7 @@ def train(
     with contextlib.ExitStack() as stack:
         # --- Data and state ---
         data = experiment.data()
-        plan = make_plan(config, len(data.train.examples))
+        plan = make_plan(config, len(data.train.examples), experiment.steps)
         state = new_state(experiment, config, data.train.batch(0), parallel)
         identity = {
             "initial_parameters": fingerprint([state.params, state.model_state]),
@@ -226,9 +226,17 @@ def train(
             "metrics": flat_metrics(evaluations),
             "protocol": dict(experiment.protocol),
             "best": list(experiment.best),
+            "notes": notes(experiment, evaluations),
             "fingerprint": fingerprint([state.params, state.model_state]),
         }
         return Finished(result, evaluations)
+
+
+def notes(experiment: Experiment, evaluations: dict[str, Evaluation]) -> list[str]:
+    """What the experiment says of the splits in words."""
+    if experiment.notes is None:
+        return []
+    return [line for found in evaluations.values() for line in experiment.notes(*found.first)]
 
 
 def better(value: float, best: float, mode: str) -> bool:

@@ -86,7 +86,11 @@ def make(
         )
         kinds = set(jax.tree.leaves(named))
         if kinds == {"trained"}:
-            raise UserError("--freeze matches no parameter; --mode=check lists their paths.")
+            paths = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
+            raise UserError(
+                f"--freeze matches no parameter; they are called {', '.join(paths[:3])}, ..., "
+                f"{paths[-1]}, and --mode=check without --freeze lists all."
+            )
         if kinds == {"frozen"}:
             raise UserError("--freeze matches every parameter; nothing is left to train.")
         return named

@@ -15,9 +15,14 @@ class Plan(NamedTuple):
     log_every: int
 
 
-def make_plan(config: TrainingConfig, num_examples: int) -> Plan:
-    """Resolves epochs, and zeros that mean "choose for me", into steps."""
-    epochs = config.epochs * num_examples / config.batch_size
-    steps = config.steps or max(1, math.ceil(epochs))
+def make_plan(config: TrainingConfig, num_examples: int, steps: int | None = None) -> Plan:
+    """Resolves epochs, and zeros that mean "choose for me", into steps.
+
+    Args:
+      steps: in the place of what the configuration says; may be 0.
+    """
+    if steps is None:
+        epochs = config.epochs * num_examples / config.batch_size
+        steps = config.steps or max(1, math.ceil(epochs))
     eval_every = config.eval_every or math.ceil(steps / 5)
     return Plan(steps, eval_every, config.checkpoint_every or eval_every, config.log_every)

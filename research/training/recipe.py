@@ -48,9 +48,10 @@ def make_recipe(
     Raises:
       UserError: weights that do not fit, a pattern that is none, and what the optimizer refuses.
     """
-    start = None
-    if config.init_from and trains:
+    start = shapes = None
+    if trains and (config.init_from or config.freeze):
         shapes = jax.eval_shape(init, jax.random.key(0), batch)
+    if config.init_from and shapes is not None:
         start = transfer.start_from(config.init_from, shapes, below)
     frozen = transfer.matcher(config.freeze)
     optimizer, learning_rate = optimizers.from_config(
@@ -59,4 +60,6 @@ def make_recipe(
         frozen,
         transfer.rates(start, config.transfer_rate),
     )
+    if frozen and shapes is not None:
+        jax.eval_shape(optimizer.init, shapes["params"])  # refuses a pattern that freezes nothing
     return Recipe(start.fill if start else as_initialised, frozen, optimizer, learning_rate)

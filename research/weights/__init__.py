@@ -8,6 +8,7 @@ import safetensors
 from safetensors.numpy import load_file
 
 from research.errors import UserError, nearest
+from research.weights.kerasfile import load_keras
 from research.weights.naming import Loaded, into
 from research.weights.pretrained import PRETRAINED, Pretrained
 from research.weights.torchfile import load_torch
@@ -26,8 +27,11 @@ def load(path_or_name: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     name = os.fspath(path_or_name)
     if name in PRETRAINED:
-        tensors = load_torch(PRETRAINED[name].file())
-        return {PRETRAINED[name].rename(key): value for key, value in tensors.items()}
+        known = PRETRAINED[name]
+        file = known.file()
+        tensors = load_keras(file) if file.suffix == ".h5" else load_torch(file)
+        renamed = {known.rename(key): value for key, value in tensors.items()}
+        return known.adapt({key: value for key, value in renamed.items() if key})
     path = Path(name)
     if not path.is_file():
         raise UserError(

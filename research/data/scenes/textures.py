@@ -35,14 +35,9 @@ def load() -> Textures:
     folder = Path(package.origin).parent / "data"
     read = (images.read(folder / f"{name}.png") for name in PHOTOGRAPHS)
     photographs = [np.broadcast_to(image, (*image.shape[:2], 3)) for image in read]
-    cuts = [3 * photograph.shape[1] // 4 for photograph in photographs]
-    return Textures(
-        [
-            np.ascontiguousarray(photograph[:, :cut])
-            for photograph, cut in zip(photographs, cuts, strict=True)
-        ],
-        [photograph[:, cut:] for photograph, cut in zip(photographs, cuts, strict=True)],
-    )
+    halves = [np.split(image, [3 * image.shape[1] // 4], axis=1) for image in photographs]
+    left, right = ([np.ascontiguousarray(half[k]) for half in halves] for k in (0, 1))
+    return Textures(train=left, test=right)
 
 
 def background(

@@ -98,9 +98,10 @@ def _texts(info: Any, key: str) -> Iterator[str]:
 def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
     """The splits such that no class that is evaluated on is trained on.
 
-    A set whose other splits have classes of their own stays as it is. Of any other, TEST_SHARE of
-    the classes, evenly spaced, are left out of train; the other splits, or "test" made of train
-    where there are none, hold these alone.
+    Of a set whose other splits have classes that train lacks, these classes alone are kept there;
+    splits that have none are left out. Of any other set TEST_SHARE of the classes, evenly spaced,
+    are left out of train; the other splits, or "test" made of train where there is no other, hold
+    these alone.
 
     Args:
       validation: share of train's classes that become "validation".
@@ -108,23 +109,22 @@ def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
     Raises:
       UserError: where fewer than two classes would be left.
     """
-    splits = dict(dataset.splits)
-    if "train" not in splits:
+    if "train" not in dataset.splits:
         raise UserError(f"--dataset={dataset.name}: has no split called train")
-    trained = np.unique(splits["train"].labels)
-    others = [split for split in splits if split != "train"]
-    if not others or any(np.isin(trained, splits[split].labels).any() for split in others):
+    train = dataset.splits["train"]
+    trained = np.unique(train.labels)
+    others = {split: part for split, part in dataset.splits.items() if split != "train"}
+    unseen = {k: np.setdiff1d(part.labels, trained) for k, part in others.items()}
+    splits = {k: _of(others[k], classes) for k, classes in unseen.items() if len(classes)}
+    if not splits:
         held = trained[spaced(len(trained), max(round(TEST_SHARE * len(trained)), 2))]
-        if not others:
-            splits["test"] = _of(splits["train"], held)
-        for split in others:
-            splits[split] = _of(splits[split], held)
-        splits["train"] = _of(splits["train"], np.setdiff1d(trained, held))
+        splits = {k: _of(part, held) for k, part in (others or {"test": train}).items()}
+        trained = np.setdiff1d(trained, held)
     if validation:
-        trained = np.unique(splits["train"].labels)
         held = trained[spaced(len(trained), max(round(validation * len(trained)), 2))]
-        splits["validation"] = _of(splits["train"], held)
-        splits["train"] = _of(splits["train"], np.setdiff1d(trained, held))
+        splits["validation"] = _of(train, held)
+        trained = np.setdiff1d(trained, held)
+    splits = {"train": _of(train, trained), **splits}
     for split, examples in splits.items():
         if len(np.unique(examples.labels)) < 2:
             raise UserError(
@@ -134,9 +134,10 @@ def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
     return splits
 
 
-def _of(examples: Labelled, classes: np.ndarray) -> Subset:
+def _of(examples: Labelled, classes: np.ndarray) -> Labelled:
     """The examples of some classes."""
-    return Subset(examples, np.flatnonzero(np.isin(examples.labels, classes)))
+    chosen = np.flatnonzero(np.isin(examples.labels, classes))
+    return examples if len(chosen) == len(examples) else Subset(examples, chosen)
 
 
 def minable(dataset: Dataset, train: Labelled, drop_small: bool) -> Labelled:

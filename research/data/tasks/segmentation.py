@@ -12,13 +12,13 @@ from research.data.images import decode_image, with_channels
 from research.data.masks import (
     IGNORE,
     Classes,
-    count_classes,
+    count_split,
     decode_mask,
     ignoring,
     plain_classes,
     to_classes,
 )
-from research.data.source import Example, read_many
+from research.data.source import Example
 from research.data.splits import Dataset
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
@@ -116,16 +116,6 @@ def task(ignore_label: int = -1) -> Task:
 TASK = task()
 
 
-def class_pixels(dataset: Dataset, split: str) -> np.ndarray:
-    """int64 [class]: pixels of each class in a split; reads every example once."""
-    examples, classes = dataset.splits[split], len(dataset.class_names)
-    total = np.zeros(classes, np.int64)
-    for start in range(0, len(examples), 256):
-        for example in read_many(examples, range(start, min(start + 256, len(examples)))):
-            total += count_classes(example["segmentation"], classes)
-    return total
-
-
 def inspect(dataset: Dataset) -> list[str]:
     """What is wrong with a data set, one line each; reads every example once or twice.
 
@@ -140,7 +130,7 @@ def inspect(dataset: Dataset) -> list[str]:
         problems += damaged
         if damaged:
             continue
-        pixels = class_pixels(dataset, split)
+        pixels = count_split(examples, len(dataset.class_names))
         trained = pixels if split == "train" else trained
         for number, name in enumerate(dataset.class_names):
             if not pixels[number]:

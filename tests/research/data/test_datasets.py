@@ -13,7 +13,7 @@ import pytest
 from research.data import datasets
 from research.data.builtin import digits
 from research.data.images import Mapped, Preprocessing
-from research.data.prepared import installed
+from research.data.prepared import install, installed
 from research.data.source import Arrays, Source, decode, read_many
 from research.data.splits import Dataset, hold_out
 from research.data.tasks import classification
@@ -48,6 +48,16 @@ def test_digits_are_what_the_package_ships(data_dir):
     assert set(images) == {row[:-1] for i, row in enumerate(rows) if i % 5 == 2}
 
 
+def test_exclusive_or_is_its_truth_table(data_dir):
+    dataset = datasets.load("xor", data_dir)
+    assert dataset.class_names == ("same", "different") and dataset.image_shape == (1, 2, 1)
+    for split in dataset.splits.values():
+        fields = decode(split).fields
+        pixels = fields["image"].reshape(4, 2) // 255
+        assert sorted(map(tuple, pixels.tolist())) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        np.testing.assert_array_equal(fields["label"], pixels[:, 0] ^ pixels[:, 1])
+
+
 def test_prepared_splits_travel_to_workers(data_dir):
     split = datasets.load("digits", data_dir).splits["test"]
     copy = pickle.loads(pickle.dumps(split))
@@ -71,6 +81,46 @@ def test_reading_together_is_reading_one_by_one(data_dir):
         alone = mapped[index]
         np.testing.assert_array_equal(together["image"], alone["image"])
         assert together["label"] == alone["label"] == held.labels[index]
+
+
+class EmptySet:
+    """Stands for a TFDS builder."""
+
+    def __init__(self, data_dir):
+        self.data_dir = Path(data_dir) / "toy" / "1.0.0"
+
+    def download_and_prepare(self):
+        self.data_dir.mkdir(parents=True)
+        (self.data_dir / "features.json").write_text("{}")
+
+
+HANGS = """
+import sys, time
+from research.data.prepared import install
+
+install(lambda folder: (print("begun", flush=True), time.sleep(100)), sys.argv[1])
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_makes_is_not(tmp_path):
+    repository = Path(datasets.__file__).parents[2]
+    killed = subprocess.Popen(
+        [sys.executable, "-c", HANGS, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        text=True,
+    )
+    assert killed.stdout.readline() == "begun\n"
+    [left] = tmp_path.glob(".preparing_*")
+    install(EmptySet, tmp_path)  # while the other lives
+    assert left.exists()
+    killed.kill()
+    killed.communicate()
+    assert left.exists()
+    shutil.rmtree(tmp_path / "toy")
+    install(EmptySet, tmp_path)
+    assert not list(tmp_path.glob(".preparing_*"))
+    assert set(installed(tmp_path)) == {"toy"}
 
 
 def test_two_processes_prepare_at_once(tmp_path):

@@ -17,6 +17,7 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 
 from research.data import datasets
 from research.data.prepare import prepare
+from research.data.tasks import detection
 from research.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -152,6 +153,62 @@ def test_cifar(tmp_path, monkeypatch, name):
     assert ours.class_names[3] == "thing3" and ours.image_shape == (32, 32, 3)
 
 
+def test_omniglot_small_holds_unseen_alphabets_and_the_published_runs(tmp_path, monkeypatch):
+    from research.data.omniglot import OmniglotSmall
+    from research.data.tasks import embedding
+
+    def drawing(value):
+        return cv2.imencode(".png", np.full((105, 105), 255 - value, np.uint8))[1].tobytes()
+
+    def archive(folder, alphabets):
+        return {
+            f"{folder}/{alphabet}/character{k:02d}/{k:04d}_{drawer:02d}.png": drawing(drawer)
+            for alphabet, characters in alphabets.items()
+            for k in range(1, characters + 1)
+            for drawer in (1, 2, 3)
+        }
+
+    runs = {}
+    for run in range(1, 21):
+        lines = []
+        for k in range(1, 21):
+            support, query = (
+                f"run{run:02d}/{x}{k:02d}.png" for x in ("training/class", "test/item")
+            )
+            # As published: queries are in another order than the supports.
+            other = f"run{run:02d}/training/class{k % 20 + 1:02d}.png"
+            lines.append(f"{query} {other}")
+            runs |= {support: drawing(k), query: drawing(k % 20 + 1)}
+        runs[f"run{run:02d}/class_labels.txt"] = "\n".join(lines) + "\n"
+    archives = {
+        "images_background_small1.zip": zipped(archive("small1", {"Greek": 2, "Latin": 3})),
+        "images_background_small2.zip": zipped(archive("small2", {"Latin": 3, "Tagalog": 2})),
+        "all_runs.zip": zipped(runs),
+    }
+    infos = {
+        url: UrlInfo(
+            tfds.core.utils.Size(1),
+            hashlib.sha256(archives[info.filename]).hexdigest(),
+            info.filename,
+        )
+        for url, info in OmniglotSmall.url_infos.items()
+    }
+    monkeypatch.setattr(OmniglotSmall, "url_infos", infos)
+    prepare("omniglot_small", tmp_path / "data", write(tmp_path / "archives", archives))
+    found = datasets.load("omniglot_small", tmp_path / "data", embedding.TASK)
+    splits = embedding.by_class(found)
+    names = {k: {found.class_names[i] for i in v.labels} for k, v in splits.items()}
+    assert names["train"] == {"Greek_0", "Greek_1", "Latin_0", "Latin_1", "Latin_2"}
+    assert names["test"] == {"Tagalog_0", "Tagalog_1"} and len(names["runs"]) == 400
+    one = splits["test"][0]
+    assert one["image"].shape == (105, 105, 1) and one["image"].max() == one["domain"] in (1, 2, 3)
+    rows = [splits["runs"][i] for i in range(len(splits["runs"]))]
+    assert len(rows) == 800 and sum(int(row["is_query"]) for row in rows) == 400
+    for row in rows:  # a support and its query are of one class, and of the same ink here
+        run, number = found.class_names[row["label"]].removeprefix("run").split("_class")
+        assert int(run) == row["run"] and int(number) == row["image"].max()
+
+
 def test_omniglot(tmp_path, monkeypatch):
     def archive(folder, alphabets):
         files = {f"{folder}/": b""}
@@ -198,6 +255,62 @@ def test_omniglot(tmp_path, monkeypatch):
     }
     part = dataset.splits["small1"]
     assert {part[i]["image"].tobytes(): int(part[i]["label"]) for i in range(6)} == drawings
+
+
+def voc_xml(size, objects):
+    """An annotation file as VOC's own; objects are (class, box, difficult)."""
+    (width, height), found = size, ""
+    for name, (x0, y0, x1, y1), difficult in objects:
+        found += (
+            f"<object><name>{name}</name><pose>Left</pose><truncated>1</truncated>"
+            f"<difficult>{difficult}</difficult><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin>"
+            f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+        )
+    return (
+        f"<annotation><size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+        f"{found}</annotation>"
+    ).encode()
+
+
+@pytest.mark.parametrize("year", ["2007", "2012"])
+def test_voc(tmp_path, monkeypatch, year):
+    image = np.full((20, 40, 3), 77, np.uint8)
+    jpeg = cv2.imencode(".jpg", image)[1].tobytes()
+    full = voc_xml((40, 20), [("dog", (4, 5, 20, 15), 0), ("cat", (1, 1, 30, 20), 1)])
+    files = {f"JPEGImages/{name}.jpg": jpeg for name in ("000001", "000002", "000003")}
+    files |= {"Annotations/000001.xml": full, "Annotations/000002.xml": voc_xml((40, 20), [])}
+    lists = {"train": "000001\n", "val": "000002\n", "test": "000003\n"}
+    files |= {f"ImageSets/Main/{split}.txt": text.encode() for split, text in lists.items()}
+    if year == "2007":  # the test set of 2012 is not annotated
+        files["Annotations/000003.xml"] = full
+    archive = tarred({f"VOCdevkit/VOC{year}/{path}": content for path, content in files.items()})
+    stock = tfds.builder_cls("voc")
+    (config,) = (each for each in stock.BUILDER_CONFIGS if each.name == year)
+    everything = {url.rpartition("/")[2]: archive for url in stock.url_infos}
+    registers(monkeypatch, "voc", everything)
+    # The archives of the other year are not asked for.
+    mine = dict.fromkeys(config.filenames.values(), archive)
+    assert len(everything) == 4 and len(mine) == 2
+    prepare(f"voc/{year}", tmp_path / "data", write(tmp_path / "archives", mine))
+    source = tfds.builder(f"voc/{year}", data_dir=tmp_path / "data")
+    assert type(source).__module__.startswith("tensorflow_datasets.object_detection")
+    (train,) = source.as_data_source("train")
+    assert train["image/filename"] == b"000001.jpg" and train["image"].shape == (20, 40, 3)
+    np.testing.assert_allclose(
+        train["objects"]["bbox"], [[0.25, 0.1, 0.75, 0.5], [0.05, 0.025, 1.0, 0.75]]
+    )
+    names = source.info.features["objects"]["label"].int2str
+    assert [names(int(k)) for k in train["objects"]["label"]] == ["dog", "cat"]
+    assert [names(int(k)) for k in train["labels"]] == ["cat", "dog"]
+    assert [names(int(k)) for k in train["labels_no_difficult"]] == ["dog"]
+    assert np.asarray(train["objects"]["is_difficult"]).tolist() == [False, True]
+    ours = datasets.load("voc", tmp_path / "data", detection.TASK)
+    assert ours.name == f"voc/{year}" and len(ours.class_names) == 20
+    example = ours.splits["train"][0]
+    np.testing.assert_allclose(example["boxes"], [[4, 5, 20, 15], [1, 1, 30, 20]], atol=1e-4)
+    assert example["crowd"].tolist() == [False, True]
+    assert len(ours.splits["test"][0]["classes"]) == (2 if year == "2007" else 0)
+    assert len(ours.splits["validation"][0]["classes"]) == 0
 
 
 def refuses(message, *args, **options):

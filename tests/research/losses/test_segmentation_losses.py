@@ -113,6 +113,8 @@ def test_border_weights_are_equation_2():
                 d = sorted(min(np.hypot(i - y, j - x) for y, x in cell) for cell in cells)
                 expected[i, j] = 10 * np.exp(-((d[0] + d[1]) ** 2) / (2 * 5**2))
     np.testing.assert_allclose(border_weights(mask), expected, rtol=1e-5)
+    narrow = border_weights(mask, strength=2.0, sigma=0.7)  # cells are looked at one by one
+    np.testing.assert_allclose(narrow, 2 * (expected / 10) ** (25 / 0.49), atol=2e-6)
     assert border_weights(mask)[2, 4] == border_weights(mask).max()  # the gap
     one = np.where(mask == 2, mask, 0)
     assert not border_weights(one).any()  # a single cell has no second

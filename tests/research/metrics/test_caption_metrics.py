@@ -111,7 +111,7 @@ def test_attributes_count_only_where_colour_and_digit_are_both_right():
 
 def test_every_number_has_its_protocol_and_says_how_sentences_were_made():
     said = sentences("a b", "c d")
-    names = {name.rstrip("1234") for name in score(said, [[s] for s in said])}
+    names = {*score(said, [[s] for s in said]), "attribute_accuracy", "true_captions"}
     described = metrics.protocol("beam search of width 5")
     assert names == described.keys()
     assert all(

@@ -7,11 +7,11 @@ import pytest
 
 from research.data.tokens import BEGIN, END, PADDING, UNKNOWN
 from research.decoding import greedy
-from research.models.captioner import CAPTIONERS
+from research.models import available, create
 
 WORDS, LENGTH = 11, 5
-SMALL = {"embedding": 6, "features": 8}
-BOTH = pytest.mark.parametrize("name", sorted(CAPTIONERS))
+SMALL = {"embedding": 6, "features": 8, "backbone_name": "convnet"}
+BOTH = pytest.mark.parametrize("name", sorted(available("captioning")))
 
 
 def images(count=3, seed=0):
@@ -25,7 +25,7 @@ def captions(count=3, per_image=2, seed=0):
 
 @functools.cache
 def made(name, **attributes):
-    model = CAPTIONERS[name](WORDS, **{**SMALL, **attributes})
+    model = create(name, vocabulary=WORDS, **{**SMALL, **attributes})
     return model, jax.jit(model.init)(jax.random.key(0), images(), captions())
 
 
@@ -34,6 +34,11 @@ def told(name):
     """A model's variables and its jitted (images, captions) -> logits, attention."""
     model, variables = made(name)
     return jax.jit(lambda images, tokens: model.apply(variables, images, tokens))
+
+
+def encoded(model, variables, images):
+    """The decoder's state before the first word."""
+    return model.apply(variables, model.apply(variables, images, method="maps"), method="begin")
 
 
 @BOTH
@@ -60,7 +65,7 @@ def test_one_word_at_a_time_is_the_whole_caption(name):
     logits, _ = jax.jit(model.apply)(variables, images(), tokens)
     step = jax.jit(lambda *inputs: model.apply(variables, *inputs, method="step"))
     for k in range(tokens.shape[1]):
-        state = model.apply(variables, images(), method="encode")
+        state = encoded(model, variables, images())
         token = jnp.full(len(tokens), BEGIN)
         for t in range(LENGTH):
             state, step_logits = step(state, token)
@@ -98,13 +103,13 @@ def test_attention_is_a_distribution_over_places_and_follows_the_picture():
 
 def test_attention_is_softmax_of_scaled_dot_products_by_a_loop():
     model, variables = made("show_attend_and_tell")
-    state = model.apply(variables, images(), method="encode")
+    state = encoded(model, variables, images())
     _, attention = told("show_attend_and_tell")(images(), captions())
     query = variables["params"]["decoder"]["query"]
     h = state["recurrent"][0][0]
     for b in range(3):
         q = np.asarray(h[b]) @ np.asarray(query["kernel"]) + np.asarray(query["bias"])
-        scores = np.array([q @ np.asarray(key) / np.sqrt(8) for key in state["keys"][b]])
+        scores = np.array([q @ np.asarray(key) / np.sqrt(6) for key in state["keys"][b]])
         expected = np.exp(scores) / np.exp(scores).sum()
         np.testing.assert_allclose(attention[b, 0, 0], expected, rtol=1e-4)
 
@@ -121,7 +126,7 @@ def test_decoding_says_only_words(name):
 
     @jax.jit
     def decode(images):
-        state = model.apply(variables, images, method="encode")
+        state = encoded(model, variables, images)
         begin = jnp.full(len(images), BEGIN)
         step = lambda state, token: model.apply(variables, state, token, method="step")
         return greedy(step, state, begin, END, 7).tokens
@@ -151,4 +156,4 @@ def test_dropout_acts_in_training_alone(name):
 
 def test_another_map_of_the_encoder_can_be_looked_at():
     _, variables = made("show_attend_and_tell", feature_map="stage1")
-    assert variables["params"]["decoder"]["position"]["embedding"].shape == (64, 8)
+    assert variables["params"]["decoder"]["position"]["embedding"].shape == (64, 6)

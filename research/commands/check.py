@@ -52,6 +52,9 @@ def check(experiment: Experiment, config: Any) -> None:
     placed = parallel.put_batch(batch)
     state = new_state(experiment, config, batch, parallel)
     out.print(parameter_table(state.params))
+    if experiment.steps == 0:
+        out.print("step       none: nothing is optimised here, a run evaluates and draws")
+        return
 
     began = time.perf_counter()
     step = compile_train_step(experiment, config, parallel, state, placed)
@@ -70,7 +73,7 @@ def check(experiment: Experiment, config: Any) -> None:
         losses.append(float(value / weight))
         seconds.append(time.perf_counter() - began)
     rate = config.batch_size / sorted(seconds)[len(seconds) // 2]
-    plan = make_plan(config, len(data.train.examples))
+    plan = make_plan(config, len(data.train.examples), experiment.steps)
     hours = plan.steps * config.batch_size / rate / 3600
     out.print(f"rate       {rate:,.0f} examples/s; {plan.steps:,} steps take about {hours:.2f} h")
     fell = sum(losses[-3:]) / 3 < losses[0]

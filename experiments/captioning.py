@@ -1,0 +1,402 @@
+"""What does the picture show, in a sentence? A convolutional encoder and a recurrent decoder.
+
+    python launch.py --experiment=captioning
+
+learns to describe scenes of coloured digits (16,000 to train, 1,000 to test), which are made on
+first use, and is scored by sentences it decodes by itself. A person's own pictures and sentences:
+--dataset=captions:IMAGES_DIR:FILE; presets are below experiments/presets/captioning.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from research.config import option, redefault
+from research.data.config import Augmentation, ImageDataConfig, Resize
+from research.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from research.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ImageDataConfig, TrainingConfig):
+    """Captioning"""
+
+    model: Literal["show_and_tell", "show_attend_and_tell"] = option(
+        "show_attend_and_tell", "The image as the first word, or looked at anew for each word."
+    )
+    backbone: str = option("compact", "Encoder: a classifier that --mode=list shows.")
+    feature_map: str = option("", "Which of the encoder's maps; empty: the last.")
+    cell: Literal["rnn", "lstm", "gru"] = option("lstm", "Cell of the recurrent layers.")
+    model_options: tuple[str, ...] = option(
+        (), "Attributes of the model, such as embedding=128,features=256,layers=2,dropout=0.3."
+    )
+    resize: Resize = redefault(ImageDataConfig, "resize", "stretch")
+    references: int = option(2, "Captions of each image that a step learns from.", minimum=1)
+    min_count: int = option(
+        1, "Words of the training captions that come less often are unknown.", minimum=1
+    )
+    max_length: int = option(
+        20, "Words of a caption, at most; in training, and when captions are made.", minimum=1
+    )
+    cut_long: bool = option(False, "Cut longer training captions instead of refusing them.")
+    label_smoothing: float = option(
+        0.0, "Share of each word that is spread over all words.", minimum=0.0, maximum=0.99
+    )
+    attention_penalty: float = option(
+        0.0,
+        "Weight of looking at every place once: Xu et al. 2015, equation 14 (1.0).",
+        minimum=0.0,
+    )
+    cache_features: bool = option(
+        False, "Compute the maps of a frozen encoder once and keep them in --data_dir/features."
+    )
+    # They change what is said, not what is learned: a checkpoint may be asked in each way.
+    decoding: Literal["greedy", "beam", "sample"] = option(
+        "greedy",
+        "How sentences are made: the likeliest word, beam search, by chance.",
+        changes_result=False,
+    )
+    beam_width: int = option(
+        5, "Sentences that beam search keeps.", minimum=1, changes_result=False
+    )
+    length_penalty: float = option(
+        0.7,
+        "Beams are compared by log p / words^this; 0 prefers short ones.",
+        minimum=0.0,
+        changes_result=False,
+    )
+    temperature: float = option(
+        1.0,
+        "Of sampling: near 0 the likeliest word, large any.",
+        minimum=0.01,
+        changes_result=False,
+    )
+    # The recipe of the default run, for the scenes of digits.
+    dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
+    batch_size: int = redefault(TrainingConfig, "batch_size", 32)
+    eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 128)
+    learning_rate: float = redefault(TrainingConfig, "learning_rate", 1.5e-3)
+    epochs: float = redefault(TrainingConfig, "epochs", 8.0)
+
+
+def check_cacheable(config: Config, backbone: Any, frozen: Callable[[str], bool] | None) -> None:
+    """Raises UserError where an encoder's maps of an image are not the same throughout training."""
+    import jax
+
+    from research.errors import UserError
+    from research.training.optimizers import path_name
+
+    paths = jax.tree_util.tree_leaves_with_path({"backbone": backbone})
+    if frozen is None or not all(frozen(path_name(path)) for path, _ in paths):
+        raise UserError("--cache_features: the encoder changes; add --freeze=^backbone/.")
+    changes = [f.name for f in dataclasses.fields(Augmentation) if f.name != "elastic_sigma"]
+    for name in changes:
+        if getattr(config, name):
+            raise UserError(f"--cache_features: --{name} changes the maps; leave one of them out.")
+
+
+def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
+    """The experiment, from its data set, or from the facts that lie in a checkpoint.
+
+    Raises:
+      UserError: for names that are unknown, captions that do not fit, and flags at odds.
+    """
+    # Imported here, so that --help answers without loading JAX.
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from research import decoding, models
+    from research.data import augment as augment_lib
+    from research.data import captions as captions_lib
+    from research.data import datasets, feature_cache, images, pipeline, tokens
+    from research.data.images import Preprocessing
+    from research.data.scenes import captions as language
+    from research.data.source import Examples
+    from research.data.splits import hold_out
+    from research.data.tasks import captioning as task
+    from research.data.tokens import BEGIN, END, PADDING, Vocabulary
+    from research.errors import UserError, choose
+    from research.experiment import Data, Experiment
+    from research.figures import captioning as figures
+    from research.forward import forward
+    from research.losses.captioning import attention_penalty, caption_cross_entropy
+    from research.metrics import captions as metrics
+    from research.progress import console
+    from research.random import stream
+    from research.record import fingerprint, save_figures
+    from research.training.recipe import make_recipe
+
+    if config.mixup:
+        raise UserError("--mixup: two captions cannot be mixed; leave it at 0.")
+
+    # --- Data, and the facts that travel with the weights ---
+    dataset = functools.cache(
+        lambda: datasets.load(
+            config.dataset, config.data_dir, task.TASK, skip_corrupt=config.skip_corrupt
+        )
+    )
+    texts = functools.cache(
+        lambda: {name: task.captions(split) for name, split in dataset().splits.items()}
+    )
+
+    @functools.cache
+    def vocabulary() -> Vocabulary:
+        """With numbers for the words that references alone hold; needs the data set."""
+        everything = (text for split in texts().values() for image in split for text in image)
+        return known.with_others(everything)
+
+    @functools.cache
+    def splits(raw: Preprocessing) -> dict[str, Examples]:
+        told = captions_lib.tokenise(
+            dataset().splits, texts(), vocabulary(), config.max_length, config.cut_long
+        )
+        return pipeline.open_splits(told, raw, config)
+
+    trains = facts is None  # a checkpoint holds all the weights: what it started from is past
+    if facts is None:
+        learned = dataset().splits["train"]
+        if config.validation:
+            learned, _ = hold_out(learned, config.validation)
+        sentences = (text for image in task.captions(learned) for text in image)
+        known = Vocabulary.of(sentences, config.min_count)
+        entry = choose(config.backbone, models.available(), "backbone")
+        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
+        facts = {
+            "words": list(known.known),
+            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
+        }
+    known = Vocabulary(tuple(facts["words"]))
+    preprocessing = Preprocessing.from_json(facts["preprocessing"])
+
+    # --- Model ---
+    choose(config.backbone, models.available(), "backbone")
+    entry = models.available("captioning")[config.model]
+    model: Any = entry.make(
+        **{
+            **models.attributes(entry, config.model_options),
+            "vocabulary": known.size,
+            "backbone_name": config.backbone,
+            "feature_map": config.feature_map,
+            "cell": config.cell,
+        }
+    )
+
+    def init(key: jax.Array, batch: Mapping[str, Any]) -> Any:
+        # A batch may hold maps alone, but parameters are those of a network for images.
+        return model.init(
+            key, preprocessing.standardise(jnp.asarray(preprocessing.blank()["image"]))
+        )
+
+    apply = functools.partial(forward, model, precision=config.precision)
+
+    def encoded(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+        """The encoder's map, made now or before."""
+        if "features" in batch:
+            return jnp.asarray(batch["features"], jnp.float32)
+        images = preprocessing.standardise(jnp.asarray(batch["image"]))
+        return apply(variables, images, method="maps")[0]
+
+    recipe = make_recipe(
+        config,
+        init,
+        preprocessing.blank(),
+        facts["train_examples"],
+        trains=trains,
+        below="backbone",
+    )
+
+    if trains:  # what does not fit comes up before anything is written
+        shapes = jax.eval_shape(init, jax.random.key(0), {})
+        if config.cache_features:
+            check_cacheable(config, shapes["params"]["backbone"], recipe.frozen)
+
+    def data() -> Data:
+        opened = splits(preprocessing.unnormalised())
+        if config.cache_features and trains:
+            opened = with_features(opened)
+        made = pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
+        train = dataclasses.replace(made.train, collate=tokens.trim)
+        return made._replace(train=train)
+
+    def with_features(opened: dict[str, Examples]) -> dict[str, Examples]:
+        """Splits with the maps of the encoder that training starts from, and stays with."""
+        key = stream(jax.random.key(config.seed), "init")  # as research.training.state has it
+        variables = recipe.start(jax.jit(lambda: init(key, {}))())
+        maps = jax.jit(lambda image: encoded(variables, {"image": image}))
+        identity = (
+            preprocessing,
+            config.feature_map,
+            config.precision,
+            fingerprint(variables["params"]["backbone"]),
+        )
+        return feature_cache.split_features(
+            opened,
+            lambda images: np.asarray(maps(images)),
+            Path(config.data_dir) / "features",
+            str(identity),
+        )
+
+    # --- Training ---
+    def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
+        keys = augment_lib.example_keys(key, batch["index"])
+        tokens = chosen_references(keys, batch["tokens"])
+        if "image" not in batch:
+            return {**batch, "tokens": tokens}
+        pictures = augment_lib.augment(config, keys, batch["image"] / 255.0)
+        return {**batch, "image": pictures * 255.0, "tokens": tokens}
+
+    def chosen_references(keys: jax.Array, tokens: jax.Array) -> jax.Array:
+        """--references of each image's captions, drawn without repetition, real ones first."""
+        noise = jax.vmap(
+            lambda key: jax.random.uniform(stream(key, "references"), tokens.shape[1:2])
+        )
+        order = jnp.argsort(noise(keys) + (tokens[:, :, 0] == PADDING), axis=1)
+        count = min(config.references, tokens.shape[1])
+        return jnp.take_along_axis(tokens, order[:, :count, None], axis=1)
+
+    def loss(
+        variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None
+    ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+        source, method = (
+            (jnp.asarray(batch["features"], jnp.float32), "from_maps")
+            if "features" in batch
+            else (preprocessing.standardise(jnp.asarray(batch["image"])), "__call__")
+        )
+        (logits, attention), state = apply(
+            variables,
+            source,
+            batch["tokens"],
+            method=method,
+            train=True,
+            key=stream(key, "dropout"),
+            axis=axis,
+            frozen=recipe.frozen,
+        )
+        targets = jnp.where(batch["tokens"] < known.size, batch["tokens"], tokens.UNKNOWN)
+        per_example, right = caption_cross_entropy(logits, targets, config.label_smoothing)
+        if config.attention_penalty and attention is not None:
+            per_example += config.attention_penalty * attention_penalty(attention, targets)
+        return per_example, state, {"word_accuracy": right}
+
+    # --- Evaluation and prediction ---
+    def decode(variables: Any, state: Any, batch: Mapping[str, Any]) -> decoding.Decoded:
+        count = len(state["recurrent"][0][0])
+        step = lambda state, token: apply(variables, state, token, method="step")[0]
+        given = (step, state, jnp.full(count, BEGIN), END, config.max_length + 1)
+        if config.decoding == "beam":
+            return decoding.beam_search(*given, config.beam_width, config.length_penalty)
+        if config.decoding == "sample":
+            key = stream(jax.random.key(config.seed), "sample")
+            rows = batch["index"] if "index" in batch else jnp.arange(count)
+            keys = augment_lib.example_keys(key, rows)
+            return decoding.sample(*given, keys, config.temperature)
+        return decoding.greedy(*given)
+
+    def predict(variables: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+        maps = encoded(variables, batch)
+        state = apply(variables, maps, method="begin")[0]
+        said = decode(variables, state, batch)
+        outputs = {"tokens": said.tokens, "log_probability": said.log_probability}
+        # What was looked at before each word: once more over the words that were decoded.
+        _, attention = apply(variables, state, said.tokens[:, None], method="tell")[0]
+        if attention is not None:
+            side = maps.shape[1:3]
+            outputs["attention"] = attention[:, 0].reshape(*said.tokens.shape, *side)
+        return outputs
+
+    def measure(outputs: Any, batch: Mapping[str, Any]) -> dict[str, tuple[jax.Array, jax.Array]]:
+        said = (outputs["tokens"] > END).sum(1).astype(jnp.float32)
+        unfinished = (outputs["tokens"] != END).all(1).astype(jnp.float32)
+        ones = jnp.ones_like(said)
+        return {"words": (said, ones), "unfinished": (unfinished, ones)}
+
+    def keep(outputs: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+        return {"tokens": outputs["tokens"]}
+
+    def score(kept: Any, targets: Mapping[str, Any]) -> dict[str, float]:
+        said = [known.decode(row) for row in kept["tokens"]]
+        true = [captions_lib.references(rows, vocabulary()) for rows in targets["tokens"]]
+        scores = metrics.score([sentence.split() for sentence in said], true)
+        if scores["identical_captions"] == 1 and len(said) > 1:
+            console().print(f"collapse: all {len(said)} captions are {said[0]!r}", markup=False)
+        if "things" in targets:
+            scenes = [task.as_things(table) for table in targets["things"]]
+            named = [{(thing.colour, thing.digit) for thing in scene} for scene in scenes]
+            right = [language.is_true(*pair) for pair in zip(said, scenes, strict=True)]
+            scores["attribute_accuracy"] = metrics.attribute_accuracy(
+                said, named, language.mentioned
+            )
+            scores["true_captions"] = float(np.mean(right))
+        return scores
+
+    def read(files: list[str]) -> dict[str, np.ndarray]:
+        return {"image": np.stack([images.fit(images.read(f), preprocessing) for f in files])}
+
+    def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        rows = zip(outputs["tokens"], outputs["log_probability"], strict=True)
+        return [
+            {
+                "summary": known.decode(tokens) or "(no words)",
+                "caption": known.decode(tokens),
+                "log_probability": float(log_probability),
+            }
+            for tokens, log_probability in rows
+        ]
+
+    def draw_attention(outputs: Any, batch: Mapping[str, Any], i: int) -> Any:
+        words = [*known.decode(outputs["tokens"][i]).split(), "(end)"]
+        return figures.attention(batch["image"][i], words, outputs["attention"][i])
+
+    def draw(outputs: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        if "image" not in batch:
+            return {}
+        said = [known.decode(row) for row in outputs["tokens"]]
+        true = None
+        if "tokens" in batch:
+            true = [vocabulary().decode(rows[0]) for rows in batch["tokens"]]
+        drawn = {"captions": figures.captions(batch["image"], said, true)}
+        if "attention" in outputs and "tokens" in batch:
+            drawn["attention"] = draw_attention(outputs, batch, 0)
+        return drawn
+
+    def save(folder: Path, files: list[str], outputs: Any, batch: Mapping[str, Any]) -> None:
+        if "attention" not in outputs:
+            return
+        drawn = {Path(file).stem: draw_attention(outputs, batch, i) for i, file in enumerate(files)}
+        save_figures(folder / "attention", drawn)
+
+    how = {
+        "greedy": "greedy decoding",
+        "beam": f"beam search of width {config.beam_width}, "
+        f"log p / words^{config.length_penalty:g}",
+        "sample": f"sampled at temperature {config.temperature:g}",
+    }[config.decoding]
+    return Experiment(
+        init=init,
+        start=recipe.start,
+        loss=loss,
+        augment=augment,
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        predict=predict,
+        measure=measure,
+        keep=keep,
+        score=score,
+        draw=draw,
+        read=read,
+        describe=describe,
+        save=save,
+        data=data,
+        facts=facts,
+        protocol={
+            "words": f"mean words of a caption; {how}",
+            "unfinished": f"share of captions that --max_length={config.max_length} cut; {how}",
+            **metrics.protocol(how),
+        },
+        best=(f"{facts['monitored']}/bleu4", "max"),
+    )

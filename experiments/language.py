@@ -1,0 +1,265 @@
+"""Which character comes next? A recurrent network learns a text, and goes on with it.
+
+    python launch.py --experiment=language
+
+learns the word "hello" in seconds: after the first l it says l, after the second o, which no model
+without memory can. `--text=PATH` learns a file (experiments/presets/language/text.flags), and
+
+    python launch.py --mode=predict --checkpoint=RUN --inputs=BEGINNING.txt --temperature=0.7
+
+writes on from the beginning in a file. `--experiment=language --mode=diagnose` measures how far
+back gradients reach, in a vanilla network and in LSTMs.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from research.config import option, redefault
+from research.training.config import ScheduleName, TrainingConfig
+
+if TYPE_CHECKING:
+    from research.experiment import Experiment
+    from research.report import Report
+
+HELLO = "hello"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(TrainingConfig):
+    """Language"""
+
+    text: str = option("", f'Text file to learn, UTF-8; empty: the word "{HELLO}".')
+    cell: Literal["rnn", "lstm", "gru"] = option("rnn", "Cell of the recurrent layers.")
+    features: int = option(8, "Hidden units of a layer.", minimum=1)
+    layers: int = option(1, "Recurrent layers.", minimum=1)
+    dropout: float = option(0.0, "Rate before the last layer.", minimum=0.0, maximum=0.95)
+    sequence_length: int = option(4, "Characters of a training example.", minimum=1)
+    # They change what is written, not what is learned.
+    temperature: float = option(
+        0.7,
+        "Of sampling: near 0 the likeliest character, large any.",
+        minimum=0.01,
+        changes_result=False,
+    )
+    written: int = option(
+        400, "Characters that --mode=predict writes.", minimum=1, changes_result=False
+    )
+    # The recipe of the default run, for "hello".
+    validation: float = redefault(TrainingConfig, "validation", 0.0)
+    batch_size: int = redefault(TrainingConfig, "batch_size", 1)
+    learning_rate: float = redefault(TrainingConfig, "learning_rate", 0.02)
+    schedule: ScheduleName = redefault(TrainingConfig, "schedule", "constant")
+    steps: int = redefault(TrainingConfig, "steps", 200)
+    clip_norm: float = redefault(TrainingConfig, "clip_norm", 5.0)
+    parallel: Literal["auto", "single", "jit", "pmap"] = redefault(
+        TrainingConfig, "parallel", "auto"
+    )
+
+
+def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
+    """The experiment, from its text, or from the facts that lie in a checkpoint.
+
+    Raises:
+      UserError: a text that cannot be read or is too short, and flags that have no meaning here.
+    """
+    # Imported here, so that --help answers without loading JAX.
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from research import decoding
+    from research.data import text as text_lib
+    from research.data.augment import example_keys
+    from research.data.source import Source
+    from research.data.tokens import Characters
+    from research.errors import UserError
+    from research.experiment import Data, Experiment
+    from research.figures import memory as figures
+    from research.forward import forward
+    from research.models.language import CharacterModel
+    from research.random import stream
+    from research.training.recipe import make_recipe
+
+    if config.dataset:
+        raise UserError(f"--dataset={config.dataset}: this experiment learns --text=PATH.")
+
+    # --- Data, and the facts that travel with the weights ---
+    def text() -> str:
+        return text_lib.read_text(config.text) if config.text else HELLO
+
+    def parts() -> tuple[text_lib.Windows, text_lib.Windows]:
+        return text_lib.windows(
+            characters.encode(text()), config.sequence_length, config.validation
+        )
+
+    trains = facts is None
+    if facts is None:
+        characters = Characters.of(text())
+        if not characters.size:
+            raise UserError(f"--text={config.text}: is empty.")
+        train, _ = parts()
+        facts = {"characters": "".join(characters.symbols), "train_examples": len(train)}
+    characters = Characters(tuple(facts["characters"]))
+
+    def data() -> Data:
+        train, held = parts()
+        size = config.eval_batch_size or config.batch_size
+        name = "validation" if config.validation else "text"
+        return Data(
+            Source(train, config.batch_size, config.seed, config.cache_mb * 2**20),
+            {name: Source(held, size, None, config.cache_mb * 2**20)},
+        )
+
+    # --- Model ---
+    model = CharacterModel(
+        characters.size, config.cell, config.features, config.layers, config.dropout
+    )
+
+    def init(key: jax.Array, batch: Mapping[str, Any]) -> Any:
+        return model.init(key, jnp.zeros((1, 1), jnp.int32))
+
+    recipe = make_recipe(config, init, {}, facts["train_examples"], trains=trains)
+
+    # --- Training ---
+    def compared(log_p: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
+        """Mean -log p of the characters that come, nats, and the share that is guessed right."""
+        follows = batch["tokens"][:, 1:]
+        right = (log_p.argmax(-1) == follows).astype(jnp.float32).mean(1)
+        return -jnp.take_along_axis(log_p, follows[..., None], -1)[..., 0].mean(1), right
+
+    def loss(
+        variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None
+    ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+        (logits, _), state = forward(
+            model,
+            variables,
+            batch["tokens"][:, :-1],
+            precision=config.precision,
+            train=True,
+            key=stream(key, "dropout"),
+            axis=axis,
+            frozen=recipe.frozen,
+        )
+        per_example, right = compared(jax.nn.log_softmax(logits), batch)
+        return per_example, state, {"accuracy": right}
+
+    # --- Evaluation and prediction ---
+    def predict(variables: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+        if "beginning" in batch:
+            return {"tokens": write(variables, batch)}
+        logits, hidden = forward(
+            model, variables, batch["tokens"][:, :-1], precision=config.precision
+        )[0]
+        return {"log_probabilities": jax.nn.log_softmax(logits), "hidden": hidden}
+
+    def write(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+        """Goes on with the beginnings, [B, time] and their lengths."""
+        beginning, length = jnp.asarray(batch["beginning"]), jnp.asarray(batch["length"])
+        apply = lambda *inputs, method: forward(
+            model, variables, *inputs, precision=config.precision, method=method
+        )[0]
+        last = jnp.take_along_axis(beginning, length[:, None] - 1, axis=1)[:, 0]
+        mask = jnp.arange(beginning.shape[1]) < length[:, None] - 1
+        keys = example_keys(stream(jax.random.key(config.seed), "sample"), batch["number"])
+        return decoding.sample(
+            lambda state, token: apply(state, token, method="step"),
+            apply(beginning, mask, method="read"),
+            last,
+            -1,
+            config.written,
+            keys,
+            config.temperature,
+        ).tokens
+
+    def measure(outputs: Any, batch: Mapping[str, Any]) -> dict[str, tuple[jax.Array, jax.Array]]:
+        nats, right = compared(outputs["log_probabilities"], batch)
+        ones = jnp.ones_like(nats)
+        bits = nats / jnp.log(2.0)
+        return {
+            "cross_entropy": (nats, ones),
+            "bits_per_character": (bits, ones),
+            "accuracy": (right, ones),
+        }
+
+    def draw(outputs: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        if "beginning" in batch:
+            return {}
+        length = min(config.sequence_length, 48)
+        read = characters.decode(batch["tokens"][0, : length + 1])
+        probabilities = np.exp(outputs["log_probabilities"][0, :length])
+        hidden = outputs["hidden"][0, :length]
+        return {
+            "next_character": figures.next_character(
+                read, characters.symbols, probabilities, hidden
+            )
+        }
+
+    def read(files: list[str]) -> dict[str, np.ndarray]:
+        beginnings = []
+        for file in files:
+            beginning = text_lib.read_text(file)
+            if len(beginning) > 1:
+                beginning = beginning.removesuffix("\n")
+            if not beginning:
+                raise UserError(f"{file}: is empty; a beginning has a character at least.")
+            try:
+                beginnings.append(characters.encode(beginning))
+            except UserError as error:
+                raise UserError(f"{file}: {error}.") from None
+        longest = -(-max(map(len, beginnings)) // 64) * 64
+        table = np.zeros((len(files), longest), np.int32)
+        for row, codes in zip(table, beginnings, strict=True):
+            row[: len(codes)] = codes
+        lengths = np.array([len(codes) for codes in beginnings], np.int32)
+        numbers = np.arange(len(files), dtype=np.int32)
+        return {"beginning": table, "length": lengths, "number": numbers}
+
+    def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        rows = zip(batch["beginning"], batch["length"], outputs["tokens"], strict=True)
+        texts = [
+            (characters.decode(beginning[:length]), characters.decode(tokens))
+            for beginning, length, tokens in rows
+        ]
+        return [
+            {"summary": f"{beginning}{rest}", "beginning": beginning, "text": rest}
+            for beginning, rest in texts
+        ]
+
+    split = "validation" if config.validation else "text"
+    where = (
+        f"the last {100 * config.validation:g} % of the text, never trained on"
+        if config.validation
+        else "the text that was learned"
+    )
+    how = f"windows of {config.sequence_length} characters of {where}, each from a blank state"
+    return Experiment(
+        init=init,
+        start=recipe.start,
+        loss=loss,
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        predict=predict,
+        measure=measure,
+        draw=draw,
+        read=read,
+        describe=describe,
+        data=data,
+        facts=facts,
+        protocol={
+            "cross_entropy": f"mean -log probability of the next character, nats; {how}",
+            "bits_per_character": f"the same in bits; {how}",
+            "accuracy": f"share of characters that were the most probable; {how}",
+        },
+        best=(f"{split}/cross_entropy", "min"),
+    )
+
+
+def diagnose(config: Config) -> "Report":
+    """How far back gradients reach, in a vanilla network and in LSTMs that must remember.
+
+    The first of 60 symbols is to be recalled after the last; networks of 64 units, 400 steps.
+    """
+    from research.understanding import memory
+
+    return memory.compare(length=60, features=64, steps=400, seed=config.seed)

@@ -1,0 +1,322 @@
+"""Which class is each pixel? U-Net, FCN and DeepLab, trained from scratch or on a classifier.
+
+    python launch.py --experiment=segmentation
+
+trains a lean U-Net on the built-in scenes of handwritten digits (16,000 to train, 1,000 to test)
+and paints their masks.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from research.config import option, redefault
+from research.data.config import ImageDataConfig
+from research.training.config import ScheduleName, TrainingConfig
+
+if TYPE_CHECKING:
+    from research.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ImageDataConfig, TrainingConfig):
+    """Segmentation"""
+
+    model: str = option("unet_lean", "Architecture; --mode=list shows all with parameter counts.")
+    model_options: tuple[str, ...] = option(
+        (),
+        "Attributes of the model, such as width=16,depth=3,upsampling=nearest,backbone=resnet18.",
+    )
+    activation: str = option("", "Nonlinearity, such as relu or tanh; empty: the model's own.")
+    initializer: str = option(
+        "", "Initialiser of kernels, such as he, xavier or zeros; empty: the model's own."
+    )
+    loss: str = option(
+        "cross_entropy+dice", "Sum of cross_entropy, dice and focal; 0.5*dice counts half."
+    )
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "balanced: pixels count in proportion to 1 / sqrt(pixels of their class)."
+    )
+    border_weight: float = option(
+        0.0, "w0 of U-Net's border weights (10), which part cells that touch; 0: none.", minimum=0.0
+    )
+    border_sigma: float = option(5.0, "Pixels over which border weights fall off.", minimum=0.1)
+    ignore_label: int = option(
+        -1, "Value in masks that counts for nothing; -1: 255, unless that is a class.", minimum=-1
+    )
+    crop_size: int = option(
+        0, "Side of random crops of training images, pixels; 0: whole images.", minimum=0
+    )
+    tile: int = option(
+        0,
+        "Images whose side is above this many pixels are predicted in overlapping tiles, and a "
+        "person's own at their own size; 0: they are brought to the model's size.",
+        minimum=0,
+        changes_result=False,
+    )
+    rand_score: bool = option(
+        False, "Also score connected components of the foreground, as for cells."
+    )
+    # The recipe of the default run, for digit_scenes.
+    dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
+    batch_size: int = redefault(TrainingConfig, "batch_size", 16)
+    eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 64)
+    steps: int = redefault(TrainingConfig, "steps", 2800)
+    learning_rate: float = redefault(TrainingConfig, "learning_rate", 0.003)
+    schedule: ScheduleName = redefault(TrainingConfig, "schedule", "one_cycle")
+    warmup: float = redefault(TrainingConfig, "warmup", 0.2)
+
+
+def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
+    """The experiment, from its data set, or from the facts that lie in a checkpoint.
+
+    Raises:
+      UserError: for names that are unknown, and data that do not fit the model or the facts.
+    """
+    # Imported here, so that --help answers without loading JAX.
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from research import models, tiling
+    from research.data import augment as augment_lib
+    from research.data import datasets, images, masks, pipeline
+    from research.data.border import WithBorder
+    from research.data.images import Preprocessing
+    from research.data.masks import IGNORE
+    from research.data.source import Examples
+    from research.data.tasks import segmentation as task
+    from research.errors import UserError, choose
+    from research.experiment import Data, Experiment
+    from research.figures import segmentation as figures
+    from research.forward import forward
+    from research.losses import segmentation as losses
+    from research.metrics import segmentation as metrics
+    from research.models.unet import UNet
+    from research.nn.activations import ACTIVATIONS
+    from research.nn.initialisers import INITIALISERS
+    from research.random import stream
+    from research.training.recipe import make_recipe
+
+    # --- Data, and the facts that travel with the weights ---
+    entry = choose(config.model, models.available("segmentation"), "model")
+    pixel_loss = losses.parse(config.loss)
+    if config.mixup:
+        raise UserError("--mixup: mixes classes of whole images; here every pixel has one.")
+    dataset = functools.cache(
+        lambda: datasets.load(
+            config.dataset,
+            config.data_dir,
+            task.task(config.ignore_label),
+            skip_corrupt=config.skip_corrupt,
+        )
+    )
+
+    @functools.cache
+    def splits(preprocessing: Preprocessing) -> dict[str, Examples]:
+        return pipeline.open_splits(dataset().splits, preprocessing, config, masks.fit_pair)
+
+    trains = facts is None  # a checkpoint holds all the weights: what it started from is past
+    if facts is None:
+        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
+        facts = {
+            "class_names": list(dataset().class_names),
+            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
+        }
+        if config.class_weights == "balanced":
+            pixels = masks.count_split(splits(raw)["train"], len(dataset().class_names))
+            facts["class_weights"] = losses.balanced_weights(pixels).tolist()
+    preprocessing = Preprocessing.from_json(facts["preprocessing"])
+    class_names = tuple(facts["class_names"])
+    classes = len(class_names)
+    components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
+    weights = np.ones(IGNORE + 1, np.float32)
+    weights[:classes] = facts.get("class_weights", 1.0)
+
+    def data() -> Data:
+        pipeline.check_classes(config, dataset(), class_names)
+        opened = dict(splits(preprocessing.unnormalised()))
+        if config.border_weight:
+            opened["train"] = WithBorder(opened["train"], config.border_weight, config.border_sigma)
+        return pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
+
+    # --- Model ---
+    attributes = models.attributes(entry, config.model_options)
+    attributes["num_classes"] = classes
+    if config.activation:
+        attributes["activation"] = choose(config.activation, ACTIVATIONS, "activation")
+    if config.initializer:
+        attributes["kernel_init"] = choose(config.initializer, INITIALISERS, "initializer")
+    model = entry.make(**attributes)
+
+    def standardised(batch: Mapping[str, Any]) -> jax.Array:
+        return preprocessing.standardise(jnp.asarray(batch["image"]))
+
+    def init(key: jax.Array, batch: Mapping[str, Any]) -> Any:
+        return model.init(key, standardised(batch))
+
+    # --- Training ---
+    def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
+        keys = augment_lib.example_keys(key, batch["index"])
+        names = ["image", "segmentation", *(["border"] if config.border_weight else [])]
+        arrays = [batch[name] for name in names]
+        if config.crop_size:  # first, so that only the crop is moved
+            arrays = augment_lib.random_crops(keys, config.crop_size, *arrays)
+        pictures = augment_lib.augment(config, keys, arrays[0] / 255.0, components)
+        changed = {
+            "image": pictures * 255.0,
+            "segmentation": augment_lib.move_masks(config, keys, arrays[1], IGNORE),
+        }
+        if config.border_weight:
+            border = arrays[2].astype(jnp.float32)
+            changed["border"] = augment_lib.move_maps(config, keys, border)
+        return {**batch, **changed}
+
+    def loss(
+        variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None
+    ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+        logits, state = forward(
+            model,
+            variables,
+            standardised(batch),
+            precision=config.precision,
+            train=True,
+            key=stream(key, "dropout"),
+            axis=axis,
+            frozen=recipe.frozen,
+        )
+        labels = batch["segmentation"]
+        valid = labels != IGNORE
+        weight = jnp.asarray(weights)[labels]
+        if config.border_weight:
+            weight = weight + batch["border"]
+        right = losses.pixel_mean((logits.argmax(-1) == labels).astype(jnp.float32), valid)
+        return pixel_loss(logits, labels, valid, weight), state, {"pixel_accuracy": right}
+
+    on_backbone = "backbone" in {field.name for field in dataclasses.fields(model)}
+    recipe = make_recipe(
+        config,
+        init,
+        preprocessing.blank(),
+        facts["train_examples"],
+        trains=trains,
+        below="backbone" if on_backbone else "",
+    )
+
+    # --- Evaluation and prediction ---
+    def predict(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+        inputs = standardised(batch)
+        apply = functools.partial(forward, model, variables, precision=config.precision)
+        height, width = inputs.shape[1:3]
+        if not config.tile or max(height, width) <= config.tile:
+            return jax.nn.softmax(apply(inputs)[0])
+        if isinstance(model, UNet) and model.padding == "valid":
+            # The image is mirrored once; tiles are cut from it (figure 2 of the paper).
+            sides = [model.mirrored(n) for n in (height, width)]
+            inputs = jnp.pad(inputs, ((0, 0), *sides, (0, 0)), mode="reflect")
+            logits = tiling.predict_tiled(
+                lambda x: apply(x, method="trunk")[0],
+                inputs,
+                config.tile + sum(model.mirrored(config.tile)),
+                model.margin,
+                model.multiple,
+                shrinks=True,
+            )[:, :height, :width]
+        else:
+            # Of other networks nobody knows how far they see: a quarter of the tile is left out.
+            margin = config.tile // 4
+            if isinstance(model, UNet):
+                margin = model.margin + model.multiple - 1  # cells of the lowest level are whole
+            network = lambda x: apply(x)[0]
+            logits = tiling.predict_tiled(network, inputs, config.tile, margin, model.multiple)
+        return jax.nn.softmax(logits)
+
+    def keep(outputs: jax.Array, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+        labels = batch["segmentation"]
+        predicted = outputs.argmax(-1).astype(jnp.uint8)
+        kept = {
+            "confusion": metrics.confusion(labels, predicted, classes),
+            "boundary": metrics.boundary_counts(labels, predicted, classes),
+        }
+        return kept | ({"labels": labels, "predicted": predicted} if config.rand_score else {})
+
+    def score(kept: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, float]:
+        values = metrics.score(*metrics.totals(kept), class_names)
+        if config.rand_score:
+            values |= metrics.rand_score(kept["labels"], kept["predicted"])
+        return values
+
+    def used(batch: Mapping[str, Any]) -> Preprocessing:
+        """What `read` did to a batch."""
+        size = batch["image"].shape[1:3]
+        if not config.tile:
+            return preprocessing
+        return dataclasses.replace(preprocessing, image_size=size, resize="pad")
+
+    def read(files: list[str]) -> dict[str, np.ndarray]:
+        pictures = [images.read(file) for file in files]
+        sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
+        # In tiles at their own size, on a canvas that holds the largest.
+        canvas = np.zeros((1, *sizes.max(0), 1)) if config.tile else preprocessing.blank()["image"]
+        how = used({"image": canvas})
+        return {"image": np.stack([images.fit(p, how) for p in pictures]), "size": sizes}
+
+    def labels_of(outputs: np.ndarray, batch: Mapping[str, Any]) -> list[np.ndarray]:
+        """Each image's mask, at the image's own size."""
+        predicted = outputs.argmax(-1).astype(np.uint8)
+        return [
+            masks.restore(mask, int(height), int(width), used(batch))
+            for mask, (height, width) in zip(predicted, batch["size"], strict=True)
+        ]
+
+    def describe(outputs: np.ndarray, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        rows = []
+        for mask in labels_of(outputs, batch):
+            shares = masks.count_classes(mask, classes) / max(np.sum(mask != IGNORE), 1)
+            order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k]]
+            found = {class_names[k]: float(shares[k]) for k in order}
+            summary = ", ".join(f"{name} {value:.3f}" for name, value in list(found.items())[:4])
+            rows.append({"summary": summary, "shares": found})
+        return rows
+
+    def save(folder: Path, files: list[str], outputs: np.ndarray, batch: Mapping[str, Any]) -> None:
+        (folder / "masks").mkdir(exist_ok=True)
+        for file, mask in zip(files, labels_of(outputs, batch), strict=True):
+            path, number = folder / "masks" / f"{Path(file).stem}.png", 2
+            while path.exists():  # files of one name from several folders
+                path, number = path.with_name(f"{Path(file).stem}-{number}.png"), number + 1
+            masks.save_mask(path, mask)
+
+    def draw(outputs: np.ndarray, batch: Mapping[str, Any]) -> dict[str, Any]:
+        predicted = outputs.argmax(-1).astype(np.uint8)
+        truth = batch.get("segmentation")  # a person's own files have none
+        return {"predictions": figures.predictions(batch["image"], predicted, truth, class_names)}
+
+    def draw_split(kept: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, Any]:
+        return {"classes": figures.class_scores(score(kept, targets), class_names)}
+
+    return Experiment(
+        init=init,
+        start=recipe.start,
+        loss=loss,
+        augment=augment,
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        predict=predict,
+        measure=lambda outputs, batch: {
+            "cross_entropy": metrics.cross_entropy(outputs, batch["segmentation"])
+        },
+        keep=keep,
+        score=score,
+        draw=draw,
+        draw_split=draw_split,
+        read=read,
+        describe=describe,
+        save=save,
+        data=data,
+        facts=facts,
+        protocol=metrics.PROTOCOL,
+        best=(f"{facts['monitored']}/mIoU", "max"),
+    )

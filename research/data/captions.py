@@ -1,0 +1,107 @@
+"""From splits of sentences to splits of tokens."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from research.data.images import Mapped
+from research.data.source import Arrays, Example, Examples, read_many
+from research.data.splits import Labelled, Subset
+from research.data.tokens import PADDING, UNKNOWN, Vocabulary, pad, words
+from research.errors import UserError
+
+Texts = Mapping[str, Sequence[Sequence[str]]]  # sentences of each image of each split
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tokenised:
+    """Examples whose "captions" have become "tokens" int32 [K, L]; empty rows stand for none."""
+
+    examples: Labelled
+    tokens: Int32[np.ndarray, "n captions length"]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int, /) -> Example:
+        return self._tokenised(index, self.examples[index])
+
+    def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
+        read = read_many(self.examples, indices)
+        return [self._tokenised(i, example) for i, example in zip(indices, read, strict=True)]
+
+    def _tokenised(self, index: int, example: Example) -> Example:
+        others = {name: value for name, value in example.items() if name != "captions"}
+        return others | {"tokens": self.tokens[index]}
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.examples.labels
+
+
+def tokenise(
+    splits: Mapping[str, Labelled],
+    texts: Texts,
+    vocabulary: Vocabulary,
+    max_length: int,
+    cut_long: bool,
+) -> dict[str, Tokenised]:
+    """Every split with tokens in the place of sentences.
+
+    Args:
+      vocabulary: with numbers for all words of the texts, also those that a model does not know.
+      max_length: words of the captions that are trained on. References of other splits keep all
+        their words, so that no metric is measured against half a sentence.
+      cut_long: cut longer ones to it, instead of refusing them.
+
+    Raises:
+      UserError: captions that are too long, and a split of which no word is known.
+    """
+    told = {}
+    for split, examples in splits.items():
+        rows = [[vocabulary.encode(text) for text in sentences] for sentences in texts[split]]
+        lengths = np.array([len(tokens) - 1 for row in rows for tokens in row])
+        long = int((lengths > max_length).sum())
+        if split == "train" and long and not cut_long:
+            raise UserError(
+                f"--max_length={max_length}: {long:,} of {len(lengths):,} captions are longer, the "
+                f"longest has {lengths.max()} words; raise it, or cut them with --cut_long."
+            )
+        if not any(_knows(vocabulary, tokens) for row in rows for tokens in row):
+            raise UserError(
+                f"--dataset: no word of the captions of {split} is among the "
+                f"{len(vocabulary.known)} that are known ({', '.join(vocabulary.known[:5])}, ...)."
+            )
+        most = max(map(len, rows))
+        length = (max_length if split == "train" else int(lengths.max())) + 1
+        length = min(length, int(lengths.max()) + 1)
+        blank = np.full((len(rows), most, length), PADDING, np.int32)
+        for tokens, row in zip(blank, rows, strict=True):
+            tokens[: len(row)] = pad(row, length)
+        told[split] = Tokenised(examples, blank)
+    return told
+
+
+def tokens_of(examples: Examples) -> Int32[np.ndarray, "n captions length"]:
+    """The tokens of every example, without decoding an image."""
+    if isinstance(examples, Arrays):
+        return examples.fields["tokens"]
+    if isinstance(examples, Mapped):
+        return tokens_of(examples.examples)
+    if isinstance(examples, Subset):
+        return tokens_of(examples.examples)[examples.positions]
+    assert isinstance(examples, Tokenised), "no tokens"
+    return examples.tokens
+
+
+def references(tokens: Int32[np.ndarray, "captions length"], vocabulary: Vocabulary) -> list[Any]:
+    """The sentences of one image, as words; rows that stand for none are left out."""
+    return [words(vocabulary.decode(row)) for row in tokens if row[0] != PADDING]
+
+
+def _knows(vocabulary: Vocabulary, tokens: Sequence[int]) -> bool:
+    """Whether one word at least is known."""
+    return any(UNKNOWN < token < vocabulary.size for token in tokens)

@@ -1,0 +1,132 @@
+"""Whom an image may be: galleries of identities, pairs to verify, and embeddings on disk."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from research.data.folders import natural
+from research.data.images import EXTENSIONS
+from research.errors import UserError
+
+
+class Gallery(NamedTuple):
+    """Known images and whose they are."""
+
+    files: tuple[str, ...]
+    identities: tuple[str, ...]
+
+
+def read_folder(folder: Path) -> Gallery:
+    """FOLDER/NAME/*.png, several images an identity, and FOLDER/NAME.png, one.
+
+    Raises:
+      UserError: no folder, no images, an identity that comes twice.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--gallery={folder}: no such folder; one subfolder or file an identity")
+    found: dict[str, list[Path]] = {}
+    places: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: natural(path.name)):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            images = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in EXTENSIONS]
+            name = path.name
+            if not images:
+                raise UserError(f"{path}: holds no images; fill or remove it")
+        elif path.suffix.lower() in EXTENSIONS:
+            images, name = [path], path.stem
+        else:
+            continue
+        other = places.setdefault(name.casefold(), path)
+        if other is not path:
+            raise UserError(
+                f"--gallery={folder}: {other.name} and {path.name} are one identity twice; put "
+                "their images into one subfolder, or rename one"
+            )
+        found[name] = images
+    if not found:
+        raise UserError(
+            f"--gallery={folder}: is empty; put one subfolder or file an identity there"
+        )
+    rows = [(str(file), name) for name, images in found.items() for file in images]
+    return Gallery(*(tuple(column) for column in zip(*rows, strict=True)))
+
+
+def read_pairs(file: Path) -> list[tuple[str, str]]:
+    """The pairs of a CSV file: two paths a line, from the file's folder or absolute; # comments.
+
+    Raises:
+      UserError: naming the file and line where there are not two images.
+    """
+    try:
+        lines = list(csv.reader(file.read_text().splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--pairs={file}: cannot be read ({error})") from None
+    pairs = []
+    for number, cells in enumerate(lines, 1):
+        names = [cell.strip() for cell in cells]
+        if not any(names) or names[0].startswith("#"):
+            continue
+        if len(names) != 2:
+            raise UserError(
+                f"{file}, line {number}: has {len(names)} columns; two image files are needed"
+            )
+        paths = [str(file.parent / name) for name in names]
+        if missing := [path for path in paths if not Path(path).is_file()]:
+            raise UserError(f"{file}, line {number}: {missing[0]}: no such file")
+        pairs.append((paths[0], paths[1]))
+    if not pairs:
+        raise UserError(f"--pairs={file}: holds no pairs; write two image files a line")
+    return pairs
+
+
+def save_embeddings(
+    file: Path,
+    embeddings: Float[np.ndarray, "n d"],
+    files: Sequence[str],
+    identities: Sequence[str],
+    network: Mapping[str, Any],
+) -> None:
+    """Writes embeddings with what they are of, and of which network: `load_embeddings`."""
+    np.savez(
+        file,
+        embedding=embeddings,
+        path=np.array(files),
+        identity=np.array(identities),
+        network=np.array(json.dumps(network, sort_keys=True)),
+    )
+
+
+def load_embeddings(
+    file: Path, network: Mapping[str, Any]
+) -> tuple[Gallery, Float[np.ndarray, "n d"]]:
+    """What `save_embeddings` wrote.
+
+    Args:
+      network: what the embeddings must have been made with: weights, preprocessing.
+
+    Raises:
+      UserError: a file that cannot be read, is empty, or is of another network.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            values = {name: stored[name] for name in ("embedding", "path", "identity", "network")}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--gallery={file}: is no embeddings.npz of --mode=predict") from error
+    theirs = json.loads(str(values["network"]))
+    for what, ours in network.items():
+        if theirs.get(what) != ours:
+            raise UserError(
+                f"--gallery={file}: was made with other {what} than the checkpoint has, so its "
+                "distances mean nothing; give the folder of its images instead"
+            )
+    if not len(values["embedding"]):
+        raise UserError(f"--gallery={file}: is empty")
+    names = (tuple(values[name].tolist()) for name in ("path", "identity"))
+    return Gallery(*names), values["embedding"]

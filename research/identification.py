@@ -1,0 +1,221 @@
+"""What embeddings are for, on a person's own files: who is this, are these two the same?"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num, UInt8
+from tensorboardX import SummaryWriter
+
+from research import gallery as gallery_lib
+from research.data import images
+from research.data.images import Preprocessing
+from research.errors import UserError
+from research.experiment import Experiment
+from research.figures import embedding as figures
+from research.gallery import Gallery
+from research.metrics.sampling import between
+from research.neighbours import Metric, nearest
+from research.record import save_figures
+
+THUMBNAIL = 28  # pixels a side
+LEAST_MAPPED = 5  # images that make a map
+
+
+def thumbnails(
+    pictures: Num[Array, "batch height width channel"],
+) -> UInt8[Array, "batch thumb thumb"]:
+    """Small grey images: the baseline of raw pixels, and what is shown of a whole split."""
+    grey = pictures.astype(jnp.float32).mean(-1)
+    small = jax.image.resize(grey, (len(grey), THUMBNAIL, THUMBNAIL), "linear")
+    return jnp.clip(jnp.round(small), 0, 255).astype(jnp.uint8)
+
+
+def small(
+    pictures: Num[np.ndarray, "n height width channel"],
+) -> UInt8[np.ndarray, "n thumb thumb"]:
+    """`thumbnails` on the host."""
+    return np.asarray(thumbnails(jnp.asarray(pictures)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What distances mean: of these embeddings, at most `threshold` is the same."""
+
+    metric: Metric
+    threshold: float
+
+    def distances(
+        self, a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"]
+    ) -> Float[np.ndarray, " n"]:
+        """Of each row of a from that of b."""
+        return between(a[:, None], b[:, None], self.metric)[:, 0, 0]
+
+    @classmethod
+    def choose(cls, given: float, facts: Mapping[str, Any], metric: Metric) -> "Verdict":
+        """At the threshold that was given, or else measured on the split that is monitored.
+
+        Raises:
+          UserError: where there is neither.
+        """
+        measured = facts.get("measured", {}).get(f"{facts['monitored']}/verification_threshold")
+        if not given and measured is None:
+            raise UserError(
+                "the checkpoint was saved between evaluations, so no threshold is known; set "
+                "--threshold, or take the last or best checkpoint."
+            )
+        return cls(metric, given or measured)
+
+
+def with_prediction(
+    experiment: Experiment, config: Any, preprocessing: Preprocessing, metric: Metric
+) -> Experiment:
+    """The experiment with what --mode=predict needs.
+
+    Args:
+      config: has --gallery, --pairs and --threshold.
+
+    Raises:
+      UserError: for a gallery and pairs at once, when prediction begins.
+    """
+
+    def load(files: Sequence[str]) -> UInt8[np.ndarray, "n height width channel"]:
+        return np.stack([images.fit(images.read(file), preprocessing) for file in files])
+
+    if config.gallery and config.pairs:
+        raise UserError("--gallery and --pairs: one at a time; a pair needs no gallery.")
+    if config.pairs:
+        return _verifying(experiment, config, load, metric)
+    experiment = experiment._replace(
+        read=lambda files: {"image": load(files)},
+        describe=lambda outputs, batch: [
+            {"summary": f"{len(row)} numbers", "embedding": row.tolist()}
+            for row in outputs["embedding"]
+        ],
+        collect=lambda folder, rows: save_all(folder, rows, load, experiment.facts),
+    )
+    return _identifying(experiment, config, load, metric) if config.gallery else experiment
+
+
+def _verifying(
+    experiment: Experiment, config: Any, load: Callable[[Sequence[str]], Any], metric: Metric
+) -> Experiment:
+    """Reads pairs of files, and says whether they are the same."""
+    pairs: dict[str, tuple[str, str]] = {}
+
+    def inputs() -> list[str]:
+        read = gallery_lib.read_pairs(Path(config.pairs))
+        pairs.update({f"{first} | {second}": (first, second) for first, second in read})
+        Verdict.choose(config.threshold, experiment.facts, metric)
+        return list(pairs)
+
+    def read(names: list[str]) -> dict[str, Any]:
+        first, second = zip(*(pairs[name] for name in names), strict=True)
+        return {"image": load(first), "other": load(second)}
+
+    def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        verdict = Verdict.choose(config.threshold, experiment.facts, metric)
+        distances = verdict.distances(outputs["embedding"], outputs["other"])
+        rows = []
+        for distance in distances.tolist():
+            same = distance <= verdict.threshold
+            word = "the same" if same else "different"
+            summary = f"{word}, distance {distance:.3f} (threshold {verdict.threshold:.3f})"
+            rows.append({"summary": summary, "same": same, "distance": distance})
+        return rows
+
+    return experiment._replace(inputs=inputs, read=read, describe=describe)
+
+
+def _identifying(
+    experiment: Experiment, config: Any, load: Callable[[Sequence[str]], Any], metric: Metric
+) -> Experiment:
+    """Compares inputs with a gallery, whose embeddings are computed first."""
+
+    def consult(embed: Callable[[list[str]], Any]) -> Experiment:
+        verdict = Verdict.choose(config.threshold, experiment.facts, metric)
+        path, made_with = Path(config.gallery), network(experiment.facts)
+        if path.is_file():
+            known, embeddings = gallery_lib.load_embeddings(path, made_with)
+        else:
+            known = gallery_lib.read_folder(path)
+            embeddings = embed(list(known.files))["embedding"]
+
+        def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+            distance, place = nearest(outputs["embedding"], embeddings, 1, metric)
+            columns = distance[:, 0].tolist(), place[:, 0].tolist(), outputs["embedding"]
+            return [
+                _identity(known, verdict, d, i) | {"embedding": x.tolist()}
+                for d, i, x in zip(*columns, strict=True)
+            ]
+
+        def draw(outputs: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+            distance, place = nearest(outputs["embedding"], embeddings, 1, metric)
+            files = [known.files[i] for i in place[:, 0]]
+            if not all(Path(file).is_file() for file in files):
+                return {}  # a gallery of embeddings alone, moved from its images
+            names = [known.identities[i] for i in place[:, 0]]
+            pictures = small(batch["image"]), small(load(files))
+            return {"matches": figures.matches(*pictures, names, distance[:, 0], verdict.threshold)}
+
+        def collect(folder: Path, rows: list[dict[str, Any]]) -> None:
+            save_all(folder, rows, load, experiment.facts)
+            gallery_lib.save_embeddings(
+                folder / "gallery.npz", embeddings, known.files, known.identities, made_with
+            )
+
+        return experiment._replace(describe=describe, draw=draw, collect=collect)
+
+    return experiment._replace(consult=consult)
+
+
+def _identity(known: Gallery, verdict: Verdict, distance: float, place: int) -> dict[str, Any]:
+    """One input's nearest identity."""
+    name = known.identities[place]
+    if distance <= verdict.threshold:
+        identity, summary = name, f"{name}, distance {distance:.3f}"
+    else:
+        identity, summary = "unknown", f"unknown; nearest is {name}, distance {distance:.3f}"
+    return {
+        "summary": summary,
+        "identity": identity,
+        "nearest": name,
+        "nearest_file": known.files[place],
+        "distance": distance,
+        "threshold": verdict.threshold,
+    }
+
+
+def network(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What embeddings must have in common to be compared."""
+    return {"preprocessing": facts["preprocessing"], "weights": facts["weights"]}
+
+
+def save_all(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    load: Callable[[Sequence[str]], Any],
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes embeddings.npz, TensorBoard's projector, and maps by PCA and t-SNE."""
+    x = np.array([row["embedding"] for row in rows], np.float32)
+    files = [row["file"] for row in rows]
+    names = [row.get("identity", Path(row["file"]).stem) for row in rows]
+    gallery_lib.save_embeddings(folder / "embeddings.npz", x, files, names, network(facts))
+    pictures = np.concatenate([small(load(files[i : i + 256])) for i in range(0, len(files), 256)])
+    writer = SummaryWriter(str(folder / "projector"))
+    lines = [[Path(file).name, name] for file, name in zip(files, names, strict=True)]
+    writer.add_embedding(
+        x,
+        metadata=lines,
+        label_img=np.repeat(pictures[:, None] / 255.0, 3, axis=1),
+        metadata_header=["file", "identity"],
+    )
+    writer.close()
+    if len(x) >= LEAST_MAPPED:
+        groups = np.unique(names, return_inverse=True)[1]
+        save_figures(folder, {"map": figures.maps(x, pictures, groups)})

@@ -1,0 +1,69 @@
+"""The losses of --experiment=embedding, by name, each with what it measures beside."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from research.losses.metric_pairs import contrastive_loss, siamese_loss
+from research.losses.pairwise import spread
+from research.losses.proxies import arcface_logits, proxy_nca_loss, softmax_logits
+from research.losses.triplet import triplet_loss
+
+PROXY_LOSSES = ("softmax", "arcface", "proxy_nca")
+
+
+def embedding_loss(
+    options: Any,
+    outputs: Mapping[str, Array],
+    classes: Int[Array, " row"],
+    mask: Bool[Array, " row"],
+    key: Array,
+    axis: str | None = None,
+) -> tuple[Float[Array, " row"], dict[str, Float[Array, " row"]]]:
+    """The loss of each example, and measures of it.
+
+    Args:
+      options: loss, mining, distance, margin and logit_scale, as experiments/embedding.py has them.
+      outputs: of research.nn.embedder.Embedder.
+      classes: from 0; of the rows of proxies, where there are any.
+
+    Returns:
+      Beside the loss "spread", and "active" (share of triplets, or of negative pairs, that the
+      loss still acts on) or "accuracy" (of pairs told rightly, of nearest proxies).
+    """
+    x = outputs["embedding"]
+    measures = {"spread": spread(x, mask, axis)}
+    if options.loss == "triplet":
+        loss, measures["active"] = triplet_loss(
+            x,
+            classes,
+            mask,
+            key,
+            mining=options.mining,
+            margin=options.margin,
+            squared=options.distance == "squared",
+            axis=axis,
+        )
+    elif options.loss == "contrastive":
+        loss, measures["active"] = contrastive_loss(
+            x, classes, mask, margin=options.margin, axis=axis
+        )
+    elif options.loss == "siamese":
+        loss, measures["accuracy"] = siamese_loss(
+            x, classes, mask, key, outputs["weights"], outputs["bias"], axis=axis
+        )
+    else:
+        proxies, scale = outputs["proxies"], options.logit_scale
+        plain = softmax_logits(x, proxies, scale)
+        measures["accuracy"] = (plain.argmax(1) == classes).astype(jnp.float32)
+        if options.loss == "proxy_nca":
+            loss = proxy_nca_loss(x, proxies, classes, scale)
+        elif options.loss == "arcface":
+            logits = arcface_logits(x, proxies, classes, scale, options.margin)
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
+        else:
+            loss = optax.softmax_cross_entropy_with_integer_labels(plain, classes)
+    return loss, measures

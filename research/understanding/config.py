@@ -1,0 +1,88 @@
+"""Options of looking into a network; imports no JAX, so that --help answers at once."""
+
+import dataclasses
+from typing import Literal
+
+from research.config import option
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionConfig:
+    """What is asked, and of which network"""
+
+    method: str = option("visualise", "What to do; --method=list explains each in one line.")
+    checkpoint: tuple[str, ...] = option((), "Run whose network is looked into.")
+    inputs: tuple[str, ...] = option((), "Images to look at or to start from: files and folders.")
+    layer: str = option("", "Layer; empty: the classes'. --method=layers lists them.")
+    unit: int = option(-1, "Channel of --layer; -1: all of them.", minimum=-1)
+    class_: str = option(
+        "",
+        "Class, by name or number, instead of --layer and --unit. Empty: goose or the first class "
+        "to visualise, and the most probable one of each input.",
+    )
+    place: Literal["mean", "centre"] = option(
+        "mean", "Where on a layer's map: the mean over all places, or the central unit alone."
+    )
+    size: int = option(
+        0,
+        "Longer side of the image that is worked on, pixels; 0: what the network was trained on.",
+        minimum=0,
+    )
+    original_size: bool = option(False, "dream, style: also save at the size of the input.")
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureConfig:
+    """Optimising an image"""
+
+    start: Literal["zeros", "noise", "input"] = option(
+        "zeros", "Start of visualise, invert and style: the mean image, noise on it, or --inputs."
+    )
+    parameterisation: Literal["pixels", "fourier"] = option(
+        "fourier", "Coordinates in which the image is optimised."
+    )
+    decorrelate: bool = option(True, "fourier: mix colours as in natural images.")
+    l2: float = option(1e-4, "Weight of the squared norm of the image's coordinates.", minimum=0.0)
+    total_variation: float = option(
+        0.0, "Weight of the total variation of the image / 255.", minimum=0.0
+    )
+    jitter: int = option(
+        -1, "Pixels by which the image is shifted at random, at most; -1: side / 28.", minimum=-1
+    )
+    blur_every: int = option(0, "pixels: steps between Gaussian blurs; 0: none.", minimum=0)
+    blur_sigma: float = option(1.0, "Standard deviation of the blur, pixels.", minimum=0.1)
+    clip_norms: float = option(
+        0.0, "pixels: share with the smallest norm set to 0.", minimum=0.0, maximum=1.0
+    )
+    clip_gradients: float = option(
+        0.0, "pixels: share with the smallest gradient set to 0.", minimum=0.0, maximum=1.0
+    )
+    solver: Literal["adam", "lbfgs"] = option("adam", "style, invert: Adam or L-BFGS.")
+    style: str = option("", "style: file of the picture whose style is taken.")
+    style_layers: tuple[str, ...] = option((), "style: layers of the style; empty: the method's.")
+    style_weight: float = option(1.0, "style: beta, weight of the style loss.", minimum=0.0)
+    content_weight: float = option(1e-3, "style: alpha, weight of content.", minimum=0.0)
+    octaves: int = option(3, "dream: sizes worked through, from small to full.", minimum=1)
+    octave_scale: float = option(1.4, "dream: ratio of two sizes.", minimum=1.01)
+    epsilon: float = option(
+        0.0,
+        "fgsm, pgd: largest change; smallest: largest tried. Values are 0..255. 0: 2 and 64, and "
+        "for --norm=l2 200 and 5000.",
+        minimum=0.0,
+    )
+    norm: Literal["linf", "l2"] = option(
+        "linf", "How changes are measured: the largest of a value, or Euclidean."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LookConfig:
+    """Looking at an image or a data set"""
+
+    samples: int = option(32, "smooth_grad: noisy copies; integrated_gradients: points.", minimum=1)
+    noise: float = option(0.15, "smooth_grad: deviation, as a share of the range.", minimum=0.0)
+    patch: int = option(0, "occlusion: side of the patch, pixels; 0: a sixth.", minimum=0)
+    stride: int = option(0, "occlusion: pixels between patches; 0: half a patch.", minimum=0)
+    chunk: int = option(16, "occlusion: copies worked on at once.", minimum=1, changes_result=False)
+    count: int = option(9, "Patches or neighbours shown for each unit or image.", minimum=1)
+    map: Literal["pca", "tsne"] = option("pca", "map: how features become two coordinates.")

@@ -1,0 +1,86 @@
+"""Attributions from gradients of a score: which pixels would change it, and which made it.
+
+`score` is a function of images [B, H, W, C] that gives a number for each: before softmax, because
+a probability also rises when other classes fall.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Images = Float[Array, "batch height width channel"]
+Maps = Float[Array, "batch height width"]
+Score = Callable[[Images], Float[Array, " batch"]]
+
+
+def gradient(score: Score, images: Images) -> Images:
+    """The gradient of each image's score in that image's pixels."""
+    return jax.grad(lambda x: score(x).sum())(images)
+
+
+def saliency(score: Score, images: Images) -> Maps:
+    """Largest |gradient| over a pixel's channels.
+
+    Simonyan et al., "Deep inside convolutional networks", 2013, section 3.1.
+    """
+    return jnp.abs(gradient(score, images)).max(-1)
+
+
+def smooth_grad(
+    score: Score, images: Images, key: Array, samples: int = 16, noise: float = 0.15
+) -> Maps:
+    """The mean saliency of noisy copies: Smilkov et al., "SmoothGrad", 2017.
+
+    Args:
+      noise: standard deviation, as a share of each image's range of values.
+    """
+    spread = images.max((1, 2, 3), keepdims=True) - images.min((1, 2, 3), keepdims=True)
+
+    def add(total: Maps, key: Array) -> tuple[Maps, None]:
+        drawn = jax.random.normal(key, (images.size,)).reshape(images.shape)
+        return total + saliency(score, images + noise * spread * drawn), None
+
+    keys = jax.random.split(key, samples)
+    return jax.lax.scan(add, jnp.zeros(images.shape[:3]), keys)[0] / samples
+
+
+def gradient_times_input(score: Score, images: Images, baseline: Images | float = 0.0) -> Images:
+    """gradient (x - baseline): the first-order part of what x adds to the score.
+
+    Shrikumar et al., "Not just a black box", 2016.
+    """
+    return gradient(score, images) * (images - baseline)
+
+
+def integrated_gradients(
+    score: Score, images: Images, baseline: Images | float = 0.0, steps: int = 50
+) -> Images:
+    """(x - b) times the mean gradient on the straight line from the baseline b to x.
+
+    Sundararajan et al., "Axiomatic attribution for deep networks", 2017, equation 1. Attributions
+    sum to score(x) - score(b) ("completeness"), to the error of the integral: Gauss-Legendre with
+    `steps` points.
+    """
+    points, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1], weights sum to 2
+    along = jnp.asarray(np.stack([(points + 1) / 2, weights / 2], axis=1), jnp.float32)
+    start = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
+
+    def add(total: Images, point: Array) -> tuple[Images, None]:
+        share, weight = point
+        return total + weight * gradient(score, start + share * (images - start)), None
+
+    total, _ = jax.lax.scan(add, jnp.zeros_like(images), along)
+    return total * (images - start)
+
+
+def completeness_gap(
+    score: Score, images: Images, attributions: Images, baseline: Images | float = 0.0
+) -> Float[Array, " batch"]:
+    """|sum of attributions - (score(x) - score(b))| / |score(x) - score(b)|; 0 where complete."""
+    start = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
+    difference = score(images) - score(start)
+    gap = jnp.abs(attributions.sum((1, 2, 3)) - difference)
+    return gap / jnp.maximum(jnp.abs(difference), 1e-12)

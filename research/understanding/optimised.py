@@ -1,0 +1,676 @@
+"""The methods that optimise an image: its coordinates are the parameters of the training loop.
+
+Losses return a value for each image. The loop divides by the number of images, so each is
+multiplied by it: one image's steps do not depend on how many others there are.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from research.data import images as image_files
+from research.errors import UserError
+from research.experiment import Batch, Measures, PyTree, Variables
+from research.figures import understanding as figures
+from research.random import stream
+from research.training import optimizers
+from research.understanding import objectives, regularisers
+from research.understanding.adversarial import margin, norms
+from research.understanding.answers import (
+    Answer,
+    Question,
+    as_pixels,
+    averaged,
+    probability_of,
+)
+from research.understanding.network import check_layer, layer_shapes, layers_of
+from research.understanding.parameterisation import (
+    Parameterisation,
+    fourier,
+    pixels,
+    squashed,
+)
+
+# A coordinate of 1 is as far from the mean image as most pixels of photographs are.
+SCALE = 64.0
+CONFIDENT = 3.0  # how far fooling pushes the score beyond the others'
+
+Objective = Callable[[Float[Array, "n height width channel"], Array], Float[Array, " n"]]
+
+
+def coordinates(question: Question, height: int, width: int) -> Parameterisation:
+    """The parameterisation that the options ask for."""
+    config, channels = question.config, len(question.mean)
+    if config.parameterisation == "pixels":
+        return pixels(jnp.asarray(question.mean), SCALE)
+    return squashed(fourier(height, width), channels, config.decorrelate)
+
+
+def start_images(question: Question, count: int, height: int, width: int) -> np.ndarray:
+    """The mean image, or noise on it."""
+    start = np.broadcast_to(question.mean, (count, height, width, len(question.mean)))
+    if question.config.start == "noise":
+        draw = np.random.default_rng(question.config.seed).normal(size=start.shape)
+        start = np.clip(start + 20.0 * draw, 0, 255)
+    return start.astype(np.float32)
+
+
+def step_rate(question: Question, default: float) -> optax.Schedule:
+    """--learning_rate, or the method's own."""
+    return optax.constant_schedule(question.config.learning_rate or default)
+
+
+def _projections(question: Question, space: Parameterisation) -> list[regularisers.Projection]:
+    config = question.config
+    found = []
+    if config.parameterisation == "pixels":
+        if config.blur_every:
+            found.append(regularisers.blur_every(config.blur_every, config.blur_sigma))
+        if config.clip_norms:
+            found.append(regularisers.clip_small_norms(config.clip_norms))
+        if config.clip_gradients:
+            found.append(regularisers.clip_small_gradients(config.clip_gradients))
+        found.append(regularisers.keep_between(space.low, space.high))
+    elif config.blur_every or config.clip_norms or config.clip_gradients:
+        raise UserError(
+            "--blur_every, --clip_norms, --clip_gradients: act on pixels; add "
+            "--parameterisation=pixels."
+        )
+    return found
+
+
+def make_loss(objective: Objective, to_images: Callable[[Array], Any], config: Any) -> Any:
+    """The contract's loss of an objective (images, step) -> value of each, to be minimised."""
+
+    def loss(variables: Variables, batch: Batch, key: Array, axis: str | None) -> Any:
+        images = to_images(variables["params"]["image"])
+        step = variables["schedule"]["step"]
+        pixels = config.jitter if config.jitter >= 0 else min(images.shape[1:3]) // 28
+        moved = regularisers.jitter(images, stream(key, "jitter"), pixels)
+        values = objective(moved, step)
+        if config.total_variation:
+            values += config.total_variation * objectives.total_variation(images / 255.0)
+        state = {"schedule": {"step": step + 1}}
+        return len(images) * values[batch["index"]], state, {}
+
+    return loss
+
+
+def gradient_descent(
+    question: Question,
+    space: Parameterisation,
+    rate: optax.Schedule,
+    value: Callable[[Array], Array],
+) -> optax.GradientTransformation:
+    """Adam, or L-BFGS with a line search on `value`, and the regularisers."""
+    config = question.config
+    if config.solver == "lbfgs":
+        steps = lbfgs(value)
+    else:
+        steps = optimizers.make("adam", rate)
+    decay = [regularisers.l2_penalty(config.l2)] if config.l2 else []
+    return regularisers.projected(optax.chain(*decay, steps), _projections(question, space))
+
+
+def lbfgs(value: Callable[[Array], Array]) -> optax.GradientTransformation:
+    """optax's L-BFGS, which searches along its direction, for a loss known as a function."""
+    inner = optax.lbfgs()
+
+    def of_params(params: Any) -> Array:
+        return value(params["image"])
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return inner.update(
+            gradients,
+            state,
+            params,
+            value=of_params(params),
+            grad=gradients,
+            value_fn=of_params,
+        )
+
+    return optax.GradientTransformation(inner.init, update)
+
+
+# --- What is seen of an image, before and after ---
+
+
+def compared(
+    question: Question,
+    space: Parameterisation,
+    before: np.ndarray,
+    unit: Any,
+    extra: Callable[[Array, Array], Mapping[str, Array]] | None = None,
+) -> tuple[Callable[[Variables, Batch], PyTree], Callable[[PyTree, Batch], Measures]]:
+    """`predict` and `measure` of methods that change an image: what it is called, before and after.
+
+    Pixels are rounded first, as a file holds them. Classes are compared where the network has any.
+
+    Args:
+      unit: the class whose probability is reported; None for what the image was called.
+      extra: (before, after) -> further numbers of each image.
+    """
+    has_classes = question.asks_class
+
+    def seen(images: Array, unit: int | Array | None) -> dict[str, Array]:
+        if not has_classes:
+            return {}
+        scores = question.class_scores(images)
+        top = scores.argmax(-1)
+        asked = top if unit is None else unit
+        return {"top": top, "probability": probability_of(scores, asked)}
+
+    def predict(variables: Variables, batch: Batch) -> PyTree:
+        images = jnp.round(jnp.clip(space.to_images(variables["params"]["image"]), 0, 255))
+        images = images[batch["index"]]
+        old = jnp.asarray(before)[batch["index"]]
+        first = seen(old, unit)
+        then = seen(images, unit if unit is not None else first.get("top"))
+        more = extra(old, images) if extra else {}
+        return {"image": images, "before": first, "after": then, **more}
+
+    def measure(outputs: PyTree, batch: Batch) -> Measures:
+        values = {
+            name: x for name, x in outputs.items() if name not in ("image", "before", "after")
+        }
+        for when in ("before", "after"):
+            if "probability" in outputs[when]:
+                values[f"probability_{when}"] = outputs[when]["probability"]
+        if has_classes:
+            changed = outputs["after"]["top"] != outputs["before"]["top"]
+            values["called_otherwise"] = changed.astype(jnp.float32)
+        return averaged(values)
+
+    return predict, measure
+
+
+PROTOCOL = {
+    "probability_before": "softmax of the class in question, on the start",
+    "probability_after": "the same on the result, its pixels rounded to 8 bits",
+    "called_otherwise": "share of images whose most probable class is another one",
+    "linf": "largest change of a value, values 0..255",
+    "l2": "Euclidean length of the change, values 0..255",
+    "changed_pixels": "share of pixels that changed",
+}
+
+
+def says(question: Question) -> Callable[[PyTree, Batch], list[str]]:
+    """Lines such as "photo.jpg: tabby 0.62 -> toaster 0.99"."""
+
+    def notes(outputs: PyTree, batch: Batch) -> list[str]:
+        if "top" not in outputs["after"]:
+            return []
+        return [
+            f"{name}: {a} -> {b}" if name else f"{a} -> {b}"
+            for name, (a, b) in zip(
+                _labels(question, len(outputs["image"])), captions(question, outputs), strict=True
+            )
+        ]
+
+    return notes
+
+
+def _labels(question: Question, count: int) -> list[str]:
+    return list(question.names) if len(question.names) == count else [""] * count
+
+
+def captions(question: Question, outputs: PyTree) -> list[tuple[str, str]]:
+    """What each image is called before and after."""
+    rows = []
+    for i in range(len(outputs["image"])):
+        texts = []
+        for when in ("before", "after"):
+            found = outputs[when]
+            text = ""
+            if "top" in found:
+                name = question.class_name(int(found["top"][i]))
+                text = f"called {name}, p of class asked {float(found['probability'][i]):.3f}"
+            texts.append(text)
+        rows.append((texts[0], texts[1]))
+    return rows
+
+
+def pictures(
+    question: Question,
+    before: np.ndarray | None,
+    finish: Callable[[np.ndarray, int], np.ndarray] | None = None,
+) -> Callable[[PyTree, Batch], Mapping[str, Any]]:
+    """`draw`: a figure with captions, and each image pixel for pixel.
+
+    Args:
+      before: shown beside the result, with the change; None where it says nothing.
+      finish: (result, number of the input) -> a further image, at the input's own size.
+    """
+
+    def draw(outputs: PyTree, batch: Batch) -> Mapping[str, Any]:
+        results = as_pixels(outputs["image"])
+        found: dict[str, Any] = {
+            question.config.method: figures.changes(before, results, captions(question, outputs))
+        }
+        for i, (image, name) in enumerate(
+            zip(results, _labels(question, len(results)), strict=True)
+        ):
+            stem = name.rpartition("/")[2].partition(".")[0] or f"{i}"
+            found[f"image_{stem}"] = image
+            if finish is not None:
+                found[f"original_size_{stem}"] = finish(image, i)
+        return found
+
+    return draw
+
+
+# --- The methods ---
+
+
+def visualise(question: Question) -> Answer:
+    """A class, or any unit, from nothing: ascent on the score, not on the probability.
+
+    A probability also rises when other classes fall, so pictures of it show less of the class.
+    """
+    config = question.config
+    default = "goose" if "goose" in question.network.class_names else "0"
+    target = question.target(default)
+    if config.start == "input":
+        question.needs_inputs()
+        before = question.images.astype(np.float32)
+    else:
+        before = start_images(question, 1, *question.network.image_shape[:2])
+    space = coordinates(question, *before.shape[1:3])
+
+    def objective(images: Array, step: Array) -> Array:
+        return -target.value(layers_of(question.network, images))
+
+    def extra(old: Array, new: Array) -> Mapping[str, Array]:
+        away = (new - jnp.asarray(question.mean)) / SCALE
+        return {
+            "score": target.value(layers_of(question.network, new)),
+            "rms": jnp.sqrt((away**2).mean((1, 2, 3))),
+        }
+
+    loss = make_loss(objective, space.to_images, config)
+    rate = step_rate(question, 0.05)
+    predict, measure = compared(question, space, before, target.unit, extra)
+    start = space.from_images(jnp.asarray(before))
+    value = lambda p: objective(space.to_images(p), jnp.int32(0)).sum()
+    return Answer(
+        predict=predict,
+        measure=measure,
+        protocol={
+            **PROTOCOL,
+            "score": f"unit {target.unit} of {target.layer} on the result",
+            "rms": f"root mean square of the result's distance from the mean image, / {SCALE:g}",
+        },
+        draw=pictures(question, None),
+        notes=says(question),
+        params=np.asarray(start),
+        loss=loss,
+        optimizer=gradient_descent(question, space, rate, value),
+        learning_rate=rate,
+        steps=config.steps or 128,
+        images=as_pixels(before),
+    )
+
+
+def invert(question: Question) -> Answer:
+    """An image that a layer cannot tell from the input: what the layer kept of it."""
+    question.needs_inputs()
+    config, network = question.config, question.network
+    shapes = layer_shapes(network)
+    layer = config.layer or middle_layer(shapes, network.image_shape[0])
+    check_layer(layer, shapes)
+    original = question.images.astype(np.float32)
+    wanted = np.asarray(jax.jit(lambda x: layers_of(network, x)[layer])(original))
+    before = start_images(question, len(original), *original.shape[1:3])
+    space = coordinates(question, *original.shape[1:3])
+
+    def distance(images: Array) -> Array:
+        return objectives.inversion_loss(layers_of(network, images)[layer], jnp.asarray(wanted))
+
+    plain = dataclasses.replace(config, jitter=0)  # places matter here
+    rate = step_rate(question, 0.05)
+    predict, measure = compared(
+        question,
+        space,
+        original,
+        None,
+        lambda old, new: {
+            "distance": distance(new),
+            "pixel_error": jnp.sqrt(((new - old) ** 2).mean((1, 2, 3))),
+        },
+    )
+    return Answer(
+        predict=predict,
+        measure=measure,
+        protocol={
+            **PROTOCOL,
+            "distance": f"squared distance of {layer} to the input's, relative to its length",
+            "pixel_error": "root mean square difference to the input, values 0..255",
+        },
+        draw=pictures(question, original),
+        notes=says(question),
+        params=np.asarray(space.from_images(jnp.asarray(before))),
+        loss=make_loss(lambda x, step: distance(x), space.to_images, plain),
+        optimizer=gradient_descent(
+            question, space, rate, lambda p: distance(space.to_images(p)).sum()
+        ),
+        learning_rate=rate,
+        steps=config.steps or 128,
+        images=question.images,
+    )
+
+
+def middle_layer(shapes: Mapping[str, Sequence[int]], side: int) -> str:
+    """The last layer whose maps are at least a sixteenth of the image's side."""
+    maps = [name for name, s in shapes.items() if len(s) == 4 and s[1] >= side // 16 and s[1] > 1]
+    if not maps:
+        raise UserError("the network has no maps, only vectors: name --layer.")
+    return maps[-1]
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An image of values 0..255 at another size: areas where it shrinks, else bicubic."""
+    if image.shape[:2] == (height, width):
+        return image
+    smaller = height * width < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    result = cv2.resize(image.astype(np.float32), (width, height), interpolation=method)
+    return np.clip(result.reshape(height, width, -1), 0, 255)
+
+
+def at_work_size(question: Question, longest: int) -> np.ndarray:
+    """Inputs [N, H, W, C], all of one shape, their longer side `longest` pixels.
+
+    Raises:
+      UserError: inputs of several shapes.
+    """
+    channels = question.network.image_shape[2]
+    results = []
+    for original in question.originals:
+        scale = longest / max(original.shape[:2])
+        height, width = (max(round(n * scale), 1) for n in original.shape[:2])
+        results.append(with_channels(resized(original, height, width), channels))
+    if len({x.shape for x in results}) > 1:
+        raise UserError(
+            f"--method={question.config.method}: takes --inputs of one shape at a time; "
+            f"{question.names[0]} and others differ."
+        )
+    return np.stack(results).astype(np.float32)
+
+
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Grey as RGB, or RGB as grey."""
+    if image.shape[-1] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=-1)
+    return cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def check_size(question: Question, height: int, width: int) -> None:
+    """Raises UserError where the network takes images of its own size alone."""
+    try:
+        layer_shapes(question.network, (height, width))
+    except UserError:
+        raise
+    except Exception as error:  # Flax and JAX have many ways to say so
+        own = " x ".join(map(str, question.network.image_shape[:2]))
+        raise UserError(
+            f"--method={question.config.method}: the model takes images of {own} alone "
+            f"(not {height} x {width}); its dense layers depend on the size."
+        ) from error
+
+
+def dream(question: Question) -> Answer:
+    """More of what a layer sees, first in a small image, then in larger ones.
+
+    The image stays at full size; what is shown to the network is shrunk. So what a small size adds
+    is enlarged, and the input's detail is never lost.
+    """
+    question.needs_inputs()
+    config, network = question.config, question.network
+    before = at_work_size(question, config.size or max(network.image_shape[:2]))
+    height, width = before.shape[1:3]
+    check_size(question, height, width)
+    scales = [config.octave_scale ** -(config.octaves - 1 - i) for i in range(config.octaves)]
+    sizes = [(max(round(height * s), 1), max(round(width * s), 1)) for s in scales]
+    check_size(question, *sizes[0])
+    shapes = layer_shapes(network, (height, width))
+    layer = config.layer or middle_layer(shapes, max(height, width))
+    check_layer(layer, shapes)
+    space = pixels(jnp.asarray(question.mean), SCALE)
+    steps = config.steps or 15 * config.octaves
+    each = math.ceil(steps / config.octaves)
+
+    def at(size: tuple[int, int]) -> Callable[[Array], Array]:
+        def values(images: Array) -> Array:
+            small = jax.image.resize(
+                images, (len(images), *size, images.shape[-1]), "bilinear", antialias=True
+            )
+            maps = layers_of(network, small)[layer]
+            if config.unit >= 0:
+                maps = maps[..., [config.unit]]
+            return -objectives.dream_objective(maps)
+
+        return values
+
+    def objective(images: Array, step: Array) -> Array:
+        octave = jnp.minimum(step // each, config.octaves - 1)
+        return jax.lax.switch(octave, [at(size) for size in sizes], images)
+
+    rate = step_rate(question, 0.03)
+    optimizer = regularisers.projected(
+        optax.chain(regularisers.by_deviation(), optax.scale_by_learning_rate(rate)),
+        [regularisers.keep_between(space.low, space.high)],
+    )
+
+    def extra(old: Array, new: Array) -> Mapping[str, Array]:
+        full = at(sizes[-1])
+        return {"excitation_before": -full(old), "excitation_after": -full(new)}
+
+    predict, measure = compared(question, space, before, None, extra)
+
+    def finish(image: np.ndarray, number: int) -> np.ndarray:
+        """The input at its own size, with the change enlarged."""
+        original = with_channels(question.originals[number], image.shape[-1]).astype(np.float32)
+        change = image.astype(np.float32) - before[number]
+        h, w = original.shape[:2]
+        large = cv2.resize(change, (w, h), interpolation=cv2.INTER_CUBIC).reshape(h, w, -1)
+        return as_pixels(original + large)
+
+    return Answer(
+        predict=predict,
+        measure=measure,
+        protocol={
+            **PROTOCOL,
+            "excitation_before": f"mean square of {layer} on the input",
+            "excitation_after": f"mean square of {layer} on the result",
+        },
+        draw=pictures(question, before, finish if config.original_size else None),
+        notes=says(question),
+        params=np.asarray(space.from_images(jnp.asarray(before))),
+        loss=make_loss(objective, space.to_images, config),
+        optimizer=optimizer,
+        learning_rate=rate,
+        steps=steps,
+        images=as_pixels(before),
+    )
+
+
+def style_layers(shapes: Mapping[str, Sequence[int]]) -> tuple[list[str], str]:
+    """The first activation at each of up to five sizes of maps, and for the content the second at
+    the fourth: conv1_1 to conv5_1, and conv4_2, where the network is VGG-16.
+    """
+    sides: dict[int, list[str]] = {}
+    for name, shape in shapes.items():
+        if len(shape) == 4 and min(shape[1:3]) > 1 and "activation" in name.rpartition("/")[2]:
+            sides.setdefault(shape[1], []).append(name)
+    levels = list(sides.values())[:5]
+    if not levels:
+        raise UserError(
+            "the model has no activations on maps: name --style_layers and --layer (content)."
+        )
+    content = levels[min(3, len(levels) - 1)]
+    return [level[0] for level in levels], content[min(1, len(content) - 1)]
+
+
+def style(question: Question) -> Answer:
+    """Content of the input, style of another picture: Gatys et al. 2015, equation 7."""
+    question.needs_inputs()
+    config, network = question.config, question.network
+    if not config.style:
+        raise UserError("--method=style: needs --style=painting.jpg.")
+    before = at_work_size(question, config.size or 256)
+    height, width = before.shape[1:3]
+    check_size(question, height, width)
+    picture = image_files.read(config.style)
+    longest = max(height, width) / max(picture.shape[:2])
+    sizes = [max(round(n * longest), 1) for n in picture.shape[:2]]
+    picture = with_channels(resized(picture, *sizes), network.image_shape[2])[None]
+    shapes = layer_shapes(network, (height, width))
+    styled, content = style_layers(shapes)
+    styled, content = list(config.style_layers) or styled, config.layer or content
+    for name in (*styled, content):
+        check_layer(name, shapes)
+
+    grams = {
+        name: np.asarray(objectives.gram_matrix(maps))
+        for name, maps in _values(network, picture.astype(np.float32), styled).items()
+    }
+    wanted = np.asarray(_values(network, before, [content])[content])
+    # Each layer's loss as a share of that of an image without any style, whose Gram matrix is 0.
+    empty = {k: float((g**2).sum() / (4 * g.shape[-1] ** 2)) for k, g in grams.items()}
+
+    def losses(images: Array) -> tuple[Array, Array]:
+        layers = layers_of(network, images)
+        parts = [objectives.style_loss(layers[k], grams[k]) / empty[k] for k in styled]
+        scale = 1.0 / float((wanted**2).mean())
+        kept = scale * objectives.content_loss(layers[content], jnp.asarray(wanted))
+        return jnp.stack(parts).mean(0), kept
+
+    def objective(images: Array, step: Array) -> Array:
+        style_part, content_part = losses(images)
+        return config.style_weight * style_part + config.content_weight * content_part
+
+    start = (
+        before if config.start != "noise" else start_images(question, len(before), height, width)
+    )
+    space = pixels(jnp.asarray(question.mean), SCALE)
+    rate = step_rate(question, 0.1)
+    smooth = dataclasses.replace(config, jitter=0)
+    value = lambda p: objective(space.to_images(p), jnp.int32(0)).sum()
+    steps = lbfgs(value) if config.solver == "lbfgs" else optimizers.make("adam", rate)
+    keep = regularisers.keep_between(space.low, space.high)
+
+    def extra(old: Array, new: Array) -> Mapping[str, Array]:
+        (style_before, _), (style_after, content_after) = losses(old), losses(new)
+        return {
+            "style_loss_before": style_before,
+            "style_loss_after": style_after,
+            "content_loss_after": content_after,
+        }
+
+    blind = dataclasses.replace(question, network=network._replace(class_names=()))
+    predict, measure = compared(blind, space, start, None, extra)
+
+    def finish(image: np.ndarray, number: int) -> np.ndarray:
+        return as_pixels(resized(image, *question.originals[number].shape[:2]))
+
+    return Answer(
+        predict=predict,
+        measure=measure,
+        protocol={
+            "style_loss_before": f"of the start: mean over {', '.join(styled)} of the Gram "
+            "matrices' squared difference, relative to the style's own",
+            "style_loss_after": "the same of the result",
+            "content_loss_after": f"half the squared difference of {content}, relative",
+        },
+        draw=pictures(blind, before, finish if config.original_size else None),
+        params=np.asarray(space.from_images(jnp.asarray(start))),
+        loss=make_loss(objective, space.to_images, smooth),
+        optimizer=regularisers.projected(steps, [keep]),
+        learning_rate=rate,
+        steps=config.steps or 200,
+        images=as_pixels(before),
+    )
+
+
+def _values(network: Any, images: np.ndarray, names: Sequence[str]) -> dict[str, Array]:
+    """Some layers' values, computed once."""
+
+    def chosen(x: Array) -> dict[str, Array]:
+        layers = layers_of(network, x)
+        return {name: layers[name] for name in names}
+
+    return jax.jit(chosen)(images)
+
+
+def attack(question: Question) -> Answer:
+    """fool, fgsm, pgd: what the input is called changes, to --class or to anything else."""
+    question.needs_inputs()
+    config = question.config
+    if not question.asks_class:
+        raise UserError(
+            f"--method={config.method}: changes what an image is called, and here nothing is "
+            "called anything; it needs a classifier, and no --layer."
+        )
+    aim = question.target().unit  # None: away from what it is called
+    if aim is not None and not config.class_:
+        raise UserError(f"--method={config.method}: takes --class, not --unit.")
+    original = question.images.astype(np.float32)
+    space = pixels()
+    first = np.asarray(jax.jit(lambda x: question.class_scores(x).argmax(-1))(original))
+    unit = first if aim is None else np.full(len(original), aim)
+
+    def objective(images: Array, step: Array) -> Array:
+        lead = margin(question.class_scores(images), jnp.asarray(unit), toward=aim is not None)
+        # Once the answer is safely another one there is nothing to gain: the image stays.
+        return jnp.maximum(lead, -CONFIDENT) if config.method == "fool" else lead
+
+    steps = config.steps or {"fool": 100, "fgsm": 1, "pgd": 20}[config.method]
+    epsilon = config.epsilon or {"linf": 2.0, "l2": 200.0}[config.norm]
+    near = regularisers.keep_near(jnp.asarray(original), epsilon, config.norm)
+    limits = [regularisers.keep_between(0.0, 255.0)]
+    if config.method == "fool":
+        order, rate = "l2", step_rate(question, 40.0)
+    else:
+        order, limits = config.norm, [near, *limits]
+        # Far enough in all to reach the border of the ball two and a half times.
+        size = 1.0 if steps == 1 else 2.5 / steps
+        rate = step_rate(question, epsilon * size)
+    optimizer = regularisers.projected(
+        optax.chain(regularisers.by_norm(order), optax.scale_by_learning_rate(rate)), limits
+    )
+    predict, measure = compared(question, space, original, aim, lambda old, new: norms(new - old))
+    still = dataclasses.replace(config, jitter=0, total_variation=0.0)
+    return Answer(
+        predict=predict,
+        measure=measure,
+        protocol=PROTOCOL,
+        draw=pictures(question, original),
+        notes=says(question),
+        params=original,
+        loss=make_loss(objective, space.to_images, still),
+        optimizer=optimizer,
+        learning_rate=rate,
+        steps=steps,
+        images=question.images,
+    )
+
+
+ANSWERS: dict[str, Callable[[Question], Answer]] = {
+    "visualise": visualise,
+    "invert": invert,
+    "dream": dream,
+    "style": style,
+    "fool": attack,
+    "fgsm": attack,
+    "pgd": attack,
+}

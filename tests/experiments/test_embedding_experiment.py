@@ -1,0 +1,284 @@
+"""--experiment=embedding on a few letters: every loss, every refusal, and a person's own use."""
+
+import dataclasses
+import json
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import launch
+from experiments.embedding import Config, build
+from research.errors import UserError
+from research.training import parallel as parallel_lib
+from research.training import state as state_lib
+from research.training.step import make_train_step
+
+LETTERS = "ABEFHKLNRTXZ"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder of twelve letters, eight pictures each."""
+    folder, rng = tmp_path_factory.mktemp("letters"), np.random.default_rng(0)
+    for letter in LETTERS:
+        (folder / "own" / letter).mkdir(parents=True)
+        for i in range(8):
+            image = np.zeros((16, 16), np.uint8)
+            at = (2 + int(rng.integers(0, 3)), 13 + int(rng.integers(-1, 2)))
+            cv2.putText(image, letter, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 255, 1 + i % 2)
+            cv2.imwrite(str(folder / "own" / letter / f"{i}.png"), image)
+    return folder
+
+
+def config(place, **changes):
+    values = {
+        "dataset": f"folder:{place / 'own'}",
+        "model": "convnet",
+        "image_size": 16,
+        "batch_size": 16,
+        "steps": 12,
+        "learning_rate": 0.01,
+        "warmup": 0.0,
+        "embedding_size": 8,
+    }
+    return dataclasses.replace(Config(), **(values | changes))
+
+
+HEADS = {
+    "triplet": {},
+    "contrastive": {},
+    "siamese": {"same_weights", "same_bias"},
+    "softmax": {"proxies"},
+    "arcface": {"proxies"},
+    "proxy_nca": {"proxies"},
+}
+
+
+@pytest.mark.parametrize("loss", HEADS)
+def test_every_loss_falls_on_one_batch_and_reaches_every_parameter(place, loss):
+    margin = 1.0 if loss == "contrastive" else 0.3
+    experiment = build(config(place, loss=loss, margin=margin, model="mlp"))
+    batch = experiment.data().train.batch(0)
+    parallel = parallel_lib.create("single", 16)
+    state = state_lib.create(experiment, state_lib.init(experiment, 0, batch), False)
+    assert set(state.params) == {"backbone", "embedding", *HEADS[loss]}
+    start, placed = jax.device_get(state.params), parallel.put_batch(batch)
+    step = parallel.compile(lambda axis: make_train_step(experiment, 0, axis), state, placed)
+    values = []
+    for _ in range(12):
+        (state, totals), _ = step(state, placed)
+        values.append(float(totals["loss"][0]))
+        assert 0 < totals["spread"][0] / totals["spread"][1] < 1
+    assert values[-1] < 0.9 * values[0]
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max() > 0, start, jax.device_get(state.params))
+    still = [path for path, ok in jax.tree_util.tree_flatten_with_path(moved)[0] if not ok]
+    # A city-block distance knows no common shift: the bias of the last layer has no gradient.
+    assert not still
+
+
+def test_a_batch_is_p_classes_of_k_images_and_tests_are_of_unseen_classes(place):
+    experiment = build(config(place))
+    data = experiment.data()
+    labels = data.train.batch(3)["label"].reshape(4, 4)
+    assert (labels == labels[:, :1]).all() and len(set(labels[:, 0])) == 4
+    trained = set(experiment.facts["train_classes"])
+    tested = set(data.evals["test"].memory.fields["label"].tolist())
+    assert len(trained) == 8 and len(tested) == 4 and not trained & tested
+    assert experiment.best == ("test/accuracy_4way_1shot", "max")
+
+
+def test_quarter_turns_make_four_classes_of_one_and_turn_a_class_as_one(place):
+    experiment = build(config(place, quarter_turns=True, rotation=0, shear=0, scale=0, shift=0))
+    batch = {k: jnp.asarray(v) for k, v in experiment.data().train.batch(0).items()}
+    seen = set()
+    for number in range(6):
+        changed = experiment.augment(jax.random.key(number), batch, None)
+        classes = np.asarray(changed["class"]).reshape(4, 4)
+        assert (classes == classes[:, :1]).all() and classes.max() < 4 * 8
+        for image, label, kind, index in zip(
+            changed["image"], batch["label"], classes.ravel(), range(16), strict=True
+        ):
+            number_of_class = experiment.facts["train_classes"].index(int(label))
+            assert kind // 4 == number_of_class
+            want = np.rot90(batch["image"][index], kind % 4)
+            np.testing.assert_allclose(image, want, atol=1e-3)
+        seen |= {kind % 4 for kind in classes.ravel().tolist()}
+    assert seen == {0, 1, 2, 3}
+
+
+def test_collapse_is_named_and_stops_where_asked(place):
+    means = {"train/spread": 2e-5, "train/loss": 0.3}
+    assert build(config(place)).watch({**means, "train/spread": 0.4}) is None
+    message = build(config(place)).watch(means)
+    assert "collapsed into one point" in message and "2.0e-05" in message
+    with pytest.raises(UserError, match="collapsed"):
+        build(config(place, stop_on_collapse=True)).watch(means)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 18}, "--batch_size=18 is no multiple of --images_per_class=4"),
+        ({"batch_size": 4}, "at least two classes"),
+        ({"batch_size": 64}, "takes 16 classes .* has 8; at most --batch_size=32"),
+        ({"images_per_class": 1}, "--images_per_class=1: mining needs at least two images"),
+        ({"mixup": 0.2}, "--mixup: mixes classes"),
+        ({"model": "conv5"}, "Did you mean 'conv4'"),
+        ({"model": "linear"}, "--model: has no feature maps"),
+        ({"image_size": 3}, "--image_size=3"),
+        ({"gallery": "a", "pairs": "b"}, "--gallery and --pairs: one at a time"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(place, changes, message):
+    with pytest.raises(UserError, match=message):
+        build(config(place, **changes))
+
+
+def test_a_class_of_one_image_is_refused_or_left_out(place):
+    lonely = place / "lonely"
+    if not lonely.exists():
+        for letter in LETTERS:
+            (lonely / letter).mkdir(parents=True)
+            for i in range(1 if letter == "A" else 2):
+                file = place / "own" / letter / f"{i}.png"
+                (lonely / letter / f"{i}.png").write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match=r"class 'A' has one image in train; .*--drop_small"):
+        build(config(place, dataset=f"folder:{lonely}"))
+    kept = build(config(place, dataset=f"folder:{lonely}", drop_small=True))
+    assert kept.facts["train_examples"] == 2 * len(kept.facts["train_classes"])
+
+
+# --- As a person uses it ---
+
+
+def run(*flags):
+    return launch.main(["launch.py", "--compilation_cache=", *map(str, flags)])
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    """The folder of a short run."""
+    folder = place / "RUN"
+    code = run(
+        "--experiment=embedding",
+        f"--dataset=folder:{place / 'own'}",
+        "--model=convnet",
+        "--image_size=16",
+        "--batch_size=16",
+        "--eval_batch_size=16",
+        "--steps=16",
+        "--eval_every=16",
+        "--checkpoint_every=8",
+        "--learning_rate=0.01",
+        "--embedding_size=8",
+        f"--workdir={folder}",
+    )
+    assert code == 0
+    return folder
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").open()]
+
+
+def test_a_run_reports_its_protocol_and_pictures(trained):
+    result = json.loads((trained / "result.json").read_text())
+    for name in ("accuracy_4way_1shot", "pixel_accuracy_4way_1shot", "verification_auc", "nmi"):
+        assert 0 <= result["metrics"][f"test/{name}"] <= 1
+        assert name in result["protocol"]
+    for picture in ("map", "neighbours", "roc", "recognition"):
+        assert (trained / "figures" / "test" / f"{picture}.png").stat().st_size > 5_000
+
+
+def test_a_gallery_names_whom_it_knows_and_unknown_beyond_the_threshold(place, trained):
+    known = place / "known"
+    for letter in "AEK":
+        (known / letter).mkdir(parents=True)
+        for i in (0, 1):
+            file = place / "own" / letter / f"{i}.png"
+            (known / letter / f"{i}.png").write_bytes(file.read_bytes())
+    predict = ["--mode=predict", f"--checkpoint={trained}", f"--gallery={known}"]
+    inputs = f"--inputs={place / 'own' / 'A'},{place / 'own' / 'K' / '1.png'}"
+    out = place / "named"
+    assert run(*predict, inputs, "--threshold=10", f"--workdir={out}") == 0
+    found = rows(out)
+    assert [row["identity"] for row in found if row["file"].endswith(("A/0.png", "K/1.png"))] == [
+        "A",
+        "K",
+    ]
+    assert found[0]["distance"] == pytest.approx(0, abs=1e-3)  # the very same file
+    assert found[0]["nearest_file"].endswith("A/0.png")
+    assert (out / "matches.png").exists() and (out / "map.png").exists()
+    with np.load(out / "embeddings.npz") as stored:
+        assert stored["embedding"].shape == (9, 8)
+        np.testing.assert_allclose(np.linalg.norm(stored["embedding"], axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(stored["embedding"][2], found[2]["embedding"], rtol=1e-6)
+    config_text = (out / "projector" / "projector_config.pbtxt").read_text()
+    tensors, metadata = (
+        out / "projector" / config_text.partition(key)[2].split('"')[1]
+        for key in ("tensor_path: ", "metadata_path: ")
+    )
+    np.testing.assert_allclose(np.loadtxt(tensors)[2], found[2]["embedding"], rtol=1e-5)
+    assert metadata.read_text().splitlines()[:2] == ["file\tidentity", "0.png\tA"]
+
+    strict = place / "strict"
+    gallery = f"--gallery={out / 'gallery.npz'}"  # embeddings are as good as the pictures
+    assert run(*predict[:2], gallery, inputs, "--threshold=1e-3", f"--workdir={strict}") == 0
+    again = rows(strict)
+    assert {row["identity"] for row in again} == {"A", "K", "unknown"}
+    for one, other in zip(found, again, strict=True):
+        assert one["distance"] == pytest.approx(other["distance"], abs=1e-4)
+        assert one["nearest"] == other["nearest"]
+
+    measured = place / "measured"
+    assert run(*predict, inputs, f"--workdir={measured}") == 0
+    metrics = json.loads((trained / "result.json").read_text())["metrics"]
+    assert rows(measured)[0]["threshold"] == pytest.approx(metrics["test/verification_threshold"])
+
+
+def test_pairs_are_verified(place, trained, capsys):
+    (place / "pairs.csv").write_text("own/A/0.png,own/A/0.png\nown/A/0.png,own/X/1.png\n")
+    out = place / "verified"
+    flags = ["--mode=predict", f"--checkpoint={trained}", f"--pairs={place / 'pairs.csv'}"]
+    assert run(*flags, "--threshold=0.01", f"--workdir={out}") == 0
+    found = rows(out)
+    assert [row["same"] for row in found] == [True, False]
+    assert found[0]["distance"] == pytest.approx(0, abs=1e-3) and found[1]["distance"] > 0.01
+    assert "the same, distance 0.000 (threshold 0.010)" in capsys.readouterr().out
+
+
+def test_embeddings_alone_need_no_gallery(place, trained):
+    out = place / "alone"
+    predict = ["--mode=predict", f"--checkpoint={trained}", f"--workdir={out}"]
+    assert run(*predict, f"--inputs={place / 'own' / 'B' / '0.png'}") == 0
+    assert len(rows(out)[0]["embedding"]) == 8 and (out / "embeddings.npz").exists()
+    assert not (out / "map.png").exists()  # of one image there is none
+
+
+def test_what_cannot_be_predicted_is_one_line_and_writes_nothing(place, trained, capsys):
+    empty = place / "empty"
+    empty.mkdir()
+    other = place / "other.npz"
+    from research.gallery import save_embeddings
+
+    save_embeddings(other, np.ones((1, 8), "f"), ["a"], ["a"], {"preprocessing": {}, "weights": ""})
+    between = f"--checkpoint={trained / 'checkpoints' / 'latest' / '8'}"
+    inputs = f"--inputs={place / 'own' / 'B'}"
+    for given, said in (
+        ([f"--gallery={empty}", inputs], "is empty"),
+        ([f"--gallery={other}", inputs], "was made with other preprocessing than the checkpoint"),
+        ([f"--gallery={place / 'nowhere'}", inputs], "no such folder"),
+        ([f"--gallery={place / 'own'}", inputs, between], "set --threshold"),
+        ([f"--pairs={place / 'nowhere.csv'}"], "nowhere.csv"),
+        ([f"--pairs={place / 'nowhere.csv'}", inputs], "another flag says what to predict"),
+        ([], "needs --inputs"),
+    ):
+        checkpoint = [] if between in given else [f"--checkpoint={trained}"]
+        out = place / "never"
+        assert run("--mode=predict", *checkpoint, *given, f"--workdir={out}") == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and said in lines[0], lines
+        assert not out.exists()

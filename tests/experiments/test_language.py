@@ -1,0 +1,49 @@
+"""The language experiment as a person uses it, in this process."""
+
+import json
+
+import launch
+
+
+def run(*flags):
+    return launch.main(["launch.py", *map(str, flags)])
+
+
+def test_hello_is_learned_and_gone_on_with(tmp_path, capsys):
+    """A model without memory gets three of four characters: after l comes l, or o."""
+    folder = tmp_path / "run"
+    where = [f"--workdir={folder}", "--parallel=single", "--compilation_cache="]
+    assert run("--experiment=language", "--steps=150", *where) == 0
+    result = json.loads((folder / "result.json").read_text())
+    assert result["metrics"]["text/accuracy"] == 1
+    assert result["metrics"]["text/bits_per_character"] < 0.1
+    assert (folder / "figures/text/next_character.png").stat().st_size > 5_000
+
+    (tmp_path / "h.txt").write_text("h\n")
+    (tmp_path / "hel.txt").write_text("hel")
+    (tmp_path / "x.txt").write_text("x")
+    written = tmp_path / "written"
+    ask = ["--mode=predict", f"--checkpoint={folder}", "--temperature=0.05"]
+    given = f"--inputs={tmp_path / 'h.txt'},{tmp_path / 'hel.txt'}"
+    assert run(*ask, given, "--written=2", f"--workdir={written}") == 0
+    rows = [json.loads(line) for line in (written / "predictions.jsonl").open()]
+    assert [row["text"] for row in rows] == ["el", "lo"]
+    capsys.readouterr()
+    assert run(*ask, f"--inputs={tmp_path / 'x.txt'}") == 2
+    assert "x.txt: the character 'x' does not come" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    (tmp_path / "short.txt").write_text("ab")
+    (tmp_path / "empty.txt").write_text("")
+    cases = {
+        f"--text={tmp_path / 'short.txt'}": "the text has 2 characters, and 5 at least are needed",
+        f"--text={tmp_path / 'empty.txt'}": "is empty",
+        f"--text={tmp_path / 'none.txt'}": "cannot be read",
+        "--dataset=digits": "this experiment learns --text=PATH",
+    }
+    for flag, message in cases.items():
+        assert run("--experiment=language", flag, f"--workdir={tmp_path / 'run'}") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
