@@ -21,6 +21,7 @@ from research.geometry.anchors import k_means
 from research.progress import console
 
 PROPOSED = ("rcnn", "fast_rcnn")  # detectors that are told where to look
+SINGLE = ("localisation", "landmarks")  # detectors of one object
 COUNTED = 50_000  # examples of a prepared split that are read to count their objects
 SEEN = 5_000  # training examples whose boxes are looked at for typical sizes
 
@@ -33,6 +34,8 @@ def load(config: Any) -> Dataset:
     ):
         if getattr(config, flag):
             raise UserError(f"--{flag}: {why}; leave it 0 in detection.")
+    if config.mosaic and (config.model in SINGLE or config.model in PROPOSED):
+        raise UserError(f"--mosaic={config.mosaic:g}: is of no use to --model={config.model}.")
     task = landmarks.task if config.model == "landmarks" else detection.task
     found = datasets.load(
         config.dataset,
@@ -43,7 +46,7 @@ def load(config: Any) -> Dataset:
     if "train" not in found.splits:
         raise UserError(f"--dataset={config.dataset}: has no split called train.")
     most = max_objects(found, config)
-    if config.model in ("localisation", "landmarks") and most > 1:
+    if config.model in SINGLE and most > 1:
         raise UserError(
             f"--model={config.model}: finds one object, images of --dataset={config.dataset} hold "
             f"up to {most}; --dataset=single_digits has one at most."

@@ -50,7 +50,10 @@ def test_files_without_truth_are_drawn_in_their_own_proportions():
     figure = figures.one_image(wide, one, NAMES)
     width, height = figure.get_size_inches()
     assert width / height == 3
-    assert len(figure.axes[0].patches) == 2
+    assert len(figure.axes[0].patches) == 2 and not figure.axes[0].lines
+    one["points"] = np.array([[1.0, 2], [3, 4]])
+    (line,) = figures.one_image(wide, one, NAMES).axes[0].lines
+    assert line.get_xydata().tolist() == [[1, 2], [3, 4]]
 
 
 def test_curves_and_confusions_of_a_split():
