@@ -209,7 +209,7 @@ def says(question: Question) -> Callable[[PyTree, Batch], list[str]]:
         if "top" not in outputs["after"]:
             return []
         return [
-            f"{name}: {a} -> {b}"
+            f"{name}: {a} -> {b}" if name else f"{a} -> {b}"
             for name, (a, b) in zip(
                 _labels(question, len(outputs["image"])), captions(question, outputs), strict=True
             )
