@@ -54,6 +54,9 @@ class Config(PredictionConfig, ImageDataConfig, TrainingConfig):
 
     model: str = option("conv4", "Backbone; --mode=list shows all with parameter counts.")
     embedding_size: int = option(64, "Numbers in an embedding, which has length 1.", minimum=1)
+    model_options: tuple[str, ...] = option(
+        (), "Attributes of the backbone, such as widths=64+64+64+64,layers=1."
+    )
     pooling: Literal["average", "flatten"] = option(
         "average", "How the backbone's last map becomes a vector; flatten keeps where things are."
     )
@@ -177,8 +180,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return made._replace(train=dataclasses.replace(made.train, order=order()))
 
     # --- Model ---
+    backbone_options = models.attributes(entry, config.model_options)
     model = Embedder(
-        make_backbone=entry.make,
+        make_backbone=functools.partial(entry.make, **backbone_options),
         size=config.embedding_size,
         pooling=config.pooling,
         proxies=turns * len(train_classes) if config.loss in PROXY_LOSSES else 0,

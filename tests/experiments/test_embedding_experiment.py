@@ -93,9 +93,9 @@ def test_a_batch_is_p_classes_of_k_images_and_tests_are_of_unseen_classes(place)
 def test_quarter_turns_make_four_classes_of_one_and_turn_a_class_as_one(place):
     experiment = build(config(place, quarter_turns=True, rotation=0, shear=0, scale=0, shift=0))
     batch = {k: jnp.asarray(v) for k, v in experiment.data().train.batch(0).items()}
-    seen = set()
+    augment, seen = jax.jit(lambda key, batch: experiment.augment(key, batch, None)), set()
     for number in range(6):
-        changed = experiment.augment(jax.random.key(number), batch, None)
+        changed = augment(jax.random.key(number), batch)
         classes = np.asarray(changed["class"]).reshape(4, 4)
         assert (classes == classes[:, :1]).all() and classes.max() < 4 * 8
         for image, label, kind, index in zip(
@@ -129,6 +129,7 @@ def test_collapse_is_named_and_stops_where_asked(place):
         ({"model": "conv5"}, "Did you mean 'conv4'"),
         ({"model": "linear"}, "--model: has no feature maps"),
         ({"image_size": 3}, "--image_size=3"),
+        ({"model_options": ("width=3",)}, "--model_options=width=3"),
         ({"gallery": "a", "pairs": "b"}, "--gallery and --pairs: one at a time"),
     ],
 )
