@@ -69,7 +69,7 @@ def neighbours(runs: int) -> None:
         other = best_of(runs, lambda: theirs.kneighbors(queries))  # noqa: B023
         print(
             f"{count:3} nearest of 100,000 for 10,000 queries: {ours:.2f} s; scikit-learn, brute "
-            f"force, {other:.2f} s; ratio {other / ours:.2f}; {100 * same:.2f} % the same neighbours",
+            f"force, {other:.2f} s; ratio {other / ours:.2f}; {100 * same:.2f} % the same",
             flush=True,
         )
 

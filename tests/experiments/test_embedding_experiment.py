@@ -125,6 +125,10 @@ def test_collapse_is_named_and_stops_where_asked(place):
         ({"batch_size": 4}, "at least two classes"),
         ({"batch_size": 64}, "takes 16 classes .* has 8; at most --batch_size=32"),
         ({"images_per_class": 1}, "--images_per_class=1: mining needs at least two images"),
+        (
+            {"accumulate": 4},
+            "--accumulate=4: its parts hold fewer than two .* --images_per_class=8",
+        ),
         ({"mixup": 0.2}, "--mixup: mixes classes"),
         ({"model": "conv5"}, "Did you mean 'conv4'"),
         ({"model": "linear"}, "--model: has no feature maps"),
