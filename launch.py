@@ -1,7 +1,7 @@
 """Fovea's launcher: python launch.py --experiment=NAME [--mode=MODE] [flags].
 
 The only file that sees absl flags: the fields of the experiment's Config become flags, the flags
-become a Config again, and a command of research/commands.py gets it.
+become a Config again, and a command of research/commands gets it.
 """
 
 import dataclasses

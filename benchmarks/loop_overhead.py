@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from experiments import classification
 from research.experiment import Experiment
 from research.record import RunFolder
-from research.runtime import use_compilation_cache
+from research.runtime import reuse_memory, use_compilation_cache
 from research.training import loop, parallel
 
 
@@ -103,6 +103,7 @@ def main() -> None:
         checkpoint_every=options.checkpoint_every,
         eval_every=options.steps,
     )
+    reuse_memory()
     use_compilation_cache(config.compilation_cache)
     experiment = classification.build(config)
     rounds = []

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments import classification
 from research.record import RunFolder
+from research.runtime import reuse_memory
 from research.training import loop, parallel
 
 
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--data_dir", default="data")
     parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args()
+    reuse_memory()  # as launch.py does
     config = classification.Config(
         model=options.model,
         batch_size=16,

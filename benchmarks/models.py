@@ -45,7 +45,7 @@ from research.data.images import Preprocessing
 from research.errors import choose
 from research.experiment import Experiment
 from research.forward import forward
-from research.runtime import use_compilation_cache
+from research.runtime import reuse_memory, use_compilation_cache
 from research.training import loop, parallel
 
 # Dense matrix products in bfloat16, TFLOP/s, by the start of jax's name for the device.
@@ -262,10 +262,12 @@ def main() -> None:
     add("--peak_tflops", type=float, default=0.0, help="of the device, for MFU; 0: if known")
     add("--compilation_cache", default="~/.cache/fovea/jax")
     options = parser.parse_args()
+    reuse_memory()
     use_compilation_cache(options.compilation_cache)
 
     known, peak = models.available(), peak_flops(options.peak_tflops)
-    names = options.models.split(",") if options.models else sorted(known)
+    pictures = [name for name, entry in known.items() if entry.channels in (1, 3)]
+    names = options.models.split(",") if options.models else sorted(pictures)
     device, cores = jax.devices()[0], len(os.sched_getaffinity(0))
     print(f"{device.device_kind}, {cores} cores, jax {jax.__version__}, load {load()}")
     print(f"images a second ({options.clock}), and ours divided by PyTorch's\n{HEADER}", flush=True)

@@ -9,7 +9,7 @@ first use, and is scored by sentences it decodes by itself. A person's own pictu
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,6 +81,22 @@ class Config(ImageDataConfig, TrainingConfig):
     eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 128)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 1.5e-3)
     epochs: float = redefault(TrainingConfig, "epochs", 8.0)
+
+
+def check_cacheable(config: Config, backbone: Any, frozen: Callable[[str], bool] | None) -> None:
+    """Raises UserError where an encoder's maps of an image are not the same throughout training."""
+    import jax
+
+    from research.errors import UserError
+    from research.training.optimizers import path_name
+
+    paths = jax.tree_util.tree_leaves_with_path({"backbone": backbone})
+    if frozen is None or not all(frozen(path_name(path)) for path, _ in paths):
+        raise UserError("--cache_features: the encoder changes; add --freeze=^backbone/.")
+    changes = [f.name for f in dataclasses.fields(Augmentation) if f.name != "elastic_sigma"]
+    for name in changes:
+        if getattr(config, name):
+            raise UserError(f"--cache_features: --{name} changes the maps; leave one of them out.")
 
 
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
@@ -194,6 +210,11 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         below="backbone",
     )
 
+    if trains:  # what does not fit comes up before anything is written
+        shapes = jax.eval_shape(init, jax.random.key(0), {})
+        if config.cache_features:
+            check_cacheable(config, shapes["params"]["backbone"], recipe.frozen)
+
     def data() -> Data:
         opened = splits(preprocessing.unnormalised())
         if config.cache_features and trains:
@@ -206,33 +227,19 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         """Splits with the maps of the encoder that training starts from, and stays with."""
         key = stream(jax.random.key(config.seed), "init")  # as research.training.state has it
         variables = recipe.start(jax.jit(lambda: init(key, {}))())
-        backbone = variables["params"]["backbone"]
-        paths = jax.tree_util.tree_leaves_with_path({"backbone": backbone})
-        names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
-        if recipe.frozen is None or not all(map(recipe.frozen, names)):
-            raise UserError("--cache_features: the encoder changes; add --freeze=^backbone/.")
-        if any(
-            getattr(config, f.name)
-            for f in dataclasses.fields(Augmentation)
-            if "sigma" not in f.name
-        ):
-            raise UserError("--cache_features: augmented images have other maps; leave one out.")
-        encode = jax.jit(lambda image: encoded(variables, {"image": image}))
-        where = Path(config.data_dir) / "features"
+        maps = jax.jit(lambda image: encoded(variables, {"image": image}))
         identity = (
-            f"{config.feature_map} {config.precision} {preprocessing} {fingerprint(backbone)}"
+            preprocessing,
+            config.feature_map,
+            config.precision,
+            fingerprint(variables["params"]["backbone"]),
         )
-        found: dict[str, Examples] = {}
-        for name, examples in opened.items():
-            maps = feature_cache.features(
-                examples, lambda x: np.asarray(encode(x)), where, identity
-            )
-            if name == "train":
-                table = captions_lib.tokens_of(examples)
-                found[name] = feature_cache.without_images(table, maps)
-            else:
-                found[name] = feature_cache.WithFeatures(examples, maps)
-        return found
+        return feature_cache.split_features(
+            opened,
+            lambda images: np.asarray(maps(images)),
+            Path(config.data_dir) / "features",
+            str(identity),
+        )
 
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:

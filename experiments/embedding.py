@@ -124,8 +124,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     if config.mixup:
         raise UserError("--mixup: mixes classes, which this experiment tells apart; leave it out.")
     entry = choose(config.model, models.available(), "model")
-    if not models.has_features(entry):
-        raise UserError(f"--model={config.model} has no feature maps to make an embedding of.")
     dataset = functools.cache(
         lambda: datasets.load(
             config.dataset, config.data_dir, task.TASK, skip_corrupt=config.skip_corrupt
@@ -193,6 +191,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     def init(key: jax.Array, batch: Mapping[str, Any]) -> Any:
         return model.init(key, standardised(batch["image"]))
+
+    if trains:
+        jax.eval_shape(init, jax.random.key(0), preprocessing.blank())  # refuses other backbones
 
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:

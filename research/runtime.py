@@ -1,5 +1,6 @@
-"""What surrounds a run: the compilation cache, and what is worth knowing about the machine."""
+"""What surrounds a run: memory, the compilation cache, what is worth knowing of the machine."""
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -19,6 +20,30 @@ PACKAGES = (
     "numpy",
     "tensorflow-datasets",
 )
+
+
+# glibc's malloc.h: parameters of mallopt.
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+
+
+def reuse_memory() -> bool:
+    """Lets the C library keep what a step frees for the next step; call it before threads start.
+
+    By default glibc gives blocks of more than 32 MB back to the system at once, which clears all
+    their pages anew at the next step: 7 % of a ResNet-18's training step on CPU. Afterwards the
+    process stays as large as it once was.
+
+    Returns:
+      Whether it could be done; other C libraries than glibc keep their own ways.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    # Large blocks, too, come from the heap, which is not trimmed, and which all threads share:
+    # a thread's own arena holds 64 MB and sends what is larger to the system.
+    wanted = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1))
+    return all(mallopt(parameter, value) for parameter, value in wanted)
 
 
 def use_compilation_cache(folder: str) -> None:

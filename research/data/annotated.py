@@ -28,7 +28,10 @@ class AnnotatedSplit:
 
     def __getitem__(self, index: int, /) -> Example:
         image, source, size, objects = self.images[index]
-        pixels = read(image)
+        try:
+            pixels = read(image)
+        except UserError as error:
+            raise UserError(f"{error} (--skip_corrupt leaves such files out)") from None
         height, width = pixels.shape[:2]
         if size is None:
             boxes = objects.boxes * np.array([width, height] * 2, np.float32)

@@ -160,8 +160,8 @@ def move_maps(
 
 
 def random_crops(
-    keys: Key[Array, " batch"], side: int, *arrays: Shaped[Array, "batch height width *channel"]
-) -> list[Shaped[Array, "batch rows columns *channel"]]:
+    keys: Key[Array, " batch"], side: int, *arrays: Shaped[Array, "batch height width ..."]
+) -> list[Shaped[Array, "batch rows columns ..."]]:
     """The same random square of each of an example's arrays, each place as likely.
 
     Args:

@@ -3,12 +3,13 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from research.data.captions import tokens_of
 from research.data.source import Arrays, Example, Examples, digest, read_many
 from research.errors import UserError
 from research.progress import console
@@ -70,11 +71,6 @@ def _write(path: Path, examples: Examples, encode: Encode) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def without_images(tokens: np.ndarray, maps: np.ndarray) -> Arrays:
-    """What is trained on: maps and tokens alone; no image is decoded again."""
-    return Arrays({"features": maps, "tokens": tokens})
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class WithFeatures:
     """Examples with their map beside their image."""
@@ -91,3 +87,21 @@ class WithFeatures:
     def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
         read = read_many(self.examples, indices)
         return [e | {"features": self.maps[i]} for i, e in zip(indices, read, strict=True)]
+
+
+def split_features(
+    splits: Mapping[str, Examples], encode: Encode, folder: Path, identity: str
+) -> dict[str, Examples]:
+    """Splits of captioned images with "features", the maps of a frozen encoder; see `features`.
+
+    What is trained on has no images any more, so none is decoded again; the others keep theirs,
+    for pictures.
+    """
+    found: dict[str, Examples] = {}
+    for name, examples in splits.items():
+        maps = features(examples, encode, folder, identity)
+        if name == "train":
+            found[name] = Arrays({"features": maps, "tokens": tokens_of(examples)})
+        else:
+            found[name] = WithFeatures(examples, maps)
+    return found

@@ -11,17 +11,26 @@ from research.data.augment import Components
 from research.data.augment_objects import ObjectBatch, augment_objects
 from research.data.images import Preprocessing
 from research.data.objects import fit_objects
-from research.data.source import Arrays, Examples
+from research.data.proposals import propose
+from research.data.source import Arrays, Example, Examples
 from research.data.splits import Dataset
 from research.data.tasks import detection, landmarks
 from research.errors import UserError
 from research.geometry.anchors import k_means
+from research.progress import console
 
+PROPOSED = ("rcnn", "fast_rcnn")  # detectors that are told where to look
 SEEN = 5_000  # training examples whose boxes are looked at for typical sizes
 
 
 def load(config: Any) -> Dataset:
     """The data set of --dataset. Raises UserError as `research.data.datasets.load` does."""
+    for flag, why in (
+        ("elastic_alpha", "boxes cannot follow a local warp"),
+        ("mixup", "is no use"),
+    ):
+        if getattr(config, flag):
+            raise UserError(f"--{flag}: {why}; leave it 0 in detection.")
     task = landmarks.task if config.model == "landmarks" else detection.task
     found = datasets.load(
         config.dataset,
@@ -70,9 +79,20 @@ def choose_preprocessing(config: Any, dataset: Dataset) -> Preprocessing:
 def open_splits(dataset: Dataset, preprocessing: Preprocessing, config: Any) -> dict[str, Examples]:
     """The splits at fixed shapes."""
     fit: Any = functools.partial(fit_objects, max_objects=max_objects(dataset, config))
+    if config.model in PROPOSED:
+        console().print("proposing regions, once for each image", markup=False)
+        fit = functools.partial(fit_with_proposals, max_objects=max_objects(dataset, config))
     if config.model == "landmarks":
         fit = functools.partial(landmarks.fit_landmarks, max_objects=1, points=config.landmarks)
     return pipeline.open_splits(dataset.splits, preprocessing, config, fit)
+
+
+def fit_with_proposals(
+    example: Example, preprocessing: Preprocessing, *, max_objects: int
+) -> Example:
+    """`fit_objects`, and "proposals" [R, 4] of research/data/proposals.py."""
+    fitted = fit_objects(example, preprocessing, max_objects=max_objects)
+    return {**fitted, "proposals": propose(images.with_channels(fitted["image"], 3))}
 
 
 def inspect(dataset: Dataset) -> list[str]:
@@ -111,10 +131,11 @@ def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[st
     """A batch of a person's own images: "image", and "size", their own (height, width)."""
     pictures = [images.read(file) for file in files]
     sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
-    return {
-        "image": np.stack([images.fit(picture, preprocessing) for picture in pictures]),
-        "size": sizes,
-    }
+    fitted = np.stack([images.fit(picture, preprocessing) for picture in pictures])
+    batch = {"image": fitted, "size": sizes}
+    if config.model in PROPOSED:
+        batch["proposals"] = np.stack([propose(images.with_channels(x, 3)) for x in fitted])
+    return batch
 
 
 def augment(
@@ -124,8 +145,11 @@ def augment(
     components: Components,
     axis: str | None,
 ) -> dict[str, Any]:
-    """The batch with changed images, and boxes moved along. Landmarks stay as they are."""
-    if config.model == "landmarks":
+    """The batch with changed images, and boxes moved along.
+
+    Where there are landmarks or proposals, which are not moved, all stays as it is.
+    """
+    if config.model == "landmarks" or config.model in PROPOSED:
         return batch
     fields = {name: batch[name] for name in ObjectBatch._fields}
     objects = ObjectBatch(**{**fields, "image": batch["image"] / 255.0})

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from research import models
 from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
-from research.detection.selection import select
+from research.detection.selection import select, strides_of
 from research.geometry.assignment import IGNORED, Assignment, by_iou, sample
 from research.geometry.boxes import clip
 from research.geometry.nms import nms
@@ -33,8 +33,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     if config.model != "rcnn":
         options["anchors"] = setting.sizes if learned else ()
         options["width"] = config.head_width
-        if config.strides:
-            options["strides"] = tuple(map(int, config.strides))
+        options["strides"] = strides_of(config, (4, 8))
     model = models.create(config.model, **options)
     proposed = partial(propose, image_size=setting.image_size)
 

@@ -1,8 +1,9 @@
-"""Which of many boxes are told: the flags of suppression, for every detector alike."""
+"""What flags say to every detector alike: which boxes are told, which maps are worked on."""
 
 import jax
 
 from research.detection.config import DetectionConfig
+from research.errors import UserError
 from research.geometry.nms import detect
 
 
@@ -21,3 +22,12 @@ def select(
         sigma=config.soft_nms,
         agnostic=config.class_agnostic,
     )
+
+
+def strides_of(config: DetectionConfig, own: tuple[int, ...]) -> tuple[int, ...]:
+    """--strides as numbers, or the detector's own. Raises UserError for what are none."""
+    if not all(text.isdigit() and int(text) for text in config.strides):
+        raise UserError(
+            f"--strides={','.join(config.strides)}: are pixels a cell, such as 8,16,32."
+        )
+    return tuple(map(int, config.strides)) or own

@@ -9,7 +9,8 @@ import numpy as np
 from research import models
 from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
-from research.detection.selection import select
+from research.detection.selection import select, strides_of
+from research.errors import UserError
 from research.losses.detection import responsible, yolo_loss, yolo_v1_loss
 from research.models import yolo
 
@@ -17,7 +18,11 @@ from research.models import yolo
 def make(config: DetectionConfig, setting: Setting) -> Detector:
     """See research/models/yolo.py."""
     first = config.model == "yolo_v1"
-    strides = tuple(map(int, config.strides)) or (8,)
+    strides = strides_of(config, (8,))
+    if not first and len(setting.sizes) % len(strides):
+        raise UserError(
+            f"--anchors={len(setting.sizes)}: must be a multiple of the {len(strides)} --strides."
+        )
     if setting.sizes and not first:
         # Sorted from small to large, they are shared out from the finest stride to the coarsest.
         priors = np.array_split(np.array(setting.sizes, np.float32), len(strides))
@@ -27,19 +32,12 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     predictors = yolo.make_predictors(
         setting.image_size, strides, priors, 0.5 if first else config.reach
     )
-    boxes = {len(prior) for prior in priors}
-    if len(boxes) > 1:
-        from research.errors import UserError
-
-        raise UserError(
-            f"--anchors={len(setting.sizes)}: must be a multiple of the {len(strides)} --strides."
-        )
     model = models.create(
         "yolo",
         num_classes=setting.num_classes,
         backbone=config.backbone,
         strides=strides,
-        boxes=boxes.pop(),
+        boxes=len(priors[0]),
         width=config.head_width,
         depth=config.head_depth,
     )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from research.data.tokens import BEGIN, PADDING, UNKNOWN
+from research.errors import UserError, choose
 from research.models import Entry, create
 from research.nn.pooling import global_average_pool
 from research.nn.recurrent import Recurrent
@@ -72,8 +73,8 @@ class Attend(nn.Module):
     knows what it sees, but not where.
 
     Attributes:
-      embedding: features of a word and of what the next is said from.
-      features: of the hidden states and of a place.
+      embedding: features of a word, of a place, and of what the next word is said from.
+      features: of the hidden states.
       cell: a key of research.nn.recurrent.CELLS.
       layers: of cells.
     """
@@ -84,19 +85,19 @@ class Attend(nn.Module):
     layers: int
 
     def setup(self) -> None:
-        width = self.features
+        width = self.embedding
         self.place = nn.Dense(width)
         self.position = PositionEmbedding()
-        self.first = nn.Dense(width)  # f_init of equations 5: the mean place -> every state
+        self.first = nn.Dense(self.features)  # f_init: the mean place -> every state
         self.key, self.query = nn.Dense(width, use_bias=False), nn.Dense(width)
         self.gate = nn.Dense(1)
-        self.recurrent = Recurrent(self.cell, self.embedding + width, width, self.layers)
+        self.recurrent = Recurrent(self.cell, 2 * width, self.features, self.layers)
         self.from_hidden, self.from_context = nn.Dense(self.embedding), nn.Dense(self.embedding)
 
     def begin(self, maps: Maps) -> State:
         """The state before the first word: places, their keys, and where the cells start."""
         places = maps.reshape(len(maps), -1, maps.shape[-1])  # [B, P, C]
-        places = nn.relu(self.position(self.place(places)))  # [B, P, features]
+        places = nn.relu(self.position(self.place(places)))  # [B, P, embedding]
         mean = nn.tanh(self.first(places.mean(1)))
         states = jax.tree.map(lambda _: mean, self.recurrent.initial(len(maps)))
         return {"places": places, "keys": self.key(places), "recurrent": states}
@@ -106,7 +107,7 @@ class Attend(nn.Module):
     ) -> tuple[State, tuple[Float[Array, "batch embedding"], Float[Array, "batch place"]]]:
         """The next state, what the next word is said from, how much each place was looked at."""
         h = state["recurrent"][-1][0]
-        scores = jnp.einsum("bpf,bf->bp", state["keys"], self.query(h)) / self.features**0.5
+        scores = jnp.einsum("bpf,bf->bp", state["keys"], self.query(h)) / self.embedding**0.5
         attention = nn.softmax(scores)
         context = jnp.einsum("bp,bpf->bf", attention, state["places"])
         context = nn.sigmoid(self.gate(h)) * context
@@ -177,10 +178,13 @@ class Captioner(nn.Module):
         """The encoder's map of standardised images.
 
         Raises:
-          KeyError: where the encoder has no map of that name.
+          UserError: where the encoder has no map of that name, or none at all.
         """
         maps = self.backbone(images, train=train, features=True)
-        return maps[self.feature_map or list(maps)[-1]]
+        maps = {name: value for name, value in maps.items() if value.ndim == 4}
+        if not maps:
+            raise UserError("--backbone: has only vectors, no maps; choose a convolutional one.")
+        return choose(self.feature_map or list(maps)[-1], maps, "feature_map")
 
     def begin(self, maps: Maps, train: bool = False) -> State:
         """The decoder's state before the first word, from the encoder's map."""

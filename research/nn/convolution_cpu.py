@@ -1,15 +1,17 @@
 """The same convolutions, formulated for what XLA does well on CPU.
 
-XLA's own gradients of 1x1, grouped and depthwise convolutions take 2 to 50 times as long there;
-benchmarks/README.md has the figures. Images are padded already.
+XLA's own gradients of 1x1, grouped and depthwise convolutions take 2 to 50 times as long there, and
+its products of bfloat16 twice as long; benchmarks/README.md has the figures. Images are padded
+already.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from research.nn.trilinear import trilinear
 
 LARGE_MAP = 256  # places; from here on a product for each example gains
 
@@ -22,6 +24,9 @@ def pointwise(
     """1x1 convolution as a matrix product."""
     images, matrix = images[:, ::stride, ::stride], kernel[0, 0]
     batch, height, width, channels = images.shape
+    if images.dtype == matrix.dtype == jnp.bfloat16:
+        maps = low_product(images.reshape(batch, height * width, channels), matrix)
+        return maps.reshape(batch, height, width, -1)
     if height * width < LARGE_MAP:
         return images @ matrix
     # With a matrix for each example the kernel's gradient, too, is a product for each example,
@@ -29,6 +34,34 @@ def pointwise(
     matrices = jnp.broadcast_to(matrix, (batch, *matrix.shape))
     maps = images.reshape(batch, height * width, channels) @ matrices
     return maps.reshape(batch, height, width, -1)
+
+
+def _low(equation: str, a: Array, b: Array) -> Array:
+    """A product of bfloat16 numbers, added in float32.
+
+    XLA turns bfloat16 operands of a product into float32 unless its result is asked for in
+    float32: then they meet as they are, twice as fast where the processor knows them.
+    """
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+
+
+def _low_by_matrix(places: Array, gradient: Array) -> Array:
+    """For each example and then a sum, as above, where maps are large."""
+    if places.shape[1] < LARGE_MAP:
+        matrix = _low("bpi,bpo->io", places, gradient)
+    else:
+        matrix = _low("bpi,bpo->bio", places, gradient).sum(0)
+    return matrix.astype(places.dtype)
+
+
+# [B, places, in] times [in, out], in bfloat16; every sum is in float32 and rounded once.
+low_product = trilinear(
+    "low_product",
+    lambda places, matrix: _low("bpi,io->bpo", places, matrix).astype(places.dtype),
+    lambda matrix, gradient: _low("io,bpo->bpi", matrix, gradient).astype(matrix.dtype),
+    _low_by_matrix,
+    static=(),
+)
 
 
 def grouped(
@@ -61,10 +94,17 @@ def depthwise(
     stride: int,
     dilation: int,
 ) -> Float[Array, "batch out_height out_width out_channel"]:
-    """Shifted multiply-adds; sums are in float32 at least. Has no forward-mode derivative."""
+    """Shifted multiply-adds; sums are in float32 at least."""
     dtype, high = images.dtype, jnp.promote_types(images.dtype, jnp.float32)
     images = jnp.repeat(images, kernel.shape[-1] // images.shape[-1], axis=-1)
-    maps = filter_each(images.astype(high), kernel[:, :, 0].astype(high), stride, dilation)
+    maps = filter_each(
+        images.astype(high),
+        kernel[:, :, 0].astype(high),
+        size=images.shape[1:3],
+        sides=kernel.shape[:2],
+        stride=stride,
+        dilation=dilation,
+    )
     return maps.astype(dtype)
 
 
@@ -87,11 +127,11 @@ def multiply_add(images: Array, kernel: Array, stride: int, dilation: int) -> Ar
 
 
 def image_gradient(
-    gradient: Array, kernel: Array, shape: tuple[int, ...], stride: int, dilation: int
+    kernel: Array, gradient: Array, size: tuple[int, int], stride: int, dilation: int
 ) -> Array:
     """Full convolution of the gradient, spread by the stride, with the rotated filter."""
     pads = []
-    for n, side, out in zip(shape[1:3], kernel.shape[:2], gradient.shape[1:3], strict=True):
+    for n, side, out in zip(size, kernel.shape[:2], gradient.shape[1:3], strict=True):
         # `low` cells before let the filter's last cell meet the first; after, as many as bring n.
         low = dilation * (side - 1)
         pads.append((low, n - (out - 1) * stride - 1, stride - 1))
@@ -100,7 +140,6 @@ def image_gradient(
     return multiply_add(spread, kernel[::-1, ::-1], 1, dilation)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def kernel_gradient(
     images: Array, gradient: Array, sides: tuple[int, int], stride: int, dilation: int
 ) -> Array:
@@ -119,52 +158,17 @@ def kernel_gradient(
     return jnp.stack(sums).sum(1).reshape(*sides, -1)
 
 
-# The output, the gradient of the images and that of the kernel are three faces of one trilinear
-# form, so the derivatives of each are the other two.
-def kernel_gradient_forward(
-    images: Array, gradient: Array, sides: tuple[int, int], stride: int, dilation: int
-) -> tuple[Array, tuple[Array, Array]]:
-    return kernel_gradient(images, gradient, sides, stride, dilation), (images, gradient)
-
-
-def kernel_gradient_backward(
-    sides: tuple[int, int], stride: int, dilation: int, saved: tuple[Array, Array], kernel: Array
-) -> tuple[Array, Array]:
-    images, gradient = saved
-    return (
-        image_gradient(gradient, kernel, images.shape, stride, dilation),
-        filter_each(images, kernel, stride, dilation),
-    )
-
-
-kernel_gradient.defvjp(kernel_gradient_forward, kernel_gradient_backward)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def filter_each(
-    images: Float[Array, "batch height width channel"],
-    kernel: Float[Array, "rows columns channel"],
-    stride: int,
-    dilation: int,
-) -> Float[Array, "batch out_height out_width channel"]:
-    """Depthwise convolution with the gradients above."""
-    return multiply_add(images, kernel, stride, dilation)
-
-
-def filter_each_forward(
-    images: Array, kernel: Array, stride: int, dilation: int
-) -> tuple[Array, tuple[Array, Array]]:
-    return filter_each(images, kernel, stride, dilation), (images, kernel)
-
-
-def filter_each_backward(
-    stride: int, dilation: int, saved: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array]:
-    images, kernel = saved
-    return (
-        image_gradient(gradient, kernel, images.shape, stride, dilation),
-        kernel_gradient(images, gradient, kernel.shape[:2], stride, dilation),
-    )
-
-
-filter_each.defvjp(filter_each_forward, filter_each_backward)
+# Depthwise: images [B, h, w, C] (h, w: `size`) and kernel [rows, columns, C] (`sides`).
+filter_each = trilinear(
+    "depthwise_convolution",
+    lambda images, kernel, size, sides, stride, dilation: multiply_add(
+        images, kernel, stride, dilation
+    ),
+    lambda kernel, gradient, size, sides, stride, dilation: image_gradient(
+        kernel, gradient, size, stride, dilation
+    ),
+    lambda images, gradient, size, sides, stride, dilation: kernel_gradient(
+        images, gradient, sides, stride, dilation
+    ),
+    static=("size", "sides", "stride", "dilation"),
+)

@@ -225,8 +225,8 @@ def train(
             "seconds": round(elapsed(), 3),
             "metrics": flat_metrics(evaluations),
             "protocol": dict(experiment.protocol),
-            "notes": notes(experiment, evaluations),
             "best": list(experiment.best),
+            "notes": notes(experiment, evaluations),
             "fingerprint": fingerprint([state.params, state.model_state]),
         }
         return Finished(result, evaluations)

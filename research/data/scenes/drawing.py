@@ -4,6 +4,7 @@ Every number is an integer and every draw is of `numpy.random.RandomState`, whos
 for all versions of NumPy: scenes are the same on every machine.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -122,32 +123,38 @@ def draw(
     things: list[Thing] = []
     inks: list[int] = []
     for size in (free + GAP * np.arange(count))[::-1].tolist():
-        # Whatever comes of them, all tries are drawn at once, which is quicker.
-        draws = random.randint(2**31, size=(_TRIES, 4)).tolist()
-        for which, colour, across, down in draws:
-            which %= len(digits.glyphs)
-            width, height = _extent(digits.glyphs[which], size)
-            left, top = 1 + across % (SIDE - 1 - width), 1 + down % (SIDE - 1 - height)
-            box = (left, top, left + width, top + height)
-            thing = Thing(
-                digits.rows[which], digits.labels[which], _NAMES[colour % len(_NAMES)], box
-            )
+        for thing, glyph in _tries(random, digits, size):
             if not all(_apart(thing, other) for other in things):
                 continue
-            opacity = _opacity(digits.glyphs[which], width, height)
+            x0, y0, x1, y1 = thing.box
+            opacity = _opacity(glyph, x1 - x0, y1 - y0)
             ink = opacity >= _INK
-            if not _spans(ink):
+            here = instances[y0:y1, x0:x1]
+            under = here.copy()
+            here[ink] = len(things) + 1
+            if not _spans(ink) or (under.any() and not _seen(instances, things, inks)):
+                here[:] = under
                 continue
-            under = instances[top : top + height, left : left + width].copy()
-            instances[top : top + height, left : left + width][ink] = len(things) + 1
-            if under.any() and not _seen(instances, things, inks):
-                instances[top : top + height, left : left + width] = under
-                continue
-            _paint(image, opacity, box, COLOURS[thing.colour])
+            _paint(image, opacity, thing.box, COLOURS[thing.colour])
             things.append(thing)
             inks.append(int(ink.sum()))
             break
     return Scene(image, instances, tuple(things))
+
+
+def _tries(
+    random: np.random.RandomState, digits: Digits, size: int
+) -> Iterator[tuple[Thing, np.ndarray]]:
+    """Any digits of a size in any colours at any places, with their glyphs."""
+    # Whatever comes of them, all are drawn at once, which is quicker.
+    draws = random.randint(2**31, size=(_TRIES, 4)).tolist()
+    for which, colour, across, down in draws:
+        which %= len(digits.glyphs)
+        width, height = _extent(digits.glyphs[which], size)
+        left, top = 1 + across % (SIDE - 1 - width), 1 + down % (SIDE - 1 - height)
+        box = (left, top, left + width, top + height)
+        name = _NAMES[colour % len(_NAMES)]
+        yield Thing(digits.rows[which], digits.labels[which], name, box), digits.glyphs[which]
 
 
 def _extent(glyph: np.ndarray, size: int) -> tuple[int, int]:

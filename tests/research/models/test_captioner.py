@@ -109,7 +109,7 @@ def test_attention_is_softmax_of_scaled_dot_products_by_a_loop():
     h = state["recurrent"][0][0]
     for b in range(3):
         q = np.asarray(h[b]) @ np.asarray(query["kernel"]) + np.asarray(query["bias"])
-        scores = np.array([q @ np.asarray(key) / np.sqrt(8) for key in state["keys"][b]])
+        scores = np.array([q @ np.asarray(key) / np.sqrt(6) for key in state["keys"][b]])
         expected = np.exp(scores) / np.exp(scores).sum()
         np.testing.assert_allclose(attention[b, 0, 0], expected, rtol=1e-4)
 
@@ -156,4 +156,4 @@ def test_dropout_acts_in_training_alone(name):
 
 def test_another_map_of_the_encoder_can_be_looked_at():
     _, variables = made("show_attend_and_tell", feature_map="stage1")
-    assert variables["params"]["decoder"]["position"]["embedding"].shape == (64, 8)
+    assert variables["params"]["decoder"]["position"]["embedding"].shape == (64, 6)

@@ -166,25 +166,81 @@ def test_convolution_and_its_gradients_are_xla_s(
     )
 
 
-def test_second_derivatives_of_a_depthwise_convolution_are_xla_s():
+def depthwise_arguments():
     rng = np.random.default_rng(0)
     images = jnp.array(rng.normal(size=(2, 6, 5, 3)), jnp.float32)
     kernel = jnp.array(rng.normal(size=(3, 3, 1, 3)), jnp.float32)
+    return images, kernel
 
+
+def cubed(convolve):
+    """A function of a depthwise convolution that has derivatives of any order."""
+    return lambda images, kernel: (convolve(images, kernel, 2, 1, 1, 3) ** 3).sum()
+
+
+def test_second_derivatives_of_a_depthwise_convolution_are_xla_s():
     def second(convolve):
-        def f(images, kernel):
-            return (convolve(images, kernel, 2, 1, 1, 3) ** 3).sum()
-
         def norm(images, kernel):
-            return sum((g**2).sum() for g in jax.grad(f, argnums=(0, 1))(images, kernel))
+            gradients = jax.grad(cubed(convolve), argnums=(0, 1))(images, kernel)
+            return sum((g**2).sum() for g in gradients)
 
-        return jax.jit(jax.grad(norm, argnums=(0, 1)))(images, kernel)
+        return jax.jit(jax.grad(norm, argnums=(0, 1)))(*depthwise_arguments())
 
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * abs(b).max()),
         second(convolution),
         second(xla),
     )
+
+
+def test_forward_mode_of_a_depthwise_convolution_is_xla_s():
+    arguments = depthwise_arguments()
+    directions = (jnp.cos(arguments[0]), jnp.sin(arguments[1]))
+
+    def forward(convolve):
+        """The slope, and the Hessian times a direction (forward over reverse)."""
+        slope = lambda f: jax.jvp(f, arguments, directions)[1]
+        gradient = jax.grad(cubed(convolve), argnums=(0, 1))
+        return jax.jit(lambda: (slope(cubed(convolve)), slope(gradient)))()
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * abs(b).max()),
+        forward(convolution),
+        forward(xla),
+    )
+
+
+def test_a_depthwise_convolution_can_be_mapped_over_filters():
+    images, kernel = depthwise_arguments()
+    kernels = jnp.stack([kernel, 2 * kernel, -kernel])
+    mapped = jax.vmap(lambda kernel: convolution(images, kernel, groups=3))(kernels)
+    np.testing.assert_allclose(mapped[1], 2 * mapped[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        mapped[2], xla(images, -kernel, 1, "VALID", 1, 3), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("side", [4, 17], ids=["small map", "large map"])
+def test_a_1x1_convolution_in_bfloat16_and_its_gradients_are_rounded_once(side):
+    rng = np.random.default_rng(0)
+    images = jnp.array(rng.normal(size=(3, side, side, 40)), jnp.bfloat16)
+    kernel = jnp.array(rng.normal(size=(1, 1, 40, 24)), jnp.bfloat16)
+    weight = jnp.array(rng.normal(size=(3, side, side, 24)), jnp.bfloat16)
+    maps, pullback = jax.vjp(convolution, images, kernel)
+    low = (maps, *pullback(weight))
+
+    high = [np.asarray(x, np.float64) for x in (images, kernel[0, 0], weight)]
+    expected = (
+        high[0] @ high[1],
+        high[2] @ high[1].T,
+        np.einsum("bhwi,bhwo->io", high[0], high[2])[None, None],
+    )
+    for ours, exact in zip(low, expected, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        # Half a unit in the last of bfloat16's 8 bits, and float32's own rounding of the sum.
+        np.testing.assert_allclose(
+            ours.astype("f"), exact, rtol=2**-8, atol=1e-5 * abs(exact).max()
+        )
 
 
 def test_other_backends_take_xla_s_operator(monkeypatch):

@@ -318,7 +318,10 @@ BROKEN = {
     ),
     "yolo short": (written("labels/a2.txt", "1 .1 .1 .1", yolo), "has 3 numbers after the class"),
     "yolo latin": (written("labels/a2.txt", b"1 \xe9", yolo), "is not in UTF-8 (byte 2)"),
-    "damaged image": (written("images/a2.png", "no image", yolo), "a2.png: is damaged, or no"),
+    "damaged image": (
+        written("images/a2.png", "no image", yolo),
+        "a2.png: is damaged, or no image (--skip_corrupt",
+    ),
 }
 
 

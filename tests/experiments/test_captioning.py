@@ -1,0 +1,125 @@
+"""The captioning experiment as a person uses it, in this process, on a made-up set of their own."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+import launch
+
+COLOURS = {"red": (40, 40, 230), "green": (40, 220, 40), "blue": (230, 80, 40)}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """24 pictures of a coloured square on noise, with two sentences each, in Flickr8k's form."""
+    folder = tmp_path_factory.mktemp("captioning")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(24):
+        colour, side = list(COLOURS)[i % 3], ("left", "right")[i // 3 % 2]
+        image = rng.integers(0, 60, (40, 48, 3), np.uint8)
+        x = 4 if side == "left" else 28
+        image[12:28, x : x + 16] = COLOURS[colour]
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), image)
+        rows.append(f"{i}.png#0\tA {colour} square on the {side} .")
+        rows.append(f"{i}.png#1\tOn the {side} there is a {colour} square !")
+    (folder / "token.txt").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def run(*flags):
+    return launch.main(["launch.py", *map(str, flags)])
+
+
+def common(place, *more):
+    return [
+        "--experiment=captioning",
+        f"--dataset=captions:{place / 'images'}:{place / 'token.txt'}",
+        f"--data_dir={place / 'data'}",
+        "--backbone=convnet",
+        "--image_size=32",
+        "--model_options=embedding=16,features=32",
+        "--batch_size=8",
+        "--eval_batch_size=0",
+        "--max_length=8",
+        "--parallel=single",
+        f"--compilation_cache={place / 'cache'}",
+        *more,
+    ]
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pictures(
+    place, capsys
+):
+    frozen = ["--freeze=^backbone/", "--cache_features", "--learning_rate=0.01", "--steps=80"]
+    folder = place / "RUN"
+    assert run(*common(place, *frozen, f"--workdir={folder}")) == 0
+    assert capsys.readouterr().out.count("encoding") == 2  # train and test
+    result = read(folder / "result.json")
+    names = {"bleu1", "bleu4", "rouge_l", "cider", "exact_match", "identical_captions", "words"}
+    assert {f"test/{name}" for name in names} <= result["metrics"].keys()
+    assert result["metrics"]["test/bleu1"] > 0.6  # "a red square on the left" has no other form
+    assert "greedy decoding, never teacher-forced" in result["protocol"]["bleu4"]
+    for picture in ("captions", "attention"):
+        assert (folder / "figures" / "test" / f"{picture}.png").stat().st_size > 5_000
+    files = sorted((place / "data" / "features").iterdir())
+    assert len(files) == 2
+
+    # Other training reads the same maps.
+    again = [*frozen[:-1], "--steps=1", f"--workdir={place / 'AGAIN'}"]
+    assert run(*common(place, *again)) == 0
+    assert "encoding" not in capsys.readouterr().out
+    assert sorted((place / "data" / "features").iterdir()) == files
+
+    # The checkpoint holds the encoder: images are encoded anew, and sentences sought by beams.
+    beam = ["--mode=evaluate", f"--checkpoint={folder}", f"--data_dir={place / 'data'}"]
+    where = f"--workdir={place / 'EVALUATED'}"
+    assert run(*beam, "--decoding=beam", "--beam_width=3", "--parallel=single", where) == 0
+    evaluated = read(place / "EVALUATED" / "result.json")
+    assert "beam search of width 3" in evaluated["protocol"]["cider"]
+    assert evaluated["metrics"]["test/bleu1"] > 0.6
+
+    asked = ["--mode=predict", f"--checkpoint={folder}", f"--workdir={place / 'SAID'}"]
+    assert run(*asked, f"--inputs={place / 'images' / '3.png'},{place / 'images' / '7.png'}") == 0
+    rows = [json.loads(line) for line in (place / "SAID" / "predictions.jsonl").open()]
+    assert len(rows) == 2 and all("square" in row["caption"] for row in rows)
+    assert (place / "SAID" / "attention" / "7.png").stat().st_size > 3_000
+    assert (place / "SAID" / "captions.png").exists()
+
+
+def test_without_attention_the_whole_network_learns_from_captions_cut_short(place):
+    folder = place / "TELL"
+    flags = ["--model=show_and_tell", "--steps=2", "--validation=0.2", f"--workdir={folder}"]
+    assert run(*common(place, *flags, "--max_length=6", "--cut_long")) == 0
+    metrics = read(folder / "result.json")["metrics"]
+    assert {"validation/bleu4", "test/bleu4"} <= metrics.keys()
+    assert not (folder / "figures" / "test" / "attention.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--max_length=6"], "--max_length=6: 19 of 38 captions are longer, the longest has 8"),
+        (["--min_count=99"], "--min_count=99: no word of the captions comes so often"),
+        (["--mixup=0.2"], "--mixup: two captions cannot be mixed"),
+        (["--cache_features"], "--cache_features: the encoder changes; add --freeze"),
+        (["--cache_features", "--freeze=^backbone/", "--mirror"], "--mirror changes the maps"),
+        (["--feature_map=stage9"], "unknown feature_map 'stage9'. Did you mean 'stage"),
+        (["--backbone=resnet19"], "unknown backbone 'resnet19'"),
+        (["--model_options=embeding=3"], "Did you mean 'embedding'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_before_anything_is_written(place, capsys, flags, message):
+    assert run(*common(place, *flags, f"--workdir={place / 'BAD'}")) == 2
+    error = capsys.readouterr().err
+    assert message in error, error
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert not (place / "BAD").exists()

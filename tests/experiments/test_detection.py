@@ -1,0 +1,157 @@
+"""Detection as a person uses it, on a few pictures of coloured rectangles in COCO form."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+import launch
+from experiments import detection
+from research.metrics.detection import numpy_iou
+
+SIZE = (40, 56)  # height, width of the originals; the model sees 32 x 32
+TINY = [
+    "--batch_size=4",
+    "--image_size=32",
+    "--steps=2",
+    "--log_every=1",
+    "--head_width=16",
+    "--max_detections=5",
+    "--parallel=single",
+    "--compilation_cache=",
+]
+
+
+def write_images(folder, count=6, seed=0):
+    """PNG files, and COCO annotations: red and blue rectangles, the last image without any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    images, annotations = [], []
+    for i in range(count):
+        picture = rng.integers(0, 60, (*SIZE, 3)).astype(np.uint8)
+        for k in range(1 + i % 2 if i < count - 1 else 0):
+            x, y, w, h = (int(v) for v in (4 + 26 * k, 5 + rng.integers(8), 20, 18))
+            picture[y : y + h, x : x + w] = ((0, 0, 230), (230, 0, 0))[k]  # BGR
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i,
+                    "category_id": (7, 9)[k],
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                }
+            )
+        cv2.imwrite(str(folder / f"{i}.png"), picture)
+        images.append({"id": i, "file_name": f"{i}.png", "height": SIZE[0], "width": SIZE[1]})
+    categories = [{"id": 7, "name": "red"}, {"id": 9, "name": "blue"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "all.json").write_text(json.dumps(content))
+    return f"coco:{folder}:{folder / 'all.json'}:{folder / 'all.json'}"
+
+
+def run(*flags):
+    return launch.main(["x", "--experiment=detection", *flags])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with images and a run that trained on them for two steps."""
+    folder = tmp_path_factory.mktemp("detection")
+    dataset = write_images(folder / "images")
+    assert run(*TINY, f"--dataset={dataset}", "--resize=pad", f"--workdir={folder / 'run'}") == 0
+    return folder
+
+
+def test_a_run_reports_every_metric_with_its_protocol_and_pictures(place):
+    result = json.loads((place / "run" / "result.json").read_text())
+    for name in ("mAP", "mAP50", "mAP75", "voc07_mAP", "voc12_mAP", "AR", "recall50"):
+        assert 0 <= result["metrics"][f"test/{name}"] <= 1
+        assert len(result["protocol"][name]) > 20
+    assert (
+        "101-point" in result["protocol"]["mAP"] and "11 points" in result["protocol"]["voc07_mAP"]
+    )
+    for picture in ("predictions", "precision_recall", "confusion"):
+        assert (place / "run" / "figures" / "test" / f"{picture}.png").stat().st_size > 5000
+
+
+def test_evaluate_gives_the_same_numbers_from_the_checkpoint(place, tmp_path):
+    flags = [f"--checkpoint={place / 'run'}", "--compilation_cache="]
+    assert run("--mode=evaluate", *flags, f"--workdir={tmp_path / 'e'}") == 0
+    first, second = (
+        json.loads((path / "result.json").read_text())["metrics"]
+        for path in (place / "run", tmp_path / "e")
+    )
+    assert second == pytest.approx(first, abs=1e-6)
+
+
+def test_predict_writes_coco_results_in_pixels_of_the_originals_and_pictures(place, tmp_path):
+    target = tmp_path / "p"
+    flags = [f"--inputs={place / 'images'}", f"--workdir={target}"]
+    assert (
+        run("--mode=predict", f"--checkpoint={place / 'run'}", *flags, "--compilation_cache=") == 0
+    )
+    rows = [json.loads(line) for line in (target / "predictions.jsonl").read_text().splitlines()]
+    found = json.loads((target / "results.json").read_text())
+    listing = json.loads((target / "images.json").read_text())
+    assert len(rows) == len(listing["images"]) == 6
+    assert [row["name"] for row in listing["categories"]] == ["red", "blue"]
+    assert sum(len(row["detections"]) for row in rows) == len(found) > 0
+    for row in found:
+        x, y, w, h = row["bbox"]
+        assert set(row) == {"image_id", "category_id", "bbox", "score"}
+        assert min(x, y) >= 0 and x + w <= SIZE[1] + 0.01 and y + h <= SIZE[0] + 0.01
+    # Wider than the model's 32 pixels: these are the original's.
+    assert max(row["bbox"][0] + row["bbox"][2] for row in found) > 33
+    for i in range(6):
+        drawn = cv2.imread(str(target / "boxes" / f"{i}.png"))
+        assert drawn.shape[1] / drawn.shape[0] == pytest.approx(SIZE[1] / SIZE[0], rel=0.02)
+
+
+def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place):
+    """What is told of an image is where its object is, after any way of resizing."""
+    from research.data.images import Preprocessing, fit
+    from research.data.objects import fit_objects, to_original
+
+    picture = cv2.imread(str(place / "images" / "1.png"))[:, :, ::-1]
+    true = np.array([[4, 9, 24, 27], [30, 6, 50, 24]], np.float32)
+    for resize in ("pad", "letterbox", "stretch"):
+        preprocessing = Preprocessing((32, 32), 3, resize)
+        example = {
+            "image": np.ascontiguousarray(picture),
+            "boxes": true,
+            "classes": np.zeros(2, np.int32),
+            "crowd": np.zeros(2, bool),
+        }
+        fitted = fit_objects(example, preprocessing, max_objects=2)
+        back = to_original(fitted["boxes"][None], np.array([SIZE]), preprocessing)[0]
+        assert numpy_iou(back, true).min() > 0.99
+        assert fit(example["image"], preprocessing).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--strides=8,64"], "no map at stride 64"),
+        (["--max_objects=1"], "--max_objects=2 or more"),
+        (["--model=localisation"], "finds one object"),
+        (["--model=landmarks"], "takes"),
+        (["--strides=4,8", "--anchors=3"], "must be a multiple of the 2 --strides"),
+        (["--backbone=resnet_18"], "resnet18"),
+        (["--elastic_alpha=3"], "boxes cannot follow"),
+        (["--strides=eight"], "--strides=eight"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, flags, said):
+    dataset = f"--dataset=coco:{place / 'images'}:{place / 'images' / 'all.json'}"
+    assert run(*TINY, dataset, f"--workdir={tmp_path / 'x'}", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+    assert not (tmp_path / "x" / "config.json").exists()
+
+
+def test_help_names_the_flags_of_detection_without_jax():
+    assert detection.Config().dataset == "digit_scenes"
+    names = {row.name for row in launch.config_lib.options(detection.Config)}
+    assert {"backbone", "nms_threshold", "mosaic", "max_objects", "freeze"} <= names
