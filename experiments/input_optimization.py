@@ -221,6 +221,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     """
     import jax.numpy as jnp
     import numpy as np
+    import optax
 
     from research.data.source import Arrays, Source
     from research.errors import UserError
@@ -261,7 +262,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         draw=answer.draw,
         draw_split=answer.draw_split,
         notes=answer.notes,
-        optimizer=answer.optimizer,
+        # The loop's loss is a mean over images; one image's steps must not depend on the others.
+        optimizer=optax.chain(optax.scale(float(len(images))), answer.optimizer),
         learning_rate=answer.learning_rate,
         steps=answer.steps,
         data=data,
