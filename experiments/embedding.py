@@ -107,7 +107,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research import identification, models
     from research.data import augment as augment_lib
     from research.data import datasets, pipeline
-    from research.data.images import Preprocessing
+    from research.data.preprocessing import Preprocessing
     from research.data.sampling import ClassesByImages
     from research.data.source import Examples
     from research.data.tasks import embedding as task
