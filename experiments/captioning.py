@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Config(ImageDataConfig, TrainingConfig):
     """Captioning"""
 
-    model: Literal["show_and_tell", "show_attend_and_tell"] = option(
-        "show_attend_and_tell", "The image as the first word, or looked at anew for each word."
+    model: Literal["show_and_tell", "show_attend_and_tell", "spatial_attention"] = option(
+        "spatial_attention", "The image as the first word, or looked at anew for each word."
     )
     backbone: str = option("compact", "Encoder: a classifier that --mode=list shows.")
     feature_map: str = option("", "Which of the encoder's maps; empty: the last.")
@@ -115,7 +115,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data import captions as captions_lib
     from research.data import datasets, feature_cache, images, pipeline, tokens
     from research.data.images import Preprocessing
-    from research.data.scenes import captions as language
     from research.data.source import Examples
     from research.data.splits import hold_out
     from research.data.tasks import captioning as task
@@ -325,13 +324,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         if scores["identical_captions"] == 1 and len(said) > 1:
             console().print(f"collapse: all {len(said)} captions are {said[0]!r}", markup=False)
         if "things" in targets:
-            scenes = [task.as_things(table) for table in targets["things"]]
-            named = [{(thing.colour, thing.digit) for thing in scene} for scene in scenes]
-            right = [language.is_true(*pair) for pair in zip(said, scenes, strict=True)]
-            scores["attribute_accuracy"] = metrics.attribute_accuracy(
-                said, named, language.mentioned
-            )
-            scores["true_captions"] = float(np.mean(right))
+            scores |= metrics.scene_scores(said, list(map(task.as_things, targets["things"])))
         return scores
 
     def read(files: list[str]) -> dict[str, np.ndarray]:
