@@ -1,7 +1,7 @@
 """Fovea's launcher: python launch.py --experiment=NAME [--mode=MODE] [flags].
 
 The only file that sees absl flags: the fields of the experiment's Config become flags, the flags
-become a Config again, and a command of research/commands.py gets it.
+become a Config again, and a command of research/commands gets it.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class LaunchConfig:
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
         "check data, model and one step before a long run; study: train every --variant and "
         "compare; diagnose: what initialisation does to a network's signals; gallery: all methods "
-        "of input_optimization on one page.",
+        "of looking into a network on one page.",
     )
     checkpoint: tuple[str, ...] = option(
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."

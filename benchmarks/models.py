@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments import classification
 from research import models
-from research.data.images import Preprocessing
+from research.data.preprocessing import Preprocessing
 from research.errors import choose
 from research.experiment import Experiment
 from research.forward import forward
@@ -266,7 +266,8 @@ def main() -> None:
     use_compilation_cache(options.compilation_cache)
 
     known, peak = models.available(), peak_flops(options.peak_tflops)
-    names = options.models.split(",") if options.models else sorted(known)
+    pictures = [name for name, entry in known.items() if entry.channels in (1, 3)]
+    names = options.models.split(",") if options.models else sorted(pictures)
     device, cores = jax.devices()[0], len(os.sched_getaffinity(0))
     print(f"{device.device_kind}, {cores} cores, jax {jax.__version__}, load {load()}")
     print(f"images a second ({options.clock}), and ours divided by PyTorch's\n{HEADER}", flush=True)

@@ -26,7 +26,8 @@ class Config(ImageDataConfig, TrainingConfig):
     """Captioning"""
 
     model: Literal["show_and_tell", "show_attend_and_tell", "spatial_attention"] = option(
-        "spatial_attention", "The image as the first word, or looked at anew for each word."
+        "spatial_attention",
+        "The image is the first word, is looked at before each word is read, or after.",
     )
     backbone: str = option("compact", "Encoder: a classifier that --mode=list shows.")
     feature_map: str = option("", "Which of the encoder's maps; empty: the last.")
@@ -35,7 +36,7 @@ class Config(ImageDataConfig, TrainingConfig):
         (), "Attributes of the model, such as embedding=128,features=256,layers=2,dropout=0.3."
     )
     resize: Resize = redefault(ImageDataConfig, "resize", "stretch")
-    references: int = option(2, "Captions of each image that a step learns from.", minimum=1)
+    references: int = option(3, "Captions of each image that a step learns from.", minimum=1)
     min_count: int = option(
         1, "Words of the training captions that come less often are unknown.", minimum=1
     )
@@ -80,7 +81,7 @@ class Config(ImageDataConfig, TrainingConfig):
     batch_size: int = redefault(TrainingConfig, "batch_size", 32)
     eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 128)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 1.5e-3)
-    epochs: float = redefault(TrainingConfig, "epochs", 8.0)
+    epochs: float = redefault(TrainingConfig, "epochs", 5.0)
 
 
 def check_cacheable(config: Config, backbone: Any, frozen: Callable[[str], bool] | None) -> None:
@@ -113,8 +114,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research import decoding, models
     from research.data import augment as augment_lib
     from research.data import captions as captions_lib
-    from research.data import datasets, feature_cache, images, pipeline, tokens
-    from research.data.images import Preprocessing
+    from research.data import datasets, feature_cache, pipeline, tokens
+    from research.data.preprocessing import Preprocessing, read_batch
     from research.data.source import Examples
     from research.data.splits import hold_out
     from research.data.tasks import captioning as task
@@ -327,9 +328,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             scores |= metrics.scene_scores(said, list(map(task.as_things, targets["things"])))
         return scores
 
-    def read(files: list[str]) -> dict[str, np.ndarray]:
-        return {"image": np.stack([images.fit(images.read(f), preprocessing) for f in files])}
-
     def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = zip(outputs["tokens"], outputs["log_probability"], strict=True)
         return [
@@ -381,7 +379,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         keep=keep,
         score=score,
         draw=draw,
-        read=read,
+        read=lambda files: read_batch(files, preprocessing),
         describe=describe,
         save=save,
         data=data,

@@ -10,6 +10,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo
 
+from research.data.images import decode_image
+from research.data.recipes import png
+
 Keyed = Iterator[tuple[int | str, dict[str, Any]]]
 _URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
 
@@ -75,7 +78,8 @@ class OmniglotSmall(  # type: ignore[call-arg]
     """The five alphabets of background_small1 to train on, the unseen ones of small2 to test on.
 
     And "runs", the 20 published one-shot runs: 20 characters of one alphabet, in each one support
-    and one query, by two drawers. Black on white, 105x105.
+    and one query, by two drawers. White on black, unlike the archives: what augmentation brings in
+    from outside of an image is black. 105x105.
     """
 
     name = "omniglot_small"
@@ -140,16 +144,21 @@ def small_splits(builder: Any, files: dict[str, Path]) -> dict[str, Keyed]:
     def examples(split: str) -> Keyed:
         with zipfile.ZipFile(files[archives[split]]) as archive:
             for d in inside[split]:
-                picture = {"image": io.BytesIO(archive.read(d.path)), "label": character(d)}
+                picture = {"image": inverted(archive.read(d.path), d.path), "label": character(d)}
                 yield f"{character(d)}_{d.file}", picture | _numbers(d.drawer, 0, 0)
 
     def published() -> Keyed:
         with zipfile.ZipFile(files["all_runs.zip"]) as archive:
             for name, run, is_query, path in runs:
-                picture = {"image": io.BytesIO(archive.read(path)), "label": name}
+                picture = {"image": inverted(archive.read(path), path), "label": name}
                 yield path, picture | _numbers(0, run, is_query)
 
     return {"train": examples("train"), "test": examples("test"), "runs": published()}
+
+
+def inverted(drawing: bytes, path: str) -> io.BytesIO:
+    """A PNG with black and white exchanged."""
+    return png(255 - decode_image(drawing, path))
 
 
 def one_shot_runs(archive: Path) -> list[tuple[str, int, int, str]]:

@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import functools
 import io
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +55,7 @@ def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) ->
     root = Path(data_dir)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".preparing_", dir=root) as scratch:
+        with _workshop(root) as scratch:
             builder = make(scratch)
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces even no download
                 builder.download_and_prepare(**options)
@@ -72,6 +74,29 @@ def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) ->
             f"--data_dir={root}: cannot be written ({error.strerror}); choose another"
         ) from None
     return target
+
+
+@contextlib.contextmanager
+def _workshop(root: Path) -> Iterator[str]:
+    """A hidden folder to prepare a set in; those that killed processes left behind are removed.
+
+    Whoever prepares shares a lock of data_dir, which the system takes from killed processes too;
+    so whoever gets it alone knows that what lies there is a dead process's.
+    """
+    lock = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # another process prepares, perhaps in one of the folders
+        else:
+            for folder in root.glob(".preparing_*"):
+                shutil.rmtree(folder, ignore_errors=True)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with tempfile.TemporaryDirectory(prefix=".preparing_", dir=root) as scratch:
+            yield scratch
+    finally:
+        os.close(lock)
 
 
 def open_prepared(name: str, folder: Path, task: Task) -> Dataset:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from research.errors import UserError
 from research.losses.proxies import normalise
 from research.nn.flatten import flatten
 from research.nn.pooling import global_average_pool
@@ -39,9 +40,14 @@ class Embedder(nn.Module):
         """Returns "embedding" [B, size] of standardised images, and what else there is:
 
         "proxies" [classes, size]; "weights" [size] (above 0) and "bias" of the Siamese classifier.
+
+        Raises:
+          UserError: for a backbone that has no feature maps.
         """
-        backbone = self.make_backbone(axis=self.axis, name="backbone")
-        x = list(backbone(images, train, features=True).values())[-1]  # [B, h, w, c]
+        maps = self.make_backbone(axis=self.axis, name="backbone")(images, train, features=True)
+        if not maps:
+            raise UserError("--model: has no feature maps to make an embedding of; take another.")
+        x = list(maps.values())[-1]  # [B, h, w, c]
         x = global_average_pool(x) if self.pooling == "average" else flatten(x)
         outputs = {"embedding": normalise(nn.Dense(self.size, name="embedding")(x))}
         if self.proxies:

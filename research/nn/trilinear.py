@@ -49,10 +49,12 @@ def trilinear(
 def _primitive(name: str, function: Bilinear, static: tuple[str, ...]) -> Primitive:
     """An operation that JAX takes as one until it is compiled."""
     primitive = Primitive(name)
-    primitive.def_impl(jax.jit(function, static_argnames=static))
+    jitted = jax.jit(function, static_argnames=static)
+    primitive.def_impl(jitted)
 
     def shape(*arguments: Any, **options: Any) -> jax.core.ShapedArray:
-        out = jax.eval_shape(partial(function, **options), *arguments)
+        plain = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arguments]
+        out = jitted.eval_shape(*plain, **options)  # traced once for the same shapes
         return jax.core.ShapedArray(out.shape, out.dtype)
 
     def batch(arguments: Any, axes: Any, **options: Any) -> tuple[jax.Array, int]:

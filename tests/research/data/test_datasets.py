@@ -12,8 +12,8 @@ import pytest
 
 from research.data import datasets
 from research.data.builtin import digits
-from research.data.images import Mapped, Preprocessing
-from research.data.prepared import installed
+from research.data.prepared import install, installed
+from research.data.preprocessing import Mapped, Preprocessing
 from research.data.source import Arrays, Source, decode, read_many
 from research.data.splits import Dataset, hold_out
 from research.data.tasks import classification
@@ -81,6 +81,46 @@ def test_reading_together_is_reading_one_by_one(data_dir):
         alone = mapped[index]
         np.testing.assert_array_equal(together["image"], alone["image"])
         assert together["label"] == alone["label"] == held.labels[index]
+
+
+class EmptySet:
+    """Stands for a TFDS builder."""
+
+    def __init__(self, data_dir):
+        self.data_dir = Path(data_dir) / "toy" / "1.0.0"
+
+    def download_and_prepare(self):
+        self.data_dir.mkdir(parents=True)
+        (self.data_dir / "features.json").write_text("{}")
+
+
+HANGS = """
+import sys, time
+from research.data.prepared import install
+
+install(lambda folder: (print("begun", flush=True), time.sleep(100)), sys.argv[1])
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_makes_is_not(tmp_path):
+    repository = Path(datasets.__file__).parents[2]
+    killed = subprocess.Popen(
+        [sys.executable, "-c", HANGS, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        text=True,
+    )
+    assert killed.stdout.readline() == "begun\n"
+    [left] = tmp_path.glob(".preparing_*")
+    install(EmptySet, tmp_path)  # while the other lives
+    assert left.exists()
+    killed.kill()
+    killed.communicate()
+    assert left.exists()
+    shutil.rmtree(tmp_path / "toy")
+    install(EmptySet, tmp_path)
+    assert not list(tmp_path.glob(".preparing_*"))
+    assert set(installed(tmp_path)) == {"toy"}
 
 
 def test_two_processes_prepare_at_once(tmp_path):

@@ -158,7 +158,7 @@ def test_omniglot_small_holds_unseen_alphabets_and_the_published_runs(tmp_path, 
     from research.data.tasks import embedding
 
     def drawing(value):
-        return cv2.imencode(".png", np.full((105, 105), value, np.uint8))[1].tobytes()
+        return cv2.imencode(".png", np.full((105, 105), 255 - value, np.uint8))[1].tobytes()
 
     def archive(folder, alphabets):
         return {

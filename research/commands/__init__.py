@@ -1,0 +1,88 @@
+"""What `--mode` asks for, one mode a file. launch.py reads the flags; `run` does what they say."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from research.commands.evaluate import open_weights, run_evaluation
+from research.commands.output import output_folder, show_report
+from research.commands.predict import run_prediction
+from research.commands.train import run_study, run_training
+from research.errors import UserError
+from research.progress import console
+from research.runtime import reuse_memory, use_compilation_cache
+
+
+def run(
+    launch: Any,
+    module: Any,
+    config: Any,
+    given: Collection[str],
+    experiments: Path,
+    variants: Mapping[str, Any],
+) -> None:
+    """Does what launch.mode says.
+
+    Args:
+      launch: experiment, mode, checkpoint, inputs, source, allow_download, repeats.
+      module: the experiment's module; None in the modes that need none.
+      config: its Config.
+      given: the names of the flags that were typed, not defaulted.
+      experiments: the folder of the experiments and their presets.
+      variants: {flags of a run of a study: its Config}.
+
+    Raises:
+      UserError: for everything a person can mend.
+    """
+    reuse_memory()
+    use_compilation_cache(config.compilation_cache)
+    if launch.mode == "list":
+        from research.commands.listing import show_list
+
+        show_list(experiments, config.data_dir)
+    elif launch.mode == "prepare":
+        from research.data.prepare import prepare
+
+        if not config.dataset or "dataset" not in given:
+            raise UserError("--mode=prepare needs --dataset=NAME; --mode=list shows names.")
+        prepare(config.dataset, config.data_dir, launch.source or None, launch.allow_download)
+    elif launch.mode == "check":
+        from research.commands.check import check
+
+        check(module.build(config), config)
+    elif launch.mode == "train":
+        if not (hasattr(module, "answered") and module.answered(config)):
+            run_training(launch.experiment, module, config)
+    elif launch.mode == "gallery":
+        run_gallery(launch.experiment, module, config)
+    elif launch.mode == "evaluate":
+        members = []
+        for path in launch.checkpoint or (None,):
+            trained, opened = open_weights(path, launch, module, config, given)
+            members.append((trained, module.build(trained, opened.metadata["facts"]), opened))
+        run_evaluation(launch.experiment, members)
+    elif launch.mode == "study":
+        run_study(launch.experiment, module, config, variants, launch.repeats)
+    elif launch.mode == "predict":
+        if len(launch.checkpoint) > 1:
+            raise UserError("--mode=predict takes one --checkpoint.")
+        path = launch.checkpoint[0] if launch.checkpoint else None
+        config, opened = open_weights(path, launch, module, config, given)
+        run_prediction(launch.experiment, module, config, opened, launch.inputs)
+    else:  # what this experiment alone can be asked
+        make = getattr(module, launch.mode, None)
+        if make is None:
+            raise UserError(f"--experiment={launch.experiment}: has no --mode={launch.mode}.")
+        report = make(config)
+        path = output_folder(config.workdir, launch.experiment, launch.mode, f"{launch.mode}.json")
+        show_report(report, path, launch.mode)
+
+
+def run_gallery(name: str, module: Any, config: Any) -> None:
+    """Writes the experiment's page of pictures, one HTML file that needs nothing else."""
+    if not hasattr(module, "gallery"):
+        raise UserError(f"--experiment={name}: has no --mode=gallery.")
+    module.check_gallery(config)
+    path = output_folder(config.workdir, name, "gallery", "gallery.html")
+    (path / "gallery.html").write_text(module.gallery(config), encoding="utf-8")
+    console().print(f"\n{path / 'gallery.html'}", markup=False)

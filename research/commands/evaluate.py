@@ -1,0 +1,97 @@
+"""--mode=evaluate: checkpoints, opened under their own configuration, on every split."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from research import config as config_lib
+from research.commands.output import output_folder, pictures, show_result
+from research.ensemble import ensemble
+from research.errors import UserError
+from research.evaluation import Evaluation, flat_metrics, make_evaluate
+from research.experiment import Experiment
+from research.record import save_figures, write_json
+from research.training import parallel as parallel_lib
+from research.training.checkpoint import Opened, open_checkpoint
+
+# What a checkpoint may be evaluated under another value of, beside what changes no result.
+_MAY_DIFFER = ("dataset", "skip_corrupt")
+
+
+def open_weights(
+    checkpoint: str | None, launch: Any, module: Any, config: Any, given: Collection[str]
+) -> tuple[Any, Opened]:
+    """What --checkpoint or --init_from names, and the configuration it was trained with."""
+    if checkpoint is not None:
+        opened = open_checkpoint(checkpoint)
+        return checkpoint_config(opened, launch.experiment, config, given), opened
+    if config.init_from and hasattr(module, "pretrained"):
+        config, facts, variables = module.pretrained(config)
+        metadata = {"experiment": launch.experiment, "step": 0, "facts": facts}
+        return config, Opened(Path(config.init_from), metadata, variables)
+    raise UserError(
+        f"--mode={launch.mode} needs --checkpoint=RUN, the folder of a run, or --init_from=NAME."
+    )
+
+
+def checkpoint_config(opened: Opened, experiment: str, config: Any, given: Collection[str]) -> Any:
+    """The checkpoint's own configuration, with the given flags that may differ from it.
+
+    Raises:
+      UserError: for a checkpoint of another experiment, or a flag it was trained with otherwise.
+    """
+    found = opened.metadata["experiment"]
+    if found != experiment:
+        raise UserError(
+            f"--checkpoint={opened.path}: is of --experiment={found}, not of {experiment}."
+        )
+    saved = config_lib.from_json(type(config), opened.metadata["config"], str(opened.path))
+    changes = {"workdir": config.workdir}
+    for row in config_lib.options(type(config)):
+        value, trained = getattr(config, row.name), getattr(saved, row.name)
+        # What --checkpoint names is the checkpoint itself, not an option it was trained with.
+        if row.name not in given or value == trained or row.name == "checkpoint":
+            continue
+        if row.changes_result and row.learned and row.name not in _MAY_DIFFER:
+            raise UserError(
+                f"--{row.flag}={config_lib.show(value)}: the checkpoint was trained with "
+                f"--{row.flag}={config_lib.show(trained)}; leave the flag out."
+            )
+        changes[row.name] = value
+    return config_lib.replace(saved, changes)
+
+
+def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]]) -> None:
+    """Evaluates checkpoints on every split of their data set, with their own preprocessing.
+
+    Several are members of an ensemble, whose outputs are averaged; each is evaluated alone too.
+    """
+    config, experiment, opened = members[0]
+    whole = experiment if len(members) == 1 else ensemble([member[1] for member in members])
+    variables: Any = [opened.variables for _, _, opened in members]
+    alone = {}
+    if len(members) > 1:
+        for member_config, member, opened in members:
+            evaluations = evaluate_weights(member, member_config, opened.variables)
+            alone[str(opened.path)] = flat_metrics(evaluations)
+    evaluations = evaluate_weights(whole, config, variables if alone else variables[0])
+    path = output_folder(config.workdir, name, "evaluate", "result.json")
+    save_figures(path / "figures", pictures(whole, evaluations))
+    result = {
+        "experiment": name,
+        "checkpoint": [str(opened.path) for _, _, opened in members],
+        "step": opened.metadata["step"],
+        "metrics": flat_metrics(evaluations),
+        "members": alone,
+        "protocol": dict(experiment.protocol),
+    }
+    write_json(path / "result.json", result)
+    show_result(result, path)
+
+
+def evaluate_weights(experiment: Experiment, config: Any, variables: Any) -> dict[str, Evaluation]:
+    """Each split's evaluation, on the devices there are."""
+    parallel = parallel_lib.create(config.parallel, config.eval_batch_size or config.batch_size)
+    evaluate = make_evaluate(experiment, parallel)
+    placed = parallel.put(variables)
+    return {split: evaluate(placed, source) for split, source in experiment.data().evals.items()}

@@ -1,0 +1,88 @@
+"""Where commands put what they make, and how they show it."""
+
+import datetime
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.table import Table
+
+from research.errors import UserError
+from research.evaluation import Evaluation
+from research.experiment import Experiment
+from research.progress import console
+from research.record import save_figures
+from research.report import Report, save_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def pictures(
+    experiment: Experiment, evaluations: Mapping[str, Evaluation]
+) -> "dict[str, Figure | np.ndarray]":
+    """{"test/predictions": figure, ...} of every split."""
+    figures: dict[str, Figure | np.ndarray] = {}
+    for split, evaluation in evaluations.items():
+        drawn: dict[str, Figure | np.ndarray] = {}
+        if experiment.draw is not None:
+            drawn |= experiment.draw(*evaluation.first)
+        if experiment.draw_split is not None:
+            drawn |= experiment.draw_split(evaluation.outputs, evaluation.targets)
+        figures |= {f"{split}/{name}": figure for name, figure in drawn.items()}
+    return figures
+
+
+def show_result(result: Mapping[str, Any], path: Path) -> None:
+    """A short table: metrics that are not of single classes, each with its protocol."""
+    table = Table("metric", "value", "protocol", title=f"step {result['step']}", box=None)
+    for name, value in result["metrics"].items():
+        short = name.partition("/")[2]
+        if "/" not in short:  # accuracy/cat stays in result.json
+            table.add_row(name, f"{value:.4f}", result["protocol"].get(short, ""))
+    for member, metrics in result.get("members", {}).items():
+        for name, value in metrics.items():
+            if "/" not in name.partition("/")[2]:
+                table.add_row(name, f"{value:.4f}", f"of {member} alone")
+    out = console()
+    out.print(table)
+    for line in result.get("notes", []):
+        out.print(line, markup=False)
+    for picture in sorted((path / "figures").rglob("*.png")):
+        out.print(f"picture  {picture}", markup=False)
+    out.print(f"run      {path}", markup=False)
+
+
+def show_report(report: Report, path: Path, mode: str) -> None:
+    """Prints a report's table and writes MODE.json, MODE.csv and its pictures into a folder."""
+    save_rows(path / mode, report.rows)
+    save_figures(path, report.figures)
+    out = console()
+    if not out.is_terminal:
+        out.width = max(out.width, 140)  # a file has room; a terminal has what it has
+    out.print("", report.table)
+    for name in report.figures:
+        out.print(f"picture  {path / name}.png", markup=False)
+    out.print(f"numbers  {path / mode}.json and .csv", markup=False)
+
+
+def new_folder(*parts: str) -> Path:
+    """A folder that is not there yet: runs/<experiment>/<date>-<time>[-<number>]."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = Path("runs", parts[0], "-".join([now, *parts[1:]]))
+    names = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in itertools.count(1))
+    return next(path for path in names if not path.exists())
+
+
+def output_folder(workdir: str, experiment: str, mode: str, file: str) -> Path:
+    """Makes the folder for what evaluate and predict write; refuses to overwrite `file` in it."""
+    path = Path(workdir) if workdir else new_folder(experiment, mode)
+    if (path / file).exists():
+        raise UserError(f"--workdir={path}: holds a {file} already; choose another folder.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={path}: cannot be written ({error.strerror}).") from error
+    return path

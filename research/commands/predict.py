@@ -1,0 +1,88 @@
+"""--mode=predict: a person's own files."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.commands.output import output_folder
+from research.errors import UserError
+from research.experiment import Batch, Experiment, PyTree
+from research.progress import console
+from research.record import fingerprint, save_figures
+from research.training.checkpoint import Opened
+
+
+def run_prediction(
+    name: str, module: Any, config: Any, opened: Opened, inputs: tuple[str, ...]
+) -> None:
+    """Predicts a person's own files: one line each in predictions.jsonl, and a picture."""
+    from research.data.images import list_images
+
+    facts = {
+        **opened.metadata["facts"],
+        "measured": opened.metadata.get("metrics", {}),
+        "weights": fingerprint(opened.variables),
+    }
+    experiment = module.build(config, facts)
+    if experiment.read is None or experiment.describe is None:
+        raise UserError(f"--experiment={name}: has no --mode=predict.")
+    if experiment.inputs is not None:
+        if inputs:
+            raise UserError(f"--inputs={','.join(inputs)}: another flag says what to predict.")
+        files = experiment.inputs()
+    elif inputs:
+        files = [str(file) for file in list_images(inputs)]
+    else:
+        raise UserError("--mode=predict needs --inputs=FILE,FOLDER,...")
+    size = config.eval_batch_size or config.batch_size
+    predictions = Predictions(experiment, opened.variables, size)
+    if experiment.consult is not None:
+        experiment = experiment.consult(predictions.outputs)
+    path = output_folder(config.workdir, name, "predict", "predictions.jsonl")
+    rows: list[dict[str, Any]] = []
+    for part, outputs, batch in predictions(files):
+        for file, row in zip(part, experiment.describe(outputs, batch), strict=True):
+            console().print(f"{file}: {row.pop('summary')}", markup=False)
+            rows.append({"file": file, **row})
+        if experiment.save is not None:
+            experiment.save(path, part, outputs, batch)
+        if part[0] is files[0] and experiment.draw is not None:
+            save_figures(path, experiment.draw(outputs, batch))
+    (path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if experiment.collect is not None:
+        experiment.collect(path, rows)
+    console().print(f"\n{path / 'predictions.jsonl'} and the pictures beside it", markup=False)
+
+
+class Predictions:
+    """A network over a person's own files, in batches of one shape."""
+
+    def __init__(self, experiment: Experiment, variables: Any, size: int) -> None:
+        self._read, self._size = experiment.read, size
+        self._predict, self._variables = jax.jit(experiment.predict), jax.device_put(variables)
+
+    def __call__(self, files: list[str]) -> Iterator[tuple[list[str], PyTree, Batch]]:
+        """Yields the files of each batch, their outputs on the host, and what was read of them."""
+        assert self._read is not None
+        size = min(len(files), self._size)
+        for start in range(0, len(files), size):
+            part = files[start : start + size]
+            batch = self._read(part)
+            outputs = jax.device_get(self._predict(self._variables, padded(batch, size)))
+            yield part, jax.tree.map(lambda x: x[: len(part)], outputs), batch  # noqa: B023
+
+    def outputs(self, files: list[str]) -> PyTree:
+        """The outputs of all files together."""
+        parts = [outputs for _, outputs, _ in self(files)]
+        return jax.tree.map(lambda *values: np.concatenate(values), *parts)
+
+
+def padded(batch: Batch, size: int) -> Batch:
+    """Repeats the last row until the batch has `size` rows: one compiled shape for all batches."""
+    return {
+        key: np.concatenate([value, np.repeat(value[-1:], size - len(value), axis=0)])
+        for key, value in batch.items()
+    }

@@ -1,0 +1,77 @@
+"""--mode=train and --mode=study: one run, or several side by side."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from research import config as config_lib
+from research.commands.output import new_folder, pictures, show_report, show_result
+from research.comparison import runs as comparison
+from research.errors import UserError
+from research.progress import console
+from research.record import RunFolder, check_workdir, read_result, save_figures
+from research.training import parallel as parallel_lib
+from research.training.loop import train
+
+
+def run_training(name: str, module: Any, config: Any) -> None:
+    """Trains (or goes on, or finds that all is done), then shows the result and its pictures."""
+    path = Path(config.workdir) if config.workdir else new_folder(name)
+    result = trained(name, module, config, path)
+    if result is not None:
+        show_result(result, path)
+
+
+def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] | None:
+    """The result of the run in a folder, which is trained to its end if need be.
+
+    None where it was asked to stop.
+    """
+    check_workdir(path, name, config)
+    result = read_result(path)
+    if result is None:
+        # Everything a person may have got wrong comes up before a folder is made.
+        experiment = module.build(config)
+        parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
+        with RunFolder(path, name, config) as folder:
+            finished = train(experiment, config, parallel, folder)
+            if finished is None:
+                return None
+            save_figures(path / "figures", pictures(experiment, finished.evaluations))
+            folder.finish(finished.result)
+            result = finished.result
+    return result
+
+
+def run_study(
+    name: str, module: Any, config: Any, variants: Mapping[str, Any], repeats: int
+) -> None:
+    """Trains every variant in a folder of its own, then shows them side by side.
+
+    A variant whose training stops (its loss is not finite) is part of what the study finds.
+    """
+    if not variants:
+        raise UserError("--mode=study needs --variant='--FLAG=VALUE ...', once for each run.")
+    for variant in variants.values():
+        module.build(variant)  # refuses what cannot be run, before the first is trained
+    path = Path(config.workdir) if config.workdir else new_folder(name, "study")
+    runs: dict[str, list[comparison.Run]] = {}
+    for flags, variant in variants.items():
+        label = flags.replace("--", "")
+        for number in range(repeats):
+            seed = variant.seed + number
+            folder = path / re.sub(
+                r"[^\w.=]+", "-", f"{label} seed={seed}" if repeats > 1 else label
+            )
+            console().print(f"\n{label}, seed {seed}", style="bold", markup=False)
+            one = config_lib.replace(variant, {"workdir": str(folder), "seed": seed})
+            failure = ""
+            try:
+                if trained(name, module, one, folder) is None:
+                    return
+            except UserError as error:
+                failure = str(error)
+                console().print(failure, markup=False)
+            runs.setdefault(label, []).append(comparison.read_run(folder, failure))
+    show_report(comparison.report(runs), path, "study")
