@@ -159,7 +159,7 @@ def ask(config: Config) -> "Question":
     from_nothing = config.method == "visualise" and config.start != "input"
     if not files and source is not None and method_kind(config) != "survey" and not from_nothing:
         examples = survey().examples
-        count = min(100 if config.method == "deletion" else 4, len(examples))
+        count = min(40 if config.method == "deletion" else 4, len(examples))
         fitted = [np.asarray(examples[i]["image"]) for i in range(count)]
         files, read = [f"test {i}" for i in range(len(fitted))], fitted
     blank = np.zeros((0, *network.image_shape), np.uint8)
@@ -225,7 +225,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.source import Arrays, Source
     from research.errors import UserError
     from research.experiment import Data, Experiment
-    from research.understanding import looked, optimised, surveyed
+    from research.understanding import checked, looked, optimised, painted, surveyed
 
     method_kind(config)
     if config.parallel != "single" and method_kind(config) != "survey":
@@ -233,7 +233,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             f"--parallel={config.parallel}: --method={config.method} runs on one device; leave the "
             "flag out."
         )
-    makers = {**optimised.ANSWERS, **looked.ANSWERS, **surveyed.ANSWERS}
+    rooms = (optimised, painted, looked, checked, surveyed)
+    makers = {name: maker for room in rooms for name, maker in room.ANSWERS.items()}
     question = ask(config)
     answer = makers[config.method](question)
     images = question.images if answer.images is None else answer.images
