@@ -31,6 +31,7 @@ from research.understanding.network import (
     Target,
     check_layer,
     check_rule,
+    inner_layers,
     layer_shapes,
     layers_of,
 )
@@ -205,7 +206,8 @@ def ruled(question: Question, rule: Rule) -> Answer:
 def last_maps(question: Question) -> str:
     """The last layer with maps: what Grad-CAM weights."""
     shapes = layer_shapes(question.network)
-    maps = [name for name, s in shapes.items() if len(s) == 4 and s[1] * s[2] > 1]
+    sizes = {name: shapes[name] for name in inner_layers(shapes) if len(shapes[name]) == 4}
+    maps = [name for name, s in sizes.items() if s[1] * s[2] > 1]
     if not maps:
         raise UserError("--method=grad_cam: the network has no maps, only vectors.")
     return maps[-1]

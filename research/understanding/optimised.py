@@ -27,7 +27,7 @@ from research.understanding.answers import (
     averaged,
     probability_of,
 )
-from research.understanding.network import check_layer, layer_shapes, layers_of
+from research.understanding.network import check_layer, inner_layers, layer_shapes, layers_of
 from research.understanding.parameterisation import (
     Parameterisation,
     fourier,
@@ -379,9 +379,10 @@ def invert(question: Question) -> Answer:
     )
 
 
-def middle_layer(shapes: Mapping[str, Sequence[int]], side: int) -> str:
+def middle_layer(shapes: Mapping[str, tuple[int, ...]], side: int) -> str:
     """The last layer whose maps are at least a sixteenth of the image's side."""
-    maps = [name for name, s in shapes.items() if len(s) == 4 and s[1] >= side // 16 and s[1] > 1]
+    sizes = {name: shapes[name] for name in inner_layers(shapes) if len(shapes[name]) == 4}
+    maps = [name for name, s in sizes.items() if s[1] >= side // 16 and s[1] > 1]
     if not maps:
         raise UserError("the network has no maps, only vectors: name --layer.")
     return maps[-1]
