@@ -211,6 +211,7 @@ def test_methods_and_layers_are_listed(place, capsys):
         (["--method=visualise", "--blur_every=4"], "--parameterisation=pixels"),
         (["--method=occlusion", "--patch=33"], "larger than the image"),
         (["--method=saliency", "--parallel=pmap"], "runs on one device"),
+        (["--method=visualise", "--optimizer=sgd"], "--optimizer: is about training networks"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
