@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from research.data import datasets
 from research.data.folders import FolderSplit
-from research.data.images import Mapped, Preprocessing
+from research.data.preprocessing import Mapped, Preprocessing
 from research.data.source import Examples, Source
 from research.progress import console
 

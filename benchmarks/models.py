@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments import classification
 from research import models
-from research.data.images import Preprocessing
+from research.data.preprocessing import Preprocessing
 from research.errors import choose
 from research.experiment import Experiment
 from research.forward import forward

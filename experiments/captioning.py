@@ -113,8 +113,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research import decoding, models
     from research.data import augment as augment_lib
     from research.data import captions as captions_lib
-    from research.data import datasets, feature_cache, images, pipeline, tokens
-    from research.data.images import Preprocessing
+    from research.data import datasets, feature_cache, pipeline, tokens
+    from research.data.preprocessing import Preprocessing, read_batch
     from research.data.scenes import captions as language
     from research.data.source import Examples
     from research.data.splits import hold_out
@@ -334,9 +334,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             scores["true_captions"] = float(np.mean(right))
         return scores
 
-    def read(files: list[str]) -> dict[str, np.ndarray]:
-        return {"image": np.stack([images.fit(images.read(f), preprocessing) for f in files])}
-
     def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = zip(outputs["tokens"], outputs["log_probability"], strict=True)
         return [
@@ -388,7 +385,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         keep=keep,
         score=score,
         draw=draw,
-        read=read,
+        read=lambda files: read_batch(files, preprocessing),
         describe=describe,
         save=save,
         data=data,

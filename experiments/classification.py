@@ -61,8 +61,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     from research import models
     from research.data import augment as augment_lib
-    from research.data import datasets, images, pipeline
-    from research.data.images import Preprocessing
+    from research.data import datasets, pipeline
+    from research.data.preprocessing import Preprocessing, read_batch
     from research.data.source import Examples
     from research.data.tasks import classification as task
     from research.errors import choose
@@ -159,10 +159,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         logits, _ = forward(model, variables, standardised(batch), precision=config.precision)
         return jax.nn.softmax(logits)
 
-    def read(files: list[str]) -> dict[str, np.ndarray]:
-        pictures = [images.fit(images.read(file), preprocessing) for file in files]
-        return {"image": np.stack(pictures)}
-
     def describe(outputs: np.ndarray, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = []
         for probabilities in outputs:
@@ -194,7 +190,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         score=lambda outputs, targets: metrics.score(outputs, targets["label"], class_names),
         draw=draw,
         draw_split=draw_split,
-        read=read,
+        read=lambda files: read_batch(files, preprocessing),
         describe=describe,
         data=data,
         facts=facts,
@@ -258,7 +254,7 @@ def diagnose(config: Config) -> "Report":
     import jax.numpy as jnp
 
     from research import models
-    from research.data.images import Preprocessing
+    from research.data.preprocessing import Preprocessing
     from research.losses.classification import softmax_cross_entropy
     from research.understanding import activations
 

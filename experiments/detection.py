@@ -54,8 +54,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research import detection
     from research.data import augment as augment_lib
     from research.data import pipeline
-    from research.data.images import Preprocessing
     from research.data.objects import to_original
+    from research.data.preprocessing import Preprocessing
     from research.detection import inputs, running
     from research.experiment import Data, Experiment
     from research.figures import detection as figures

@@ -46,7 +46,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     from research.data import datasets, pipeline
     from research.data.augment import example_keys
-    from research.data.images import Preprocessing
+    from research.data.preprocessing import Preprocessing
     from research.data.tasks import classification as task
     from research.errors import UserError
     from research.experiment import Data, Experiment

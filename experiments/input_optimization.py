@@ -18,7 +18,7 @@ from research.training.config import ParallelMode, ScheduleName, TrainingConfig
 from research.understanding.config import LookConfig, PictureConfig, QuestionConfig
 
 if TYPE_CHECKING:
-    from research.data.images import Preprocessing
+    from research.data.preprocessing import Preprocessing
     from research.experiment import Experiment
     from research.understanding.answers import Question
     from research.understanding.network import Network
@@ -58,7 +58,7 @@ def open_network(checkpoint: tuple[str, ...], init_from: str, model: str, data_d
 
     from research import config as config_lib
     from research import models, weights
-    from research.data.images import Preprocessing
+    from research.data.preprocessing import Preprocessing
     from research.errors import UserError, choose
     from research.training.checkpoint import open_checkpoint
     from research.understanding.network import Network
@@ -128,6 +128,7 @@ def ask(config: Config) -> "Question":
     import numpy as np
 
     from research.data import images
+    from research.data.preprocessing import fit
     from research.data.source import Arrays, Source
     from research.errors import UserError
     from research.progress import console
@@ -151,11 +152,11 @@ def ask(config: Config) -> "Question":
 
     def survey() -> Source:
         if files:
-            fitted = np.stack([images.fit(image, preprocessing) for image in read])
+            fitted = np.stack([fit(image, preprocessing) for image in read])
             return Source(Arrays({"image": fitted}), min(config.batch_size, len(files)))
         return splits().get("test") or next(iter(splits().values()))
 
-    fitted = [images.fit(image, preprocessing) for image in read]
+    fitted = [fit(image, preprocessing) for image in read]
     from_nothing = config.method == "visualise" and config.start != "input"
     if not files and source is not None and method_kind(config) != "survey" and not from_nothing:
         examples = survey().examples
@@ -220,6 +221,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     """
     import jax.numpy as jnp
     import numpy as np
+    import optax
 
     from research.data.source import Arrays, Source
     from research.errors import UserError
@@ -260,7 +262,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         draw=answer.draw,
         draw_split=answer.draw_split,
         notes=answer.notes,
-        optimizer=answer.optimizer,
+        # The loop's loss is a mean over images; one image's steps must not depend on the others.
+        optimizer=optax.chain(optax.scale(float(len(images))), answer.optimizer),
         learning_rate=answer.learning_rate,
         steps=answer.steps,
         data=data,

@@ -84,8 +84,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data import augment as augment_lib
     from research.data import datasets, images, masks, pipeline
     from research.data.border import WithBorder
-    from research.data.images import Preprocessing
     from research.data.masks import IGNORE
+    from research.data.preprocessing import Preprocessing, fit
     from research.data.source import Examples
     from research.data.tasks import segmentation as task
     from research.errors import UserError, choose
@@ -261,7 +261,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         # In tiles at their own size, on a canvas that holds the largest.
         canvas = np.zeros((1, *sizes.max(0), 1)) if config.tile else preprocessing.blank()["image"]
         how = used({"image": canvas})
-        return {"image": np.stack([images.fit(p, how) for p in pictures]), "size": sizes}
+        return {"image": np.stack([fit(p, how) for p in pictures]), "size": sizes}
 
     def labels_of(outputs: np.ndarray, batch: Mapping[str, Any]) -> list[np.ndarray]:
         """Each image's mask, at the image's own size."""

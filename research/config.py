@@ -21,6 +21,7 @@ def option(
     changes_result: bool = True,
     saved: bool = True,
     repeated: bool = False,
+    learned: bool = True,
 ) -> Any:
     """A dataclass field that becomes a flag.
 
@@ -32,6 +33,8 @@ def option(
         logging, parallel mode): a run may be resumed, and a checkpoint opened, under another value.
       saved: False for what must not be repeated by `--flagfile=RUN/flags.txt` (the run's folder).
       repeated: True for a tuple whose flag is given once for each item, not as A,B,...
+      learned: False for what is done with a network's outputs: a checkpoint may be evaluated, and
+        predict, under another value; a run is not resumed under it.
     """
     metadata = {
         "help": help,
@@ -40,6 +43,7 @@ def option(
         "changes_result": changes_result,
         "saved": saved,
         "repeated": repeated,
+        "learned": learned,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -61,6 +65,7 @@ class Option(NamedTuple):
     changes_result: bool
     saved: bool
     repeated: bool
+    learned: bool
 
     @property
     def flag(self) -> str:
@@ -99,6 +104,7 @@ def options(config_class: type) -> list[Option]:
                     "changes_result": True,
                     "saved": True,
                     "repeated": False,
+                    "learned": True,
                     **field.metadata,
                 },
             )

@@ -12,8 +12,7 @@ from jaxtyping import Array, Float, Num, UInt8
 from tensorboardX import SummaryWriter
 
 from research import gallery as gallery_lib
-from research.data import images
-from research.data.images import Preprocessing
+from research.data.preprocessing import Preprocessing, read_batch
 from research.errors import UserError
 from research.experiment import Experiment
 from research.figures import embedding as figures
@@ -84,7 +83,7 @@ def with_prediction(
     """
 
     def load(files: Sequence[str]) -> UInt8[np.ndarray, "n height width channel"]:
-        return np.stack([images.fit(images.read(file), preprocessing) for file in files])
+        return read_batch(files, preprocessing)["image"]
 
     if config.gallery and config.pairs:
         raise UserError("--gallery and --pairs: one at a time; a pair needs no gallery.")

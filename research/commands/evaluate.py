@@ -52,7 +52,7 @@ def checkpoint_config(opened: Opened, experiment: str, config: Any, given: Colle
         # What --checkpoint names is the checkpoint itself, not an option it was trained with.
         if row.name not in given or value == trained or row.name == "checkpoint":
             continue
-        if row.changes_result and row.name not in _MAY_DIFFER:
+        if row.changes_result and row.learned and row.name not in _MAY_DIFFER:
             raise UserError(
                 f"--{row.flag}={config_lib.show(value)}: the checkpoint was trained with "
                 f"--{row.flag}={config_lib.show(trained)}; leave the flag out."

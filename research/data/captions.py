@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from research.data.images import Mapped
+from research.data.preprocessing import Mapped
 from research.data.source import Arrays, Example, Examples, read_many
 from research.data.splits import Labelled, Subset
 from research.data.tokens import PADDING, UNKNOWN, Vocabulary, pad, words

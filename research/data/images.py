@@ -1,137 +1,22 @@
-"""Image files to arrays of a fixed size: one path for data sets and for a person's own files."""
+"""Image files to arrays: one way of reading for data sets and for a person's own files."""
 
-import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import cv2
 import numpy as np
-import PIL.Image
 from jaxtyping import UInt8
 
-from research.data.config import Resize
-from research.data.source import Arrays, Example, Examples, read_many
-from research.data.splits import Labelled
 from research.errors import UserError
 
 EXTENSIONS = (
     ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
 
-Interpolation = Literal["area", "bilinear", "bicubic"]
 Image = UInt8[np.ndarray, "height width channel"]
-AnyArray = TypeVar("AnyArray")
 
 # Damage is reported as our UserError. OpenCV 5 has moved the function.
 (cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2).setLogLevel(0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """What is done to every image, in training as in prediction; saved with each checkpoint.
-
-    Attributes:
-      image_size: height and width given to the model, pixels.
-      channels: 1 (luminance) or 3 (RGB).
-      resize: "pad" shrinks what is larger, never enlarges, and centres the image on black;
-        "letterbox" also enlarges; "stretch" changes the aspect ratio; "crop" takes the largest
-        centred region of the right aspect ratio, times `crop_share`.
-      interpolation: "area" averages where it shrinks and is bilinear where it enlarges (OpenCV,
-        fast); "bilinear" and "bicubic" are Pillow's, smoothed where they shrink, which pretrained
-        networks of torchvision and timm expect.
-      crop_share: 224/256 is the usual evaluation crop of ImageNet networks.
-      mean, std: of each channel, on the scale 0..255; of the training split only.
-      whitening: a filter [side, side, channels, channels] on what they leave, row by row; or none.
-    """
-
-    image_size: tuple[int, int]
-    channels: int = 3
-    resize: Resize = "pad"
-    interpolation: Interpolation = "area"
-    crop_share: float = 1.0
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    whitening: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise UserError(f"images have 1 or 3 channels, not {self.channels}")
-        if min(self.image_size) < 1:
-            raise UserError(f"image size {self.image_size} is not positive")
-        for name, value, kind in (
-            ("resize", self.resize, Resize),
-            ("interpolation", self.interpolation, Interpolation),
-        ):
-            if value not in get_args(kind):
-                raise UserError(f"{name} is one of {', '.join(get_args(kind))}; got {value!r}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for json.dump; `from_json` takes them back."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        plain: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**plain)
-
-    def blank(self, count: int = 1) -> dict[str, np.ndarray]:
-        """A batch of black images, where only shapes matter."""
-        return {"image": np.zeros((count, *self.image_size, self.channels), np.uint8)}
-
-    def standardise(self, images: AnyArray) -> AnyArray:
-        """uint8 images [..., row, column, channel] to what the network gets: float32.
-
-        Of zero mean and unit variance, unless `normalisation.learn` was asked for something else.
-        NumPy or JAX.
-        """
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        images = (images.astype(np.float32) - mean) / std  # type: ignore[attr-defined]
-        return _filtered(images, self._filter()) if self.whitening else images
-
-    def restore(self, images: AnyArray) -> AnyArray:
-        """The inverse of `standardise`, for pictures: float32 on the scale 0..255.
-
-        Raises:
-          UserError: for whitened images, which have no simple inverse.
-        """
-        if self.whitening:
-            raise UserError(
-                "whitened images cannot be turned back into pictures; train with "
-                "--input_normalisation=standardised."
-            )
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        return images * std + mean  # type: ignore[operator]
-
-    def unnormalised(self) -> "Preprocessing":
-        """The same sizes, without what was learned of the values."""
-        return dataclasses.replace(self, mean=(0.0,), std=(1.0,), whitening=())
-
-    def _filter(self) -> np.ndarray:
-        side = math.isqrt(len(self.whitening)) // self.channels
-        shape = (side, side, self.channels, self.channels)
-        return np.array(self.whitening, np.float32).reshape(shape)
-
-
-def _filtered(images: Any, kernel: np.ndarray) -> Any:
-    """Cross-correlation of images [..., row, column, channel] with a filter of odd sides."""
-    rows, columns = kernel.shape[:2]
-    height, width = images.shape[-3:-1]
-    reach = [(rows // 2,) * 2, (columns // 2,) * 2, (0, 0)]
-    library = images.__array_namespace__()  # numpy or jax.numpy
-    padded = library.pad(images, [(0, 0)] * (images.ndim - 3) + reach)
-    return sum(
-        padded[..., i : i + height, j : j + width, :] @ kernel[i, j]
-        for i in range(rows)
-        for j in range(columns)
-    )
 
 
 def read(path: str | Path) -> Image:
@@ -205,137 +90,6 @@ def is_truncated(data: bytes) -> bool:
     while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda":
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return data.find(b"\xff\xd9", position) < 0
-
-
-class Placement(NamedTuple):
-    """Where a preprocessing puts an image: (top, left, height, width) in whole pixels."""
-
-    cut: tuple[int, int, int, int]  # of the image: what is kept of it
-    put: tuple[int, int, int, int]  # of the model's image: where that is resized to
-
-
-def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
-    """How an image of this size gets the size that the model takes; see Preprocessing."""
-    rows, columns = preprocessing.image_size
-    whole, full = (0, 0, height, width), (0, 0, rows, columns)
-    if preprocessing.resize == "stretch":
-        return Placement(whole, full)
-    if preprocessing.resize == "crop":
-        # The largest region of the right aspect ratio; for a square size its side is min(h, w).
-        scale = min(height / rows, width / columns) * preprocessing.crop_share
-        cut = max(int(scale * rows + 1e-6), 1), max(int(scale * columns + 1e-6), 1)
-        return Placement(((height - cut[0] + 1) // 2, (width - cut[1] + 1) // 2, *cut), full)
-    scale = min(rows / height, columns / width)
-    if preprocessing.resize == "pad":
-        scale = min(scale, 1.0)
-    put = (
-        min(max(round(height * scale), 1), rows),
-        min(max(round(width * scale), 1), columns),
-    )
-    return Placement(whole, ((rows - put[0]) // 2, (columns - put[1]) // 2, *put))
-
-
-def fit(
-    image: UInt8[np.ndarray, "height width channel"], preprocessing: Preprocessing
-) -> UInt8[np.ndarray, "new_height new_width new_channel"]:
-    """Gives an image the size and number of channels that the model takes; see Preprocessing."""
-    if preprocessing.channels == 1:
-        image = with_channels(image, 1)
-    cut, put = place(image.shape[0], image.shape[1], preprocessing)
-    image = _resized(part(image, cut), put[2], put[3], preprocessing.interpolation)
-    if put[2:] != preprocessing.image_size:
-        canvas = np.zeros((*preprocessing.image_size, image.shape[2]), np.uint8)
-        part(canvas, put)[:] = image
-        image = canvas
-    return np.ascontiguousarray(with_channels(image, preprocessing.channels))
-
-
-def part(array: np.ndarray, rectangle: tuple[int, int, int, int]) -> np.ndarray:
-    """A view of (top, left, height, width) of an image or mask."""
-    top, left, height, width = rectangle
-    return array[top : top + height, left : left + width]
-
-
-def fit_example(example: Example, preprocessing: Preprocessing) -> Example:
-    """The example with its "image" fitted; what else belongs to the image has its own function."""
-    return example | {"image": fit(example["image"], preprocessing)}
-
-
-def _resized(
-    image: np.ndarray, height: int, width: int, interpolation: Interpolation
-) -> np.ndarray:
-    h, w, channels = image.shape
-    if (h, w) == (height, width):
-        return image
-    if interpolation == "area":
-        shrinks = height <= h and width <= w
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized = cv2.resize(image, (width, height), interpolation=method)
-    else:
-        method = PIL.Image.Resampling[interpolation.upper()]
-        picture = PIL.Image.fromarray(image if channels == 3 else image[:, :, 0])
-        resized = np.asarray(picture.resize((width, height), method))
-    return resized.reshape(height, width, channels)  # a single channel was dropped
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Mapped:
-    """Examples brought to the fixed size of a preprocessing; images are still uint8.
-
-    Attributes:
-      fit: moves all that belongs to the image along with it; a function of its module, so that
-        worker processes can be sent it.
-    """
-
-    examples: Labelled
-    preprocessing: Preprocessing
-    fit: Callable[[Example, Preprocessing], Example] = fit_example
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int, /) -> Example:
-        return self.fit(self.examples[index], self.preprocessing)
-
-    def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
-        examples = read_many(self.examples, indices)
-        return [self.fit(example, self.preprocessing) for example in examples]
-
-    @property
-    def labels(self) -> np.ndarray:
-        return self.examples.labels
-
-
-def statistics(
-    examples: Examples, most: int = 10_000
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of "image", scale 0..255.
-
-    Exact (integer sums) over all examples, or over `most` evenly spaced ones of a larger split
-    that is not in memory. A channel that never changes gets standard deviation 1.
-    """
-    if isinstance(examples, Arrays):
-        images = examples.fields["image"]
-        chunks = (images[i : i + 1024] for i in range(0, len(images), 1024))
-    else:
-        count = min(len(examples), most)
-        chosen = (2 * np.arange(count) + 1) * len(examples) // (2 * count)
-        parts = (chosen[i : i + 256].tolist() for i in range(0, count, 256))
-        chunks = (e["image"][None] for part in parts for e in read_many(examples, part))
-    total: Any = 0
-    squares: Any = 0
-    number = 0
-    for chunk in chunks:
-        pixels = chunk.reshape(-1, chunk.shape[-1])
-        # Counting values is exact and quicker than squaring wide integers.
-        counts = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])
-        total = total + counts @ np.arange(256)
-        squares = squares + counts @ np.arange(256) ** 2
-        number += len(pixels)
-    mean = total / number
-    variance = squares / number - mean**2
-    std = np.where(variance > 1e-9, np.sqrt(np.maximum(variance, 0)), 1.0)
-    return tuple(map(float, mean)), tuple(map(float, std))
 
 
 def list_images(inputs: Sequence[str | Path]) -> list[Path]:

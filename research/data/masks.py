@@ -10,7 +10,8 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int, Integer, UInt8
 
-from research.data.images import Preprocessing, fit, is_truncated, part, place
+from research.data.images import is_truncated
+from research.data.preprocessing import Preprocessing, fit, part, place
 from research.data.source import Arrays, Example, Examples, read_many
 from research.errors import UserError
 

@@ -1,13 +1,14 @@
 """How pixel values become inputs of a network, learned from the training split alone."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from research.data.config import Normalisation
-from research.data.images import Preprocessing, statistics
-from research.data.source import Examples, read_many
+from research.data.preprocessing import Preprocessing
+from research.data.source import Arrays, Examples, read_many
 
 PATCH = 5  # side of the neighbourhood that whitening decorrelates, pixels
 PATCHES = 200_000  # looked at, about
@@ -88,3 +89,35 @@ def whitening_filter(
     matrix = whitening_matrix(vectors.reshape(len(vectors), -1).astype(np.float64))
     centre = matrix.reshape(rows, columns, channels, rows, columns, channels)
     return centre[:, :, :, rows // 2, columns // 2].astype(np.float32)
+
+
+def statistics(
+    examples: Examples, most: int = 10_000
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of "image", scale 0..255.
+
+    Exact (integer sums) over all examples, or over `most` evenly spaced ones of a larger split
+    that is not in memory. A channel that never changes gets standard deviation 1.
+    """
+    if isinstance(examples, Arrays):
+        images = examples.fields["image"]
+        chunks = (images[i : i + 1024] for i in range(0, len(images), 1024))
+    else:
+        count = min(len(examples), most)
+        chosen = (2 * np.arange(count) + 1) * len(examples) // (2 * count)
+        parts = (chosen[i : i + 256].tolist() for i in range(0, count, 256))
+        chunks = (e["image"][None] for part in parts for e in read_many(examples, part))
+    total: Any = 0
+    squares: Any = 0
+    number = 0
+    for chunk in chunks:
+        pixels = chunk.reshape(-1, chunk.shape[-1])
+        # Counting values is exact and quicker than squaring wide integers.
+        counts = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])
+        total = total + counts @ np.arange(256)
+        squares = squares + counts @ np.arange(256) ** 2
+        number += len(pixels)
+    mean = total / number
+    variance = squares / number - mean**2
+    std = np.where(variance > 1e-9, np.sqrt(np.maximum(variance, 0)), 1.0)
+    return tuple(map(float, mean)), tuple(map(float, std))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
-from research.data.images import Preprocessing, fit, place
+from research.data.preprocessing import Preprocessing, fit, place
 from research.data.source import Example
 from research.errors import UserError
 

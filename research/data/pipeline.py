@@ -8,8 +8,8 @@ import numpy as np
 
 from research.data.augment import colour_components
 from research.data.config import DataConfig, ImageDataConfig
-from research.data.images import Mapped, Preprocessing, fit_example
 from research.data.normalisation import learn
+from research.data.preprocessing import Mapped, Preprocessing, fit_example
 from research.data.source import Example, Examples, Source, decode, decoded_bytes
 from research.data.splits import Dataset, Labelled, hold_out
 from research.errors import UserError

@@ -47,14 +47,25 @@ class DetectionConfig:
     head_width: int = option(128, "Channels of the detector's own layers.", minimum=1)
     head_depth: int = option(1, "3x3 convolutions of yolo's head.", minimum=0)
     landmarks: int = option(64, "Points that --model=landmarks finds.", minimum=1)
-    max_detections: int = option(100, "Detections an image, at most; COCO counts 100.", minimum=1)
+    max_detections: int = option(
+        100, "Detections an image, at most; COCO counts 100.", minimum=1, learned=False
+    )
     score_threshold: float = option(
-        0.01, "Detections below this score are dropped.", minimum=0.0, maximum=1.0
+        0.01, "Detections below this score are dropped.", minimum=0.0, maximum=1.0, learned=False
     )
     nms_threshold: float = option(
-        0.5, "IoU from which the surer of two detections stays.", minimum=0.0, maximum=1.0
+        0.5,
+        "IoU from which the surer of two detections stays.",
+        minimum=0.0,
+        maximum=1.0,
+        learned=False,
     )
     soft_nms: float = option(
-        0.0, "Sigma of soft suppression (0.5), which lowers scores instead; 0: hard.", minimum=0.0
+        0.0,
+        "Sigma of soft suppression (0.5), which lowers scores instead; 0: hard.",
+        minimum=0.0,
+        learned=False,
     )
-    class_agnostic: bool = option(False, "Detections suppress those of other classes too.")
+    class_agnostic: bool = option(
+        False, "Detections suppress those of other classes too.", learned=False
+    )

@@ -9,8 +9,8 @@ from jaxtyping import Array, Key
 from research.data import datasets, images, pipeline
 from research.data.augment import Components
 from research.data.augment_objects import ObjectBatch, augment_objects
-from research.data.images import Preprocessing
 from research.data.objects import fit_objects
+from research.data.preprocessing import Preprocessing, read_batch
 from research.data.proposals import propose
 from research.data.source import Arrays, Example, Examples
 from research.data.splits import Dataset
@@ -129,12 +129,10 @@ def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
 
 def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[str, np.ndarray]:
     """A batch of a person's own images: "image", and "size", their own (height, width)."""
-    pictures = [images.read(file) for file in files]
-    sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
-    fitted = np.stack([images.fit(picture, preprocessing) for picture in pictures])
-    batch = {"image": fitted, "size": sizes}
+    batch = read_batch(files, preprocessing)
     if config.model in PROPOSED:
-        batch["proposals"] = np.stack([propose(images.with_channels(x, 3)) for x in fitted])
+        proposals = [propose(images.with_channels(x, 3)) for x in batch["image"]]
+        batch["proposals"] = np.stack(proposals)
     return batch
 
 

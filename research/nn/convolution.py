@@ -39,13 +39,16 @@ def convolution(
       groups: channels are split into this many groups that do not see each other.
     """
     pads = explicit_padding(padding, images.shape[1:3], kernel.shape[:2], stride, dilation)
-    if jax.default_backend() == "cpu" and (groups > 1 or kernel.shape[:2] == (1, 1)):
-        images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-        if groups == 1:
-            return convolution_cpu.pointwise(images, kernel, stride)
-        if groups == images.shape[-1]:
-            return convolution_cpu.depthwise(images, kernel, stride, dilation)
-        return convolution_cpu.grouped(images, kernel, stride, dilation, groups)
+    if jax.default_backend() == "cpu":
+        padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+        if groups == images.shape[-1] > 1:
+            return convolution_cpu.depthwise(padded, kernel, stride, dilation)
+        if groups > 1:
+            return convolution_cpu.grouped(padded, kernel, stride, dilation, groups)
+        if kernel.shape[:2] == (1, 1):
+            return convolution_cpu.pointwise(padded, kernel, stride)
+        if stride == dilation == 1 and convolution_cpu.gains_low(padded, kernel):
+            return convolution_cpu.low_dense(padded, kernel)
     return jax.lax.conv_general_dilated(
         images,
         kernel,

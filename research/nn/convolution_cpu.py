@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from research.nn.trilinear import trilinear
 
 LARGE_MAP = 256  # places; from here on a product for each example gains
+DEEP = 128  # channels; from here on products in bfloat16 gain
 
 
 def pointwise(
@@ -62,6 +63,47 @@ low_product = trilinear(
     _low_by_matrix,
     static=(),
 )
+
+
+def _low_dense(images: Array, kernel: Array) -> Array:
+    """All that a filter sees, side by side, times the filters."""
+    seen = [part for row in taps(images, kernel.shape[:2], 1, 1) for part in row]
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return _low("bhwi,io->bhwo", jnp.concatenate(seen, -1), matrix).astype(images.dtype)
+
+
+def _low_dense_by_images(kernel: Array, gradient: Array) -> Array:
+    """Full convolution of the gradient with the rotated filters."""
+    rows, columns = (side - 1 for side in kernel.shape[:2])
+    padded = jnp.pad(gradient, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+    return _low_dense(padded, kernel[::-1, ::-1].swapaxes(2, 3))
+
+
+def _low_dense_by_kernel(images: Array, gradient: Array) -> Array:
+    """Correlation of the images with the gradient."""
+    rows, columns = (
+        n - out + 1 for n, out in zip(images.shape[1:3], gradient.shape[1:3], strict=True)
+    )
+    seen = [part for row in taps(images, (rows, columns), 1, 1) for part in row]
+    matrix = _low("bhwi,bhwo->io", jnp.concatenate(seen, -1), gradient)
+    return matrix.reshape(rows, columns, images.shape[-1], -1).astype(images.dtype)
+
+
+# Dense, stride 1, in bfloat16. What the filters see is rows x columns times as large as the images:
+# a gain where maps are small and deep.
+low_dense = trilinear(
+    "low_convolution", _low_dense, _low_dense_by_images, _low_dense_by_kernel, static=()
+)
+
+
+def gains_low(
+    images: Float[Array, "batch height width in_channel"],
+    kernel: Float[Array, "rows columns in_channel out_channel"],
+) -> bool:
+    """Whether `low_dense` is faster than XLA's own, for padded images at stride 1."""
+    height, width = (n - k + 1 for n, k in zip(images.shape[1:3], kernel.shape[:2], strict=True))
+    low = images.dtype == kernel.dtype == jnp.bfloat16
+    return low and height * width < LARGE_MAP and min(kernel.shape[2:]) >= DEEP
 
 
 def grouped(

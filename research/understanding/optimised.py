@@ -1,7 +1,6 @@
 """The methods that optimise an image: its coordinates are the parameters of the training loop.
 
-Losses return a value for each image. The loop divides by the number of images, so each is
-multiplied by it: one image's steps do not depend on how many others there are.
+Losses return a value for each image, and optimizers get the gradient of their sum.
 """
 
 import dataclasses
@@ -99,29 +98,41 @@ def make_loss(objective: Objective, to_images: Callable[[Array], Any], config: A
         if config.total_variation:
             values += config.total_variation * objectives.total_variation(images / 255.0)
         state = {"schedule": {"step": step + 1}}
-        return len(images) * values[batch["index"]], state, {}
+        return values[batch["index"]], state, {}
 
     return loss
 
 
 def gradient_descent(
-    question: Question,
+    config: Any,
     space: Parameterisation,
     rate: optax.Schedule,
-    value: Callable[[Array], Array],
+    objective: Objective,
+    l2: float,
+    projections: Sequence[regularisers.Projection],
 ) -> optax.GradientTransformation:
-    """Adam, or L-BFGS with a line search on `value`, and the regularisers."""
-    config = question.config
-    if config.solver == "lbfgs":
-        steps = lbfgs(value)
-    else:
+    """Adam, or L-BFGS with a line search, and the regularisers."""
+    decay = [regularisers.l2_penalty(l2)] if l2 else []
+    if config.solver == "adam":
         steps = optimizers.make("adam", rate)
-    decay = [regularisers.l2_penalty(config.l2)] if config.l2 else []
-    return regularisers.projected(optax.chain(*decay, steps), _projections(question, space))
+        return regularisers.projected(optax.chain(*decay, steps), projections)
+
+    def value(p: Array) -> Array:
+        images = space.to_images(p)
+        values = objective(images, jnp.int32(0))
+        if config.total_variation:
+            values += config.total_variation * objectives.total_variation(images / 255.0)
+        return values.sum() + l2 * (p**2).sum()
+
+    return regularisers.projected(optax.chain(*decay, lbfgs(value)), projections)
 
 
 def lbfgs(value: Callable[[Array], Array]) -> optax.GradientTransformation:
-    """optax's L-BFGS, which searches along its direction, for a loss known as a function."""
+    """optax's L-BFGS, for a loss known as a function: it searches along its direction.
+
+    Args:
+      value: the image's coordinates -> what the gradients are the gradient of.
+    """
     inner = optax.lbfgs()
 
     def of_params(params: Any) -> Array:
@@ -295,11 +306,15 @@ def visualise(question: Question) -> Answer:
             "rms": jnp.sqrt((away**2).mean((1, 2, 3))),
         }
 
+    if config.solver == "lbfgs":
+        raise UserError(
+            "--solver=lbfgs: is for --method=style and invert; here images are shifted."
+        )
     loss = make_loss(objective, space.to_images, config)
     rate = step_rate(question, 0.05)
     predict, measure = compared(question, space, before, target.unit, extra)
     start = space.from_images(jnp.asarray(before))
-    value = lambda p: objective(space.to_images(p), jnp.int32(0)).sum()
+    limits = _projections(question, space)
     return Answer(
         predict=predict,
         measure=measure,
@@ -312,7 +327,7 @@ def visualise(question: Question) -> Answer:
         notes=says(question),
         params=np.asarray(start),
         loss=loss,
-        optimizer=gradient_descent(question, space, rate, value),
+        optimizer=gradient_descent(config, space, rate, objective, config.l2, limits),
         learning_rate=rate,
         steps=config.steps or 128,
         images=as_pixels(before),
@@ -335,6 +350,8 @@ def invert(question: Question) -> Answer:
         return objectives.inversion_loss(layers_of(network, images)[layer], jnp.asarray(wanted))
 
     plain = dataclasses.replace(config, jitter=0)  # places matter here
+    objective = lambda x, step: distance(x)
+    limits = _projections(question, space)
     rate = step_rate(question, 0.05)
     predict, measure = compared(
         question,
@@ -357,10 +374,8 @@ def invert(question: Question) -> Answer:
         draw=pictures(question, original),
         notes=says(question),
         params=np.asarray(space.from_images(jnp.asarray(before))),
-        loss=make_loss(lambda x, step: distance(x), space.to_images, plain),
-        optimizer=gradient_descent(
-            question, space, rate, lambda p: distance(space.to_images(p)).sum()
-        ),
+        loss=make_loss(objective, space.to_images, plain),
+        optimizer=gradient_descent(config, space, rate, objective, config.l2, limits),
         learning_rate=rate,
         steps=config.steps or 128,
         images=question.images,
@@ -565,9 +580,7 @@ def style(question: Question) -> Answer:
     space = pixels(jnp.asarray(question.mean), SCALE)
     rate = step_rate(question, 0.1)
     smooth = dataclasses.replace(config, jitter=0)
-    value = lambda p: objective(space.to_images(p), jnp.int32(0)).sum()
-    steps = lbfgs(value) if config.solver == "lbfgs" else optimizers.make("adam", rate)
-    keep = regularisers.keep_between(space.low, space.high)
+    keep = [regularisers.keep_between(space.low, space.high)]
 
     def extra(old: Array, new: Array) -> Mapping[str, Array]:
         (style_before, _), (style_after, content_after) = losses(old), losses(new)
@@ -595,7 +608,7 @@ def style(question: Question) -> Answer:
         draw=pictures(blind, before, finish if config.original_size else None),
         params=np.asarray(space.from_images(jnp.asarray(start))),
         loss=make_loss(objective, space.to_images, smooth),
-        optimizer=regularisers.projected(steps, [keep]),
+        optimizer=gradient_descent(config, space, rate, objective, 0.0, keep),
         learning_rate=rate,
         steps=config.steps or 200,
         images=as_pixels(before),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.data.images import Preprocessing
+from research.data.preprocessing import Preprocessing
 from research.errors import UserError
 from research.models.efficientnet import STAGES
 

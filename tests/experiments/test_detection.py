@@ -84,6 +84,12 @@ def test_evaluate_gives_the_same_numbers_from_the_checkpoint(place, tmp_path):
         for path in (place / "run", tmp_path / "e")
     )
     assert second == pytest.approx(first, abs=1e-6)
+    # What is done with the outputs may differ from training; what was learned may not.
+    flags[1:] = ["--max_detections=1", "--compilation_cache=", f"--workdir={tmp_path / 'f'}"]
+    assert run("--mode=evaluate", *flags) == 0
+    few = json.loads((tmp_path / "f" / "result.json").read_text())["metrics"]
+    assert few["test/recall50"] <= first["test/recall50"]
+    assert run("--mode=evaluate", *flags[:1], "--head_width=8", f"--workdir={tmp_path / 'g'}") == 2
 
 
 def test_predict_writes_coco_results_in_pixels_of_the_originals_and_pictures(place, tmp_path):
@@ -111,8 +117,8 @@ def test_predict_writes_coco_results_in_pixels_of_the_originals_and_pictures(pla
 
 def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place):
     """What is told of an image is where its object is, after any way of resizing."""
-    from research.data.images import Preprocessing, fit
     from research.data.objects import fit_objects, to_original
+    from research.data.preprocessing import Preprocessing, fit
 
     picture = cv2.imread(str(place / "images" / "1.png"))[:, :, ::-1]
     true = np.array([[4, 9, 24, 27], [30, 6, 50, 24]], np.float32)

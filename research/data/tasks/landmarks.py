@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from research.data.images import Preprocessing
 from research.data.objects import fit_objects, matrix
+from research.data.preprocessing import Preprocessing
 from research.data.source import Example
 from research.data.tasks import Stored, Task
 from research.data.tasks.detection import ImageWithObjects

@@ -12,8 +12,8 @@ import pytest
 
 from research.data import datasets
 from research.data.builtin import digits
-from research.data.images import Mapped, Preprocessing
 from research.data.prepared import install, installed
+from research.data.preprocessing import Mapped, Preprocessing
 from research.data.source import Arrays, Source, decode, read_many
 from research.data.splits import Dataset, hold_out
 from research.data.tasks import classification

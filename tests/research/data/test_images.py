@@ -1,14 +1,11 @@
 import io
-import json
 
 import cv2
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from research.data.images import Mapped, Preprocessing, fit, list_images, read, statistics
-from research.data.source import Arrays, decode
+from research.data.images import list_images, read
 from research.errors import UserError
 
 PICTURE = (np.random.default_rng(0).integers(0, 256, (4, 6, 3)) // 8 * 8).astype(np.uint8)
@@ -123,113 +120,6 @@ def test_a_flipped_byte_in_a_png_is_found(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nix\.png: cannot be read \(No such file"):
         read(tmp_path / "nix.png")
-
-
-def test_pad_centres_and_never_enlarges():
-    image = np.full((28, 28, 1), 200, np.uint8)
-    padded = fit(image, Preprocessing((32, 32), 1, "pad"))
-    assert padded.shape == (32, 32, 1)
-    np.testing.assert_array_equal(padded[2:30, 2:30], image)
-    assert padded.sum() == image.sum()
-    wide = fit(np.full((50, 100, 3), 200, np.uint8), Preprocessing((32, 32), 3, "pad"))
-    assert (wide[8:24] == 200).all() and wide[:8].max() == wide[24:].max() == 0
-
-
-def test_letterbox_enlarges_too():
-    wide = fit(np.full((4, 8, 3), 200, np.uint8), Preprocessing((32, 32), 3, "letterbox"))
-    assert (wide[8:24] == 200).all() and wide[:8].max() == wide[24:].max() == 0
-
-
-def test_stretch_averages_when_it_shrinks():
-    image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 10
-    small = fit(image, Preprocessing((2, 2), 1, "stretch"))
-    blocks = image.reshape(2, 2, 2, 2).astype(float).mean((1, 3))
-    assert abs(small[:, :, 0] - blocks).max() <= 0.5
-
-
-def test_crop_takes_the_centre_of_the_short_side():
-    image = np.zeros((10, 30, 3), np.uint8)
-    image[:, 10:20] = 255
-    assert (fit(image, Preprocessing((5, 5), 3, "crop")) == 255).all()
-    # The usual evaluation crop: int(224 / 256 * min(h, w)) pixels, then a bicubic resize.
-    image = np.random.default_rng(1).integers(0, 256, (400, 600, 3)).astype(np.uint8)
-    side = int(224 / 256 * 400)
-    top, left = (400 - side + 1) // 2, (600 - side + 1) // 2
-    region = image[top : top + side, left : left + side]
-    expected = np.asarray(Image.fromarray(region).resize((224, 224), Image.Resampling.BICUBIC))
-    recipe = Preprocessing((224, 224), 3, "crop", "bicubic", 224 / 256)
-    np.testing.assert_array_equal(fit(image, recipe), expected)
-
-
-def test_channels_are_converted():
-    grey = np.full((8, 8, 1), 77, np.uint8)
-    np.testing.assert_array_equal(fit(grey, Preprocessing((8, 8), 3)), np.full((8, 8, 3), 77))
-    colour = np.full((8, 8, 3), (255, 0, 0), np.uint8)
-    assert fit(colour, Preprocessing((8, 8), 1))[0, 0, 0] == 76  # 0.299 of red (ITU-R BT.601)
-
-
-@pytest.mark.parametrize("resize", ["pad", "letterbox", "stretch", "crop"])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 500, 3), (37, 20, 3), (500, 3, 1)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_every_image_fits(resize, shape, channels):
-    image = fit(np.ones(shape, np.uint8), Preprocessing((24, 32), channels, resize))
-    assert image.shape == (24, 32, channels) and image.dtype == np.uint8
-
-
-def test_preprocessing_survives_json():
-    recipe = Preprocessing((24, 32), 3, "crop", "bicubic", 0.875, (1.5, 2.5, 3.5), (4.0, 5.0, 6.0))
-    assert Preprocessing.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"channels": 2}, {"image_size": (0, 4)}, {"resize": "squash"}, {"interpolation": "sinc"}],
-)
-def test_bad_preprocessing_is_refused(options):
-    with pytest.raises(Exception, match=r"channels|image size|squash|sinc"):
-        Preprocessing(**{"image_size": (4, 4), **options})
-
-
-def test_statistics_are_exact_and_standardise():
-    images = np.random.default_rng(2).integers(0, 256, (300, 5, 4, 3)).astype(np.uint8)
-    images[..., 2] = 9
-    arrays = Arrays({"image": images, "label": np.zeros(300, np.int32)})
-    mean, std = statistics(arrays)
-    np.testing.assert_allclose(mean, images.reshape(-1, 3).mean(0, dtype=float), rtol=1e-12)
-    np.testing.assert_allclose(std[:2], images.reshape(-1, 3).std(0, dtype=float)[:2], rtol=1e-12)
-    assert std[2] == 1  # a channel that never changes stays finite
-    recipe = Preprocessing((5, 4), 3, mean=mean, std=std)
-    for module in (np, jnp):
-        scaled = recipe.standardise(module.asarray(images))
-        assert scaled.dtype == np.float32
-        values = np.asarray(scaled, np.float64).reshape(-1, 3)
-        np.testing.assert_allclose(values.mean(0), 0, atol=1e-5)
-        np.testing.assert_allclose(values.std(0), [1, 1, 0], atol=1e-5)
-        np.testing.assert_allclose(recipe.restore(scaled), images, atol=1e-3)
-
-
-class Varied:
-    """Images of many sizes."""
-
-    labels = np.arange(30, dtype=np.int32)
-
-    def __len__(self):
-        return 30
-
-    def __getitem__(self, index):
-        image = np.full((10 + index, 20, 3), index, np.uint8)
-        return {"image": image, "label": np.asarray(index, np.int32)}
-
-
-def test_mapped_examples_have_one_size():
-    mapped = Mapped(Varied(), Preprocessing((16, 16), 3, "stretch"))
-    arrays = decode(mapped)
-    assert arrays.fields["image"].shape == (30, 16, 16, 3)
-    np.testing.assert_array_equal(arrays.fields["image"][:, 8, 8, 0], np.arange(30))
-    assert mapped.labels is Varied.labels
-    # In memory, or read one by one, the numbers are the same; few evenly spaced ones estimate them.
-    assert statistics(arrays) == statistics(mapped)
-    assert statistics(mapped, most=10)[0][0] == pytest.approx(14.5)
 
 
 def test_inputs_are_listed(tmp_path):

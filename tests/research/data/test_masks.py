@@ -8,7 +8,6 @@ import PIL.Image
 import pytest
 
 from research.data import datasets
-from research.data.images import Preprocessing, fit
 from research.data.mask_folders import load, pair_up
 from research.data.masks import (
     IGNORE,
@@ -22,6 +21,7 @@ from research.data.masks import (
     save_mask,
     to_classes,
 )
+from research.data.preprocessing import Preprocessing, fit
 from research.data.tasks import segmentation
 from research.errors import UserError
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from research.data import normalisation
-from research.data.images import Preprocessing
+from research.data.preprocessing import Preprocessing
 from research.data.source import Arrays
 from research.errors import UserError
 

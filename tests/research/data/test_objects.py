@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from research.data.images import Preprocessing
 from research.data.objects import Objects, clip, faults, fit_objects, to_original, usable
+from research.data.preprocessing import Preprocessing
 from research.errors import UserError
 
 WAYS = [("pad", 1.0), ("letterbox", 1.0), ("stretch", 1.0), ("crop", 1.0), ("crop", 0.875)]

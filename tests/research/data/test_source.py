@@ -11,7 +11,7 @@ from absl import flags
 
 from research.data import source as source_lib
 from research.data.folders import FolderSplit
-from research.data.images import Mapped, Preprocessing
+from research.data.preprocessing import Mapped, Preprocessing
 from research.data.source import Arrays, Source, decode, permutation
 from research.errors import UserError
 

@@ -220,20 +220,32 @@ def test_a_depthwise_convolution_can_be_mapped_over_filters():
     )
 
 
-@pytest.mark.parametrize("side", [4, 17], ids=["small map", "large map"])
-def test_a_1x1_convolution_in_bfloat16_and_its_gradients_are_rounded_once(side):
+@pytest.mark.parametrize(
+    ("side", "filter_side", "channels"),
+    [(4, 1, 40), (17, 1, 40), (4, 3, 128)],
+    ids=["1x1, small map", "1x1, large map", "3x3, small and deep map"],
+)
+def test_products_of_bfloat16_are_rounded_once(side, filter_side, channels):
     rng = np.random.default_rng(0)
-    images = jnp.array(rng.normal(size=(3, side, side, 40)), jnp.bfloat16)
-    kernel = jnp.array(rng.normal(size=(1, 1, 40, 24)), jnp.bfloat16)
-    weight = jnp.array(rng.normal(size=(3, side, side, 24)), jnp.bfloat16)
+    outside = side + filter_side - 1
+    images = jnp.array(rng.normal(size=(3, outside, outside, channels)), jnp.bfloat16)
+    kernel = jnp.array(rng.normal(size=(filter_side, filter_side, channels, 130)), jnp.bfloat16)
+    weight = jnp.array(rng.normal(size=(3, side, side, 130)), jnp.bfloat16)
+    operations = str(jax.make_jaxpr(convolution)(images, kernel))
+    assert "low_" in operations and "conv_general" not in operations
     maps, pullback = jax.vjp(convolution, images, kernel)
     low = (maps, *pullback(weight))
 
-    high = [np.asarray(x, np.float64) for x in (images, kernel[0, 0], weight)]
+    high = [np.asarray(x, np.float64) for x in (images, kernel, weight)]
+    seen = np.lib.stride_tricks.sliding_window_view(high[0], (filter_side, filter_side), (1, 2))
+    by_images = np.zeros_like(high[0])
+    for i in range(filter_side):
+        for j in range(filter_side):
+            by_images[:, i : i + side, j : j + side] += high[2] @ high[1][i, j].T
     expected = (
-        high[0] @ high[1],
-        high[2] @ high[1].T,
-        np.einsum("bhwi,bhwo->io", high[0], high[2])[None, None],
+        np.einsum("bhwirc,rcio->bhwo", seen, high[1], optimize=True),
+        by_images,
+        np.einsum("bhwirc,bhwo->rcio", seen, high[2], optimize=True),
     )
     for ours, exact in zip(low, expected, strict=True):
         assert ours.dtype == jnp.bfloat16
