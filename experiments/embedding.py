@@ -54,6 +54,9 @@ class Config(PredictionConfig, ImageDataConfig, TrainingConfig):
 
     model: str = option("conv4", "Backbone; --mode=list shows all with parameter counts.")
     embedding_size: int = option(64, "Numbers in an embedding, which has length 1.", minimum=1)
+    model_options: tuple[str, ...] = option(
+        (), "Attributes of the backbone, such as widths=64+64+64+64,layers=1."
+    )
     pooling: Literal["average", "flatten"] = option(
         "average", "How the backbone's last map becomes a vector; flatten keeps where things are."
     )
@@ -146,6 +149,12 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
                 f"--batch_size={config.batch_size} is no multiple of "
                 f"--images_per_class={config.images_per_class}."
             )
+        if config.accumulate > 1 and config.images_per_class < 2 * config.accumulate:
+            raise UserError(
+                f"--accumulate={config.accumulate}: its parts hold fewer than two of the "
+                f"--images_per_class={config.images_per_class}, so no example has a positive; set "
+                f"--images_per_class={2 * config.accumulate} or more."
+            )
         classes = config.batch_size // config.images_per_class
         labels = labelled()["train"].labels
         return ClassesByImages(labels, classes, config.images_per_class, config.seed)
@@ -155,12 +164,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         order()  # batches that cannot be made are refused before anything is written
         raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
-            "class_names": list(dataset().class_names),
             "train_classes": np.unique(labelled()["train"].labels).tolist(),
             "ways": {k: ways_of(v.labels) for k, v in labelled().items() if k != "train"},
             **pipeline.learn_facts(config, raw, opened(raw), config.init_from),
         }
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
+    if config.quarter_turns and len(set(preprocessing.image_size)) > 1:
+        raise UserError("--quarter_turns: turns square images only; set --image_size.")
     components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
     train_classes = np.array(facts["train_classes"])
     turns = 4 if config.quarter_turns else 1
@@ -177,8 +187,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return made._replace(train=dataclasses.replace(made.train, order=order()))
 
     # --- Model ---
+    backbone_options = models.attributes(entry, config.model_options)
     model = Embedder(
-        make_backbone=entry.make,
+        make_backbone=functools.partial(entry.make, **backbone_options),
         size=config.embedding_size,
         pooling=config.pooling,
         proxies=turns * len(train_classes) if config.loss in PROXY_LOSSES else 0,

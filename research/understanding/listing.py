@@ -1,6 +1,6 @@
 """--method=layers: what can be asked about."""
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from research.progress import console
 from research.understanding.network import Network, layer_shapes
@@ -12,7 +12,8 @@ def show_layers(network: Network) -> None:
     shapes, fields = layer_shapes(network), sizes(receptive_fields(network))
     side = network.image_shape[:2]
     title = f"layers, for images of {side[0]} x {side[1]} pixels; fields end at the borders"
-    table = Table("--layer", "shape", "units", "receptive field", title=title, box=None)
+    first = Column("--layer", no_wrap=True)
+    table = Table(first, "shape", "units", "receptive field", title=title, box=None)
     for name, shape in shapes.items():
         field = " x ".join(map(str, fields[name])) if name in fields else ""
         table.add_row(name, " x ".join(map(str, shape[1:])), f"{shape[-1]}", field)

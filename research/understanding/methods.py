@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from research.progress import console
 
@@ -144,7 +144,7 @@ def show_methods() -> None:
         "survey": "survey a network or a data set",
     }
     for kind, title in titles.items():
-        table = Table(title, "", "", box=None)
+        table = Table(Column(title, no_wrap=True), "", Column(style="dim"), box=None)
         for name, method in METHODS.items():
             if method.kind == kind:
                 table.add_row(f"--method={name}", method.summary, method.paper)

