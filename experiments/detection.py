@@ -3,7 +3,8 @@
     python launch.py --experiment=detection
 
 trains a YOLO without anchors on 16,000 made-up scenes of handwritten digits on textures (1,000
-other scenes, of other digits, for the test).
+other scenes, of other digits, for the test): test/mAP50 0.970 and test/mAP 0.718 after 376 s of
+wall time on two busy CPU cores (444 s of CPU time).
 """
 
 import dataclasses
