@@ -72,12 +72,16 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
         run = running.Evaluation(detector.model, variables, batch["image"], "float32")
         return detector.predict(run, batch)
 
-    outputs = predict.lower(variables, batch).compile(FAST_COMPILATION)(variables, batch)
+    if name in ("yolo_v1", "localisation", "sliding_windows", "faster_rcnn"):
+        outputs = predict.lower(variables, batch).compile(FAST_COMPILATION)(variables, batch)
+        assert all(np.isfinite(value).all() for value in outputs.values())
+    else:  # compiling takes most of the time, and their parts are the others'
+        outputs = jax.eval_shape(predict, variables, batch)
     count = 7 if objects == 2 else 1
     assert outputs["boxes"].shape == (2, count, 4)
     assert all(outputs[key].shape == (2, count) for key in ("scores", "classes", "valid"))
-    assert all(len(value) == 2 and np.isfinite(value).all() for value in outputs.values())
-    measures = detector.measure(outputs, batch)
+    assert all(len(value) == 2 for value in outputs.values())
+    measures = jax.eval_shape(detector.measure, outputs, batch)
     assert set(measures) == set(detector.protocol)
     assert all(v.shape == w.shape == (2,) for v, w in measures.values())
 
