@@ -146,6 +146,7 @@ def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place
         (["--strides=4,8", "--anchors=3"], "must be a multiple of the 2 --strides"),
         (["--backbone=resnet_18"], "resnet18"),
         (["--elastic_alpha=3"], "boxes cannot follow"),
+        (["--model=fast_rcnn", "--mosaic=0.5"], "of no use to --model=fast_rcnn"),
         (["--strides=eight"], "--strides=eight"),
     ],
 )
