@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from research import config as config_lib
-from research.errors import UserError
+from research.errors import NotFiniteError
 from research.evaluation import Evaluation, flat_metrics, make_evaluate
 from research.experiment import Batch, Experiment, Variables
 from research.progress import TrainingProgress
@@ -82,12 +82,12 @@ class Window:
             jax.block_until_ready(self._totals[-1 - STEPS_AHEAD])
 
     def close(self, step: int) -> dict[str, float]:
-        """Their means; raises UserError that names the first step whose loss is not finite."""
+        """Their means; raises NotFiniteError that names the first step whose loss is not finite."""
         rows, self._totals = jax.device_get(self._totals), []
         sums: dict[str, np.ndarray] = {}
         for number, row in enumerate(rows, step - len(rows) + 1):
             if not np.isfinite(row["loss"][0]):
-                raise UserError(
+                raise NotFiniteError(
                     f"the loss is {float(row['loss'][0])} at step {number}; the last checkpoint "
                     "before it is kept. Lower --learning_rate, raise --warmup or set --clip_norm."
                 )
