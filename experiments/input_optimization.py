@@ -165,7 +165,7 @@ def ask(config: Config) -> "Question":
     from_nothing = config.method == "visualise" and config.start != "input"
     if not files and source is not None and method_kind(config) != "survey" and not from_nothing:
         examples = survey().examples
-        count = min(40 if config.method == "deletion" else 4, len(examples))
+        count = min(100 if config.method == "deletion" else 4, len(examples))
         fitted = [np.asarray(examples[i]["image"]) for i in range(count)]
         files, read = [f"test {i}" for i in range(len(fitted))], fitted
     blank = np.zeros((0, *network.image_shape), np.uint8)
