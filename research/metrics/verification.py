@@ -23,9 +23,16 @@ class Pairs(NamedTuple):
 
 
 def draw_pairs(labels: Labels, most: int = MOST_PAIRS) -> Pairs:
-    """All pairs of one class and all others, each at most `most`, then drawn without favour."""
+    """All pairs of one class and all others, each at most `most`, then drawn without favour.
+
+    Of classes so large that there would be many times `most`, evenly spaced members are paired.
+    """
+    groups = class_members(labels)
+    each = max(int((8 * most / len(groups)) ** 0.5), 2)  # members: 4 `most` pairs in all
     positive = []
-    for members in class_members(labels):
+    for members in groups:
+        if len(members) > each:
+            members = members[np.linspace(0, len(members) - 1, each).astype(int)]
         i, j = np.triu_indices(len(members), 1)
         positive.append(np.stack([members[i], members[j]], 1))
     same = np.concatenate(positive) if positive else np.zeros((0, 2), int)

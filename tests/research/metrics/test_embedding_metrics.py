@@ -36,6 +36,8 @@ def test_pairs_are_all_pairs_or_a_fair_sample():
     assert all(found[i, j] == s for i, j, s in zip(*some, strict=True))
     many = verify.draw_pairs(np.repeat(np.arange(50), 20), most=1000)  # too many to list
     assert 900 < (~many.same).sum() <= 1000
+    large = verify.draw_pairs(np.repeat([0, 1], 3000), most=1000)  # 9 million pairs of a class
+    assert large.same.sum() == 1000 and len(np.unique(large.first[large.same])) > 40
     again = verify.draw_pairs(np.repeat(np.arange(50), 20), most=1000)
     np.testing.assert_array_equal(many.first, again.first)
 
