@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class Config(ImageDataConfig, TrainingConfig):
     """Captioning"""
 
-    model: Literal["show_and_tell", "show_attend_and_tell"] = option(
-        "show_attend_and_tell", "The image as the first word, or looked at anew for each word."
+    model: Literal["show_and_tell", "show_attend_and_tell", "spatial_attention"] = option(
+        "spatial_attention",
+        "The image is the first word, is looked at before each word is read, or after.",
     )
     backbone: str = option("compact", "Encoder: a classifier that --mode=list shows.")
     feature_map: str = option("", "Which of the encoder's maps; empty: the last.")
@@ -35,7 +36,7 @@ class Config(ImageDataConfig, TrainingConfig):
         (), "Attributes of the model, such as embedding=128,features=256,layers=2,dropout=0.3."
     )
     resize: Resize = redefault(ImageDataConfig, "resize", "stretch")
-    references: int = option(2, "Captions of each image that a step learns from.", minimum=1)
+    references: int = option(3, "Captions of each image that a step learns from.", minimum=1)
     min_count: int = option(
         1, "Words of the training captions that come less often are unknown.", minimum=1
     )
@@ -58,29 +59,27 @@ class Config(ImageDataConfig, TrainingConfig):
     decoding: Literal["greedy", "beam", "sample"] = option(
         "greedy",
         "How sentences are made: the likeliest word, beam search, by chance.",
-        changes_result=False,
+        learned=False,
     )
-    beam_width: int = option(
-        5, "Sentences that beam search keeps.", minimum=1, changes_result=False
-    )
+    beam_width: int = option(5, "Sentences that beam search keeps.", minimum=1, learned=False)
     length_penalty: float = option(
         0.7,
         "Beams are compared by log p / words^this; 0 prefers short ones.",
         minimum=0.0,
-        changes_result=False,
+        learned=False,
     )
     temperature: float = option(
         1.0,
         "Of sampling: near 0 the likeliest word, large any.",
         minimum=0.01,
-        changes_result=False,
+        learned=False,
     )
     # The recipe of the default run, for the scenes of digits.
     dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
     batch_size: int = redefault(TrainingConfig, "batch_size", 32)
     eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 128)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 1.5e-3)
-    epochs: float = redefault(TrainingConfig, "epochs", 8.0)
+    epochs: float = redefault(TrainingConfig, "epochs", 5.0)
 
 
 def check_cacheable(config: Config, backbone: Any, frozen: Callable[[str], bool] | None) -> None:
@@ -115,7 +114,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data import captions as captions_lib
     from research.data import datasets, feature_cache, pipeline, tokens
     from research.data.preprocessing import Preprocessing, read_batch
-    from research.data.scenes import captions as language
     from research.data.source import Examples
     from research.data.splits import hold_out
     from research.data.tasks import captioning as task
@@ -128,7 +126,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.metrics import captions as metrics
     from research.progress import console
     from research.random import stream
-    from research.record import fingerprint, save_figures
+    from research.record import fingerprint, save_figures, unused_path
     from research.training.recipe import make_recipe
 
     if config.mixup:
@@ -172,6 +170,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         }
     known = Vocabulary(tuple(facts["words"]))
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
+    components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
 
     # --- Model ---
     choose(config.backbone, models.available(), "backbone")
@@ -247,7 +246,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         tokens = chosen_references(keys, batch["tokens"])
         if "image" not in batch:
             return {**batch, "tokens": tokens}
-        pictures = augment_lib.augment(config, keys, batch["image"] / 255.0)
+        pictures = augment_lib.augment(config, keys, batch["image"] / 255.0, components)
         return {**batch, "image": pictures * 255.0, "tokens": tokens}
 
     def chosen_references(keys: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -325,13 +324,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         if scores["identical_captions"] == 1 and len(said) > 1:
             console().print(f"collapse: all {len(said)} captions are {said[0]!r}", markup=False)
         if "things" in targets:
-            scenes = [task.as_things(table) for table in targets["things"]]
-            named = [{(thing.colour, thing.digit) for thing in scene} for scene in scenes]
-            right = [language.is_true(*pair) for pair in zip(said, scenes, strict=True)]
-            scores["attribute_accuracy"] = metrics.attribute_accuracy(
-                said, named, language.mentioned
-            )
-            scores["true_captions"] = float(np.mean(right))
+            scores |= metrics.scene_scores(said, list(map(task.as_things, targets["things"])))
         return scores
 
     def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -364,8 +357,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def save(folder: Path, files: list[str], outputs: Any, batch: Mapping[str, Any]) -> None:
         if "attention" not in outputs:
             return
-        drawn = {Path(file).stem: draw_attention(outputs, batch, i) for i, file in enumerate(files)}
-        save_figures(folder / "attention", drawn)
+        for i, file in enumerate(files):
+            path = unused_path(folder / "attention", Path(file).stem, ".png")
+            save_figures(path.parent, {path.stem: draw_attention(outputs, batch, i)})
 
     how = {
         "greedy": "greedy decoding",

@@ -136,13 +136,15 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def measure(outputs: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         return {**metrics.measure(outputs, batch), **detector.measure(outputs, batch)}
 
-    def original(boxes: np.ndarray, batch: Mapping[str, Any]) -> np.ndarray:
-        return to_original(boxes, batch["size"], preprocessing)
-
     def in_original(
         outputs: Mapping[str, np.ndarray], batch: Mapping[str, Any]
     ) -> dict[str, np.ndarray]:
-        return {**outputs, "boxes": original(outputs["boxes"], batch)}
+        """Boxes, and points where there are some, in pixels of the original images."""
+        moved = {"boxes": to_original(outputs["boxes"], batch["size"], preprocessing)}
+        if "points" in outputs:
+            flat = np.concatenate([outputs["points"]] * 2, axis=-1)  # boxes without area
+            moved["points"] = to_original(flat, batch["size"], preprocessing)[..., :2]
+        return {**outputs, **moved}
 
     def score(outputs: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, float]:
         return metrics.score(

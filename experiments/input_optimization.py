@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from research.config import option, redefault
-from research.training.config import ParallelMode, ScheduleName, TrainingConfig
+from research.training.config import ParallelMode, TrainingConfig
 from research.understanding.config import LookConfig, PictureConfig, QuestionConfig
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from research.understanding.network import Network
 
 NETWORK = "efficientnet_lite0"  # where neither --checkpoint nor --init_from is given
+# Of the flags that experiments share, those that are about training a network.
+NOT_HERE = (
+    *("dataset", "validation", "skip_corrupt", "epochs", "optimizer", "schedule", "warmup"),
+    *("momentum", "weight_decay", "clip_norm", "accumulate", "ema_decay", "precision"),
+    *("freeze", "transfer_rate"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +39,6 @@ class Config(LookConfig, PictureConfig, QuestionConfig, TrainingConfig):
     model: str = option("", "Architecture, where --init_from is a file.")
     steps: int = option(0, "Steps of optimisation; 0: the method's own number.", minimum=0)
     learning_rate: float = option(0.0, "Step size; 0: the method's own.", minimum=0.0)
-    schedule: ScheduleName = redefault(TrainingConfig, "schedule", "constant")
     batch_size: int = redefault(TrainingConfig, "batch_size", 32)
     # One image has nothing to share out over devices.
     parallel: ParallelMode = redefault(TrainingConfig, "parallel", "single")
@@ -226,15 +231,21 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.source import Arrays, Source
     from research.errors import UserError
     from research.experiment import Data, Experiment
-    from research.understanding import looked, optimised, surveyed
+    from research.understanding import checked, looked, optimised, painted, surveyed
 
     method_kind(config)
+    for field in dataclasses.fields(config):
+        if field.name in NOT_HERE and getattr(config, field.name) != field.default:
+            raise UserError(
+                f"--{field.name}: is about training networks, and has no effect here; leave it out."
+            )
     if config.parallel != "single" and method_kind(config) != "survey":
         raise UserError(
             f"--parallel={config.parallel}: --method={config.method} runs on one device; leave the "
             "flag out."
         )
-    makers = {**optimised.ANSWERS, **looked.ANSWERS, **surveyed.ANSWERS}
+    rooms = (optimised, painted, looked, checked, surveyed)
+    makers = {name: maker for room in rooms for name, maker in room.ANSWERS.items()}
     question = ask(config)
     answer = makers[config.method](question)
     images = question.images if answer.images is None else answer.images

@@ -3,7 +3,8 @@
     python launch.py --experiment=segmentation
 
 trains a lean U-Net on the built-in scenes of handwritten digits (16,000 to train, 1,000 to test)
-and paints their masks.
+and paints their masks: mIoU 0.893 on the test scenes, after 7.7 minutes on two cores beside much
+other work (4.3 minutes of both cores' own time); 0.872 after 4.5 of these minutes.
 """
 
 import dataclasses
@@ -54,7 +55,7 @@ class Config(ImageDataConfig, TrainingConfig):
         "Images whose side is above this many pixels are predicted in overlapping tiles, and a "
         "person's own at their own size; 0: they are brought to the model's size.",
         minimum=0,
-        changes_result=False,
+        learned=False,
     )
     rand_score: bool = option(
         False, "Also score connected components of the foreground, as for cells."
@@ -98,6 +99,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.nn.activations import ACTIVATIONS
     from research.nn.initialisers import INITIALISERS
     from research.random import stream
+    from research.record import unused_path
     from research.training.recipe import make_recipe
 
     # --- Data, and the facts that travel with the weights ---
@@ -284,10 +286,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def save(folder: Path, files: list[str], outputs: np.ndarray, batch: Mapping[str, Any]) -> None:
         (folder / "masks").mkdir(exist_ok=True)
         for file, mask in zip(files, labels_of(outputs, batch), strict=True):
-            path, number = folder / "masks" / f"{Path(file).stem}.png", 2
-            while path.exists():  # files of one name from several folders
-                path, number = path.with_name(f"{Path(file).stem}-{number}.png"), number + 1
-            masks.save_mask(path, mask)
+            masks.save_mask(unused_path(folder / "masks", Path(file).stem, ".png"), mask)
 
     def draw(outputs: np.ndarray, batch: Mapping[str, Any]) -> dict[str, Any]:
         predicted = outputs.argmax(-1).astype(np.uint8)

@@ -14,16 +14,16 @@ from research.errors import UserError
 
 PADDING, BEGIN, END, UNKNOWN = range(4)
 SPECIAL = ("<padding>", "<begin>", "<end>", "<unknown>")
-TOKENISATION = (
-    "lower case; words are runs of letters and digits, with apostrophes and hyphens inside; "
-    "punctuation is dropped"
-)
+TOKENISATION = "words in lower case, without punctuation"
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _STEP = 4  # tokens from one bucket to the next
 
 
 def words(sentence: str) -> list[str]:
-    """The words of a sentence; see TOKENISATION. COCO's evaluation drops punctuation, too."""
+    """The words of a sentence: runs of letters and digits, apostrophes and hyphens inside.
+
+    COCO's evaluation drops punctuation, too.
+    """
     return _WORD.findall(sentence.lower().replace("’", "'").replace("_", " "))
 
 

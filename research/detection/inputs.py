@@ -10,6 +10,7 @@ from research.data import datasets, images, pipeline
 from research.data.augment import Components
 from research.data.augment_objects import ObjectBatch, augment_objects
 from research.data.objects import fit_objects
+from research.data.prepared import PreparedSplit
 from research.data.preprocessing import Preprocessing, read_batch
 from research.data.proposals import propose
 from research.data.source import Arrays, Example, Examples
@@ -20,6 +21,8 @@ from research.geometry.anchors import k_means
 from research.progress import console
 
 PROPOSED = ("rcnn", "fast_rcnn")  # detectors that are told where to look
+SINGLE = ("localisation", "landmarks")  # detectors of one object
+COUNTED = 50_000  # examples of a prepared split that are read to count their objects
 SEEN = 5_000  # training examples whose boxes are looked at for typical sizes
 
 
@@ -31,6 +34,8 @@ def load(config: Any) -> Dataset:
     ):
         if getattr(config, flag):
             raise UserError(f"--{flag}: {why}; leave it 0 in detection.")
+    if config.mosaic and (config.model in SINGLE or config.model in PROPOSED):
+        raise UserError(f"--mosaic={config.mosaic:g}: is of no use to --model={config.model}.")
     task = landmarks.task if config.model == "landmarks" else detection.task
     found = datasets.load(
         config.dataset,
@@ -41,7 +46,7 @@ def load(config: Any) -> Dataset:
     if "train" not in found.splits:
         raise UserError(f"--dataset={config.dataset}: has no split called train.")
     most = max_objects(found, config)
-    if config.model in ("localisation", "landmarks") and most > 1:
+    if config.model in SINGLE and most > 1:
         raise UserError(
             f"--model={config.model}: finds one object, images of --dataset={config.dataset} hold "
             f"up to {most}; --dataset=single_digits has one at most."
@@ -53,11 +58,18 @@ def max_objects(dataset: Dataset, config: Any) -> int:
     """--max_objects, or as many as an image of the data set holds.
 
     Raises:
-      UserError: where an image holds more than --max_objects, with the number needed.
+      UserError: where an image holds more than --max_objects, with the number needed; and where the
+        flag is missing and finding out would mean reading a very large prepared set.
     """
     if config.max_objects:
         detection.check_room(dataset, config.max_objects)
         return int(config.max_objects)
+    for split, examples in dataset.splits.items():
+        if isinstance(examples, PreparedSplit) and len(examples) > COUNTED:
+            raise UserError(
+                f"--dataset={config.dataset}: {split} has {len(examples):,} examples, too many to "
+                "count their objects; give --max_objects."
+            )
     most = (detection.counts(split).max(initial=1) for split in dataset.splits.values())
     return int(max(most))
 

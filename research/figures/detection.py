@@ -30,8 +30,10 @@ def draw_boxes(
     least: float = SHOWN,
     size: float = 7.0,
 ) -> None:
-    """Draws one image's detections with class and score; the surest lies on top."""
+    """Draws one image's detections with class and score, the surest on top, and its landmarks."""
     chosen = np.flatnonzero(detections["valid"] & (detections["scores"] >= least))
+    if "points" in detections and len(chosen):
+        ax.plot(*detections["points"].T, "o", color="white", markersize=1.5)
     for k in chosen[np.argsort(detections["scores"][chosen], kind="stable")]:
         x0, y0, x1, y1 = (float(v) for v in detections["boxes"][k])
         label = int(detections["classes"][k])

@@ -26,7 +26,7 @@ def show(ax: Axes, image: Num[np.ndarray, "height width channel"], title: str = 
 
 def show_heat(
     ax: Axes,
-    heat: Float[np.ndarray, "height width"],
+    heat: Float[np.ndarray, "rows columns"],
     below: Num[np.ndarray, "height width channel"] | None = None,
     title: str = "",
 ) -> None:

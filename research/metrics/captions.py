@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import sacrebleu
 
+from research.data.scenes.captions import Things, is_true, mentioned
 from research.data.tokens import TOKENISATION
 
 Words = Sequence[str]
@@ -39,8 +40,8 @@ PROTOCOL = {
 
 def protocol(decoding: str) -> dict[str, str]:
     """How each number is computed; `decoding` says how sentences were made."""
-    how = f"; {decoding}, never teacher-forced; {TOKENISATION}"
-    return {name: text + how for name, text in PROTOCOL.items()}
+    how = f"{decoding}, never teacher-forced; {TOKENISATION}"
+    return {name: f"{text}; {how}" for name, text in PROTOCOL.items()}
 
 
 def score(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, float]:
@@ -150,6 +151,16 @@ def identical(candidates: Sequence[Words]) -> float:
     """Share of the most frequent caption: near 1, the pictures are not looked at."""
     counts = collections.Counter(map(tuple, candidates))
     return max(counts.values()) / len(candidates)
+
+
+def scene_scores(candidates: Sequence[str], scenes: Sequence[Things]) -> dict[str, float]:
+    """attribute_accuracy and true_captions, of captions of scenes whose things are known."""
+    pairs = list(zip(candidates, scenes, strict=True))
+    truths = [{(thing.colour, thing.digit) for thing in scene} for scene in scenes]
+    return {
+        "attribute_accuracy": attribute_accuracy(candidates, truths, mentioned),
+        "true_captions": float(np.mean([is_true(said, things) for said, things in pairs])),
+    }
 
 
 def attribute_accuracy(

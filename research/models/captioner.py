@@ -86,8 +86,7 @@ class Attend(nn.Module):
 
     def setup(self) -> None:
         width = self.embedding
-        self.place = nn.Dense(width)
-        self.position = PositionEmbedding()
+        self.places = Places(width)
         self.first = nn.Dense(self.features)  # f_init: the mean place -> every state
         self.key, self.query = nn.Dense(width, use_bias=False), nn.Dense(width)
         self.gate = nn.Dense(1)
@@ -96,8 +95,7 @@ class Attend(nn.Module):
 
     def begin(self, maps: Maps) -> State:
         """The state before the first word: places, their keys, and where the cells start."""
-        places = maps.reshape(len(maps), -1, maps.shape[-1])  # [B, P, C]
-        places = nn.relu(self.position(self.place(places)))  # [B, P, embedding]
+        places = self.places(maps)
         mean = nn.tanh(self.first(places.mean(1)))
         states = jax.tree.map(lambda _: mean, self.recurrent.initial(len(maps)))
         return {"places": places, "keys": self.key(places), "recurrent": states}
@@ -131,15 +129,78 @@ class Attend(nn.Module):
         return scan(self, state["recurrent"], words)[1]
 
 
-class PositionEmbedding(nn.Module):
-    """Adds a learned vector to each place; so parameters depend on the map's size."""
+class Look(nn.Module):
+    """Looks at the map after each word it reads: Lu et al., "Knowing when to look", 2017.
+
+    The spatial attention of section 2.2: what is looked at depends on all words so far, the last
+    included, and what is seen goes straight into the next word, not through the cells (figure 2b).
+    So after "a red", the red place can be looked at for its digit; and the recurrent layers, which
+    need no image, run over a whole caption before any attention is computed. Scores are scaled dot
+    products and places get a learned embedding, as in `Attend`.
+
+    Attributes:
+      embedding: features of a word, of a place, and of what the next word is said from.
+      features: of the hidden states.
+      cell: a key of research.nn.recurrent.CELLS.
+      layers: of cells.
+    """
+
+    embedding: int
+    features: int
+    cell: str
+    layers: int
+
+    def setup(self) -> None:
+        width = self.embedding
+        self.places = Places(width)
+        self.first = nn.Dense(self.features)  # the mean place -> every state
+        self.key, self.query = nn.Dense(width, use_bias=False), nn.Dense(width)
+        self.recurrent = Recurrent(self.cell, width, self.features, self.layers)
+        self.from_hidden, self.from_context = nn.Dense(width), nn.Dense(width)
+
+    def begin(self, maps: Maps) -> State:
+        """The state before the first word: places, their keys, and where the cells start."""
+        places = self.places(maps)
+        mean = nn.tanh(self.first(places.mean(1)))
+        states = jax.tree.map(lambda _: mean, self.recurrent.initial(len(maps)))
+        return {"places": places, "keys": self.key(places), "recurrent": states}
+
+    def step(
+        self, state: State, word: Float[Array, "batch embedding"]
+    ) -> tuple[State, tuple[Float[Array, "batch embedding"], Float[Array, "batch place"]]]:
+        """The next state, what the next word is said from, how much each place was looked at."""
+        states, h = self.recurrent.step(state["recurrent"], word)
+        said, attention = self._look(state, word[:, None], h[:, None])
+        return {**state, "recurrent": states}, (said[:, 0], attention[:, 0])
+
+    def run(
+        self, state: State, words: Float[Array, "batch time embedding"]
+    ) -> tuple[Float[Array, "batch time embedding"], Float[Array, "batch time place"]]:
+        """`step` over many words."""
+        h, _ = self.recurrent(words, state["recurrent"])
+        return self._look(state, words, h)
+
+    def _look(self, state: State, words: Array, h: Array) -> tuple[Array, Array]:
+        scores = jnp.einsum("bpf,btf->btp", state["keys"], self.query(h)) / self.embedding**0.5
+        attention = nn.softmax(scores)
+        context = jnp.einsum("btp,bpf->btf", attention, state["places"])
+        return nn.tanh(words + self.from_hidden(h) + self.from_context(context)), attention
+
+
+class Places(nn.Module):
+    """The places of a map, each with a learned embedding of where it is.
+
+    So parameters depend on the map's size.
+    """
+
+    width: int
 
     @nn.compact
-    def __call__(
-        self, places: Float[Array, "batch place feature"]
-    ) -> Float[Array, "batch place feature"]:
-        table = self.param("embedding", nn.initializers.normal(0.02), places.shape[1:])
-        return places + table.astype(places.dtype)
+    def __call__(self, maps: Maps) -> Float[Array, "batch place {self.width}"]:
+        places = maps.reshape(len(maps), -1, maps.shape[-1])  # [B, P, C]
+        places = nn.Dense(self.width, name="place")(places)
+        position = self.param("position", nn.initializers.normal(0.02), places.shape[1:])
+        return nn.relu(places + position.astype(places.dtype))
 
 
 class Captioner(nn.Module):
@@ -148,7 +209,7 @@ class Captioner(nn.Module):
     Attributes:
       vocabulary: how many tokens there are (48: the digit scenes need); higher numbers are
         read as UNKNOWN.
-      decoder_type: Tell or Attend.
+      decoder_type: Tell, Attend or Look.
       backbone_name: the encoder, a classifier of research.models.
       feature_map: which of its maps the decoder gets; "" for the last.
       embedding, features, cell, layers: of the decoder.
@@ -248,4 +309,5 @@ class Captioner(nn.Module):
 MODELS = {
     "show_and_tell": Entry(partial(Captioner, decoder_type=Tell), 64, task="captioning"),
     "show_attend_and_tell": Entry(partial(Captioner, decoder_type=Attend), 64, task="captioning"),
+    "spatial_attention": Entry(partial(Captioner, decoder_type=Look), 64, task="captioning"),
 }

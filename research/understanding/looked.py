@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +17,6 @@ from research.experiment import Batch, Measures, PyTree, Variables
 from research.figures import understanding as figures
 from research.random import stream
 from research.understanding import gradients
-from research.understanding.adversarial import margin, norms, smallest_perturbation
 from research.understanding.answers import (
     Answer,
     Question,
@@ -26,18 +24,19 @@ from research.understanding.answers import (
     averaged,
     probability_of,
 )
-from research.understanding.features import activation_tiles, area_under
+from research.understanding.features import activation_tiles
 from research.understanding.grad_cam import grad_cam
 from research.understanding.network import (
     Network,
     Target,
     check_layer,
     check_rule,
+    inner_layers,
     layer_shapes,
     layers_of,
 )
 from research.understanding.occlusion import occlude
-from research.understanding.optimised import PROTOCOL, middle_layer
+from research.understanding.optimised import middle_layer
 from research.understanding.relu_rules import Rule
 from research.understanding.segmentation import segment
 
@@ -207,7 +206,8 @@ def ruled(question: Question, rule: Rule) -> Answer:
 def last_maps(question: Question) -> str:
     """The last layer with maps: what Grad-CAM weights."""
     shapes = layer_shapes(question.network)
-    maps = [name for name, s in shapes.items() if len(s) == 4 and s[1] * s[2] > 1]
+    sizes = {name: shapes[name] for name in inner_layers(shapes) if len(shapes[name]) == 4}
+    maps = [name for name, s in sizes.items() if s[1] * s[2] > 1]
     if not maps:
         raise UserError("--method=grad_cam: the network has no maps, only vectors.")
     return maps[-1]
@@ -310,200 +310,6 @@ def activations(question: Question) -> Answer:
     )
 
 
-def smallest(question: Question) -> Answer:
-    config = question.config
-    if not question.asks_class:
-        raise UserError("--method=smallest: needs a classifier, and no --layer.")
-    toward = bool(config.class_)
-    highest = config.epsilon or {"linf": 64.0, "l2": 5000.0}[config.norm]
-
-    def one(x: Image, target: Target) -> dict[str, Array]:
-        def loss(images: Array) -> Array:
-            scores = question.class_scores(images)
-            return margin(scores, jnp.broadcast_to(jnp.asarray(target.unit), (1,)), toward)
-
-        found = smallest_perturbation(loss, x, config.norm, highest)
-        new_scores = question.class_scores(found.images)
-        moved = norms(found.images - x)
-        return {
-            "image": found.images[0],
-            "found": jnp.isfinite(found.epsilon[0]).astype(jnp.float32),
-            "top": new_scores.argmax(-1)[0],
-            "new_probability": jax.nn.softmax(new_scores).max(),
-            "linf": moved["linf"][0],
-            "l2": moved["l2"][0],
-        }
-
-    def texts(outputs: PyTree) -> list[tuple[str, str]]:
-        return [
-            (
-                first,
-                f"{question.class_name(int(top))} {float(p):.2f}, {config.norm} {float(size):.3g}",
-            )
-            for first, top, p, size in zip(
-                captions(question, outputs),
-                outputs["top"],
-                outputs["new_probability"],
-                outputs[config.norm],
-                strict=True,
-            )
-        ]
-
-    def draw(outputs: PyTree, batch: Batch) -> Mapping[str, Any]:
-        before = np.asarray(batch["image"], np.float32)
-        return {"smallest": figures.changes(before, outputs["image"], texts(outputs))}
-
-    return Answer(
-        predict=look(question, one),
-        measure=measure_all(["found", "linf", "l2", "probability"]),
-        protocol={
-            "found": f"share of images that change their class within {highest:g}",
-            "probability": "softmax of the class before",
-            "linf": PROTOCOL["linf"] + ", not rounded; an upper bound of the smallest",
-            "l2": PROTOCOL["l2"] + ", not rounded",
-        },
-        draw=draw,
-        notes=lambda outputs, batch: [
-            f"{name}: {a} -> {b}"
-            for name, (a, b) in zip(question.names, texts(outputs), strict=True)
-        ],
-    )
-
-
-SHARES = np.linspace(0.0, 1.0, 21).astype(np.float32)
-RANDOM_ORDERS = 4
-
-
-def deletion(question: Question) -> Answer:
-    """Pixels are set to the mean image's, the most salient first; and in random orders."""
-    key = stream(jax.random.key(question.config.seed), "deletion")
-
-    def one(x: Image, target: Target) -> dict[str, Array]:
-        heat = gradients.saliency(score_of(question.network, target), x)[0]
-        count = heat.size
-
-        def curve(ranks: Array) -> Array:
-            def at(share: Array) -> Array:
-                removed = (ranks < share * count).reshape(heat.shape)[None, ..., None]
-                covered = jnp.where(removed, mean_image(question), x)
-                if not question.asks_class:
-                    return score_of(question.network, target)(covered)[0]
-                return probability_of(question.class_scores(covered), jnp.asarray(target.unit))[0]
-
-            return jax.lax.map(at, jnp.asarray(SHARES))
-
-        salient = jnp.argsort(jnp.argsort(-heat.reshape(-1)))
-        keys = jax.random.split(key, RANDOM_ORDERS)
-        orders = jax.vmap(lambda k: jax.random.permutation(k, count))(keys)
-        by_saliency, by_chance = curve(salient), jax.lax.map(curve, orders).mean(0)
-        return {
-            "map": heat,
-            "by_saliency": by_saliency,
-            "by_chance": by_chance,
-            "area_saliency": area_under(by_saliency, SHARES),
-            "area_random": area_under(by_chance, SHARES),
-        }
-
-    def draw(outputs: PyTree, batch: Batch) -> Mapping[str, Any]:
-        lines = {
-            "most salient first": outputs["by_saliency"].mean(0),
-            f"at random (mean of {RANDOM_ORDERS})": outputs["by_chance"].mean(0),
-        }
-        return {"deletion": figures.curves(SHARES, lines, "share of pixels removed", "probability")}
-
-    return Answer(
-        predict=look(question, one),
-        measure=measure_all(["area_saliency", "area_random", "probability"]),
-        protocol={
-            "area_saliency": "area under the probability as pixels are removed, most salient first",
-            "area_random": f"the same in random order, mean of {RANDOM_ORDERS}",
-            "probability": "softmax of the class asked about, nothing removed",
-        },
-        draw=draw,
-        notes=notes(question),
-    )
-
-
-LEVELS = ("trained", "last layer shuffled", "upper half shuffled", "all shuffled")
-
-
-def randomisation(question: Question) -> Answer:
-    """Saliency and guided backpropagation while weights are shuffled, the last layers first."""
-    check_rule(question.network, question.config.method)
-    network = question.network
-    leaves, structure = jax.tree.flatten_with_path(network.variables["params"])
-    order = {name: i for i, name in enumerate(layer_shapes(network))}
-    names = [jax.tree_util.keystr(path[:-1], simple=True, separator="/") for path, _ in leaves]
-    known = [order.get(name, 0) for name in names]
-    ranks = np.unique(known, return_inverse=True)[1]  # 0 is the first layer
-    cutoffs = [ranks.max() + 1, ranks.max(), (ranks.max() + 1) // 2, 0]
-    rng = np.random.default_rng(question.config.seed)
-    shuffled = [rng.permutation(np.asarray(x).reshape(-1)).reshape(x.shape) for _, x in leaves]
-
-    def variables(cutoff: Array) -> Any:
-        mixed = [
-            jnp.where(rank >= cutoff, other, value)
-            for rank, other, (_, value) in zip(ranks, shuffled, leaves, strict=True)
-        ]
-        return {**network.variables, "params": jax.tree.unflatten(structure, mixed)}
-
-    def one(x: Image, target: Target) -> dict[str, Array]:
-        def maps(cutoff: Array) -> Array:
-            other = network._replace(variables=variables(cutoff))
-            both = [
-                gradients.saliency(score_of(other, target, rule), x) for rule in ("plain", "guided")
-            ]
-            return jnp.concatenate(both)  # [2, H, W]
-
-        return {"maps": jax.lax.map(maps, jnp.asarray(cutoffs)).swapaxes(0, 1)}  # [2, levels, H, W]
-
-    def edges(image: np.ndarray) -> np.ndarray:
-        grey = image.astype(np.float32).mean(-1)
-        return np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-
-    def score(outputs: PyTree, targets: Batch) -> dict[str, float]:
-        found: dict[str, list[float]] = {}
-        for maps, image in zip(outputs["maps"], question.images, strict=True):
-            for kind, levels in zip(("saliency", "guided"), maps, strict=True):
-                found.setdefault(f"{kind}_kept", []).append(rank_correlation(levels[0], levels[-1]))
-                found.setdefault(f"{kind}_edges", []).append(
-                    rank_correlation(levels[-1], edges(image))
-                )
-        return {name: float(np.mean(values)) for name, values in found.items()}
-
-    def draw(outputs: PyTree, batch: Batch) -> Mapping[str, Any]:
-        return {
-            f"randomisation_{i}": figures.sanity(
-                image, maps, edges(image), ("saliency", "guided"), LEVELS
-            )
-            for i, (image, maps) in enumerate(zip(batch["image"], outputs["maps"], strict=True))
-        }
-
-    return Answer(
-        predict=look(question, one),
-        measure=measure_all(["probability"]),
-        protocol={
-            "probability": "softmax of the class asked about, of the trained network",
-            "saliency_kept": "rank correlation of saliency, trained and all weights shuffled",
-            "guided_kept": "the same of guided backpropagation",
-            "saliency_edges": "rank correlation with the image's edges (Sobel), all shuffled",
-            "guided_edges": "the same of guided backpropagation",
-        },
-        score=score,
-        draw=draw,
-        notes=notes(question),
-    )
-
-
-def rank_correlation(
-    a: Float[np.ndarray, "height width"], b: Float[np.ndarray, "height width"]
-) -> float:
-    """Spearman's correlation of two maps."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(a.reshape(-1), b.reshape(-1)).statistic)
-
-
 ANSWERS: dict[str, Callable[[Question], Answer]] = {
     "saliency": saliency,
     "smooth_grad": smooth_grad,
@@ -515,7 +321,4 @@ ANSWERS: dict[str, Callable[[Question], Answer]] = {
     "occlusion": occlusion,
     "segmentation": segmentation,
     "activations": activations,
-    "smallest": smallest,
-    "deletion": deletion,
-    "randomisation": randomisation,
 }

@@ -158,8 +158,22 @@ def _observed(
 
 
 def layers_of(network: Network, images: Images, **options: Any) -> Layers:
-    """{name: value} of all layers; options are those of `observe`."""
-    return observe(network.outputs, images, **options)[1]
+    """{name: value} of all layers, and of what is predicted; options are those of `observe`.
+
+    What the experiment predicts is "outputs" or "outputs/NAME", such as "outputs/embedding" and a
+    caption's "outputs/log_probability", where it is of floating point.
+    """
+    outputs, layers = observe(network.outputs, images, **options)
+    for path, value in jax.tree_util.tree_flatten_with_path(outputs)[0]:
+        if jnp.issubdtype(value.dtype, jnp.floating) and value.ndim:
+            name = "/".join(["outputs", jax.tree_util.keystr(path, simple=True, separator="/")])
+            layers[name.rstrip("/")] = value[:, None] if value.ndim == 1 else value
+    return layers
+
+
+def inner_layers(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The layers' names without what is predicted, which is only asked about by its name."""
+    return [name for name in shapes if not name.startswith("outputs")]
 
 
 def layer_shapes(network: Network, size: Sequence[int] | None = None) -> dict[str, tuple[int, ...]]:
@@ -183,7 +197,7 @@ def score_layer(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> str:
       UserError: where there is none.
     """
     count = len(network.class_names)
-    names = [n for n, s in shapes.items() if s[-1] == count and "activation" not in n]
+    names = [n for n in inner_layers(shapes) if shapes[n][-1] == count and "activation" not in n]
     if not count or not names:
         raise UserError("the network has no layer with a unit for each class: name --layer.")
     return names[-1]

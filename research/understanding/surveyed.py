@@ -13,7 +13,7 @@ from research.figures import understanding as figures
 from research.understanding import features
 from research.understanding.answers import Answer, Question, averaged, per_unit
 from research.understanding.neighbours import in_blocks, nearest, two_coordinates
-from research.understanding.network import check_layer, layer_shapes, layers_of
+from research.understanding.network import check_layer, inner_layers, layer_shapes, layers_of
 from research.understanding.receptive_fields import receptive_fields
 
 QUERIES = 200  # images whose nearest neighbours are asked for
@@ -82,10 +82,10 @@ def _layer(question: Question, maps: bool) -> str:
     if question.config.layer:
         check_layer(question.config.layer, shapes)
         return question.config.layer
-    candidates = [name for name, s in shapes.items() if len(s) == 4]
+    names = inner_layers(shapes)
+    candidates = [name for name in names if len(shapes[name]) == 4]
     if maps and candidates:
         return candidates[-1]
-    names = list(shapes)
     return names[-2] if len(names) > 1 else names[-1]
 
 

@@ -1,6 +1,7 @@
 """--mode=study and --mode=diagnose as a person uses them; heads of files without names."""
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -14,6 +15,7 @@ import launch
 from experiments import classification
 from research import models
 from research.weights.naming import torch_name, torch_shape
+from research.weights.pretrained import IMAGENET
 
 XOR = [
     "--experiment=classification",
@@ -118,17 +120,14 @@ def test_diagnosis_shows_which_initialisation_keeps_signals_alive(tmp_path, caps
     assert "saturated" in printed and "xavier" in printed
 
 
-@pytest.mark.parametrize(
-    ("name", "options"), [("resnet18", ("width=4",)), ("vgg16", ("width=4", "hidden=8"))]
-)
-def test_the_classes_of_a_file_are_counted_at_the_models_head(tmp_path, name, options):
-    """safetensors sorts names: the last tensor is layer4's (ResNet), or features' (VGG)."""
+def weights_file(folder, name, options):
+    """Random weights of a model of 37 classes. safetensors sorts names: the last is no head's."""
     entry = models.available()[name]
     model = entry.make(num_classes=37, **models.attributes(entry, options))
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     shapes = flatten_dict(dict(jax.eval_shape(model.init, jax.random.key(0), image)))
     rng = np.random.default_rng(0)
-    file = tmp_path / "weights.safetensors"
+    file = folder / "weights.safetensors"
     save_file(
         {
             torch_name(path): rng.uniform(0.5, 1, torch_shape(x.shape, path)).astype("f")
@@ -136,6 +135,14 @@ def test_the_classes_of_a_file_are_counted_at_the_models_head(tmp_path, name, op
         },
         file,
     )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("resnet18", ("width=4",)), ("vgg16", ("width=4", "hidden=8"))]
+)
+def test_the_classes_of_a_file_are_counted_at_the_models_head(tmp_path, name, options):
+    file = weights_file(tmp_path, name, options)
     config = classification.Config(
         model=name, init_from=str(file), image_size=32, model_options=options
     )
@@ -143,3 +150,21 @@ def test_the_classes_of_a_file_are_counted_at_the_models_head(tmp_path, name, op
     assert facts["class_names"] == [f"class {k}" for k in range(37)]
     head = {"resnet18": "fc", "vgg16": "classifier_6"}[name]
     assert variables["params"][head]["bias"].shape == (37,)
+
+
+def test_grey_images_become_what_trained_weights_expect(tmp_path):
+    file = weights_file(tmp_path, "resnet18", ("width=4",))
+    config = classification.Config(
+        model="resnet18",
+        init_from=str(file),
+        image_size=32,
+        model_options=("width=4",),
+        data_dir=str(tmp_path),
+    )
+    facts = classification.build(config).facts
+    assert facts["preprocessing"]["channels"] == 3
+    assert facts["preprocessing"]["mean"] == list(IMAGENET.mean)
+    # MNIST has mean 0.1307, on 28x28 of the 32x32 pixels.
+    mean = 0.1307 * 255 * (28 / 32) ** 2
+    own = classification.build(dataclasses.replace(config, input_normalisation="standardised"))
+    assert own.facts["preprocessing"]["mean"] == pytest.approx([mean] * 3, abs=0.3)

@@ -100,11 +100,12 @@ def test_removing_the_most_salient_pixels_lowers_the_score_faster_than_random_on
     assert metrics["inputs/area_saliency"] < 0.85 * metrics["inputs/area_random"]
 
 
-def test_shuffled_weights_destroy_saliency_and_guided_backpropagation_keeps_edges(ask):
+def test_shuffled_weights_destroy_saliency_and_guided_backpropagation_less(ask):
+    """Adebayo et al. 2018: 0.22 against 0.45 on the default network, 0.37 against 0.54 here."""
     out, result = ask("randomisation", "--method=randomisation")
     metrics = result["metrics"]
-    assert metrics["inputs/saliency_kept"] < 0.6
-    assert metrics["inputs/guided_edges"] > metrics["inputs/saliency_kept"]
+    assert metrics["inputs/saliency_kept"] < 0.5
+    assert metrics["inputs/guided_kept"] > metrics["inputs/saliency_kept"] + 0.1
     assert (out / "figures" / "inputs" / "randomisation_0.png").stat().st_size > 10_000
 
 
@@ -210,6 +211,7 @@ def test_methods_and_layers_are_listed(place, capsys):
         (["--method=visualise", "--blur_every=4"], "--parameterisation=pixels"),
         (["--method=occlusion", "--patch=33"], "larger than the image"),
         (["--method=saliency", "--parallel=pmap"], "runs on one device"),
+        (["--method=visualise", "--optimizer=sgd"], "--optimizer: is about training networks"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

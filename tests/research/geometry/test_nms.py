@@ -69,6 +69,12 @@ def test_of_equal_boxes_and_scores_the_first_stays():
     assert kept(nms(boxes, jnp.array([0.5, 0.5, 0.5, 0.5]), 4)) == [0, 3]
 
 
+def test_an_overlap_of_exactly_the_threshold_is_allowed():
+    boxes = jnp.array([[0, 0, 4, 4], [0, 0, 4, 2]], jnp.float32)  # IoU 1/2
+    assert kept(nms(boxes, jnp.array([0.9, 0.8]), 2, 0.5)) == [0, 1]
+    assert kept(nms(boxes, jnp.array([0.9, 0.8]), 2, 0.49)) == [0]
+
+
 def test_boxes_without_area_neither_suppress_nor_are_suppressed():
     boxes = jnp.array([[2, 2, 2, 2], [2, 2, 2, 2], [0, 0, 4, 4]], jnp.float32)
     assert kept(nms(boxes, jnp.array([0.9, 0.8, 0.7]), 3)) == [0, 1, 2]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
+from research.data.scenes.drawing import Thing
 from research.metrics import captions as metrics
 from research.metrics.captions import (
     attribute_accuracy,
@@ -13,6 +14,7 @@ from research.metrics.captions import (
     identical,
     longest_common_subsequence,
     rouge_l,
+    scene_scores,
     score,
 )
 
@@ -117,3 +119,16 @@ def test_every_number_has_its_protocol_and_says_how_sentences_were_made():
     assert all(
         "beam search of width 5, never teacher-forced" in text for text in described.values()
     )
+
+
+def test_captions_of_scenes_are_held_against_what_is_there():
+    scene = [Thing(0, 3, "red", (2, 2, 30, 30)), Thing(0, 5, "blue", (40, 40, 56, 58))]
+    said = [
+        "the largest digit is a red three and the smallest is a blue five",
+        "the largest digit is a blue five and the smallest is a red three",  # both there, untrue
+        "the largest digit is a red five",
+        "there are three digits and the largest is a red three",
+    ]
+    scores = scene_scores(said, [scene] * 4)
+    assert scores["attribute_accuracy"] == pytest.approx(5 / 6)
+    assert scores["true_captions"] == 1 / 4

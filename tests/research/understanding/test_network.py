@@ -70,6 +70,7 @@ def test_every_layer_has_a_name_and_repeated_ones_a_number(network):
         "block/activation#2": (1, 6, 5, 4),
         "block": (1, 6, 5, 4),
         "head": (1, 3),  # the scan's layer has no single value
+        "outputs": (1, 3),
     }
     assert score_layer(network, layer_shapes(network)) == "head"
 
@@ -181,3 +182,22 @@ def test_every_use_of_the_activation_in_a_real_model_is_observed(name):
     shapes = layer_shapes(Network(model.apply, variables, (), (32, 32, 3)))
     found = [s for n, s in shapes.items() if n.rpartition("/")[2].startswith("activation")]
     assert found == uses and len(uses) > 16
+
+
+def test_what_is_predicted_can_be_asked_about_by_its_name(network):
+    def predict(variables, x):
+        return {
+            "embedding": Model().apply(variables, x),
+            "log_probability": x.sum((1, 2, 3)),
+            "tokens": jnp.zeros((len(x), 4), jnp.int32),
+        }
+
+    x = jax.random.normal(jax.random.key(1), (2, 6, 5, 2))
+    asked = Network(predict, network.variables, (), (6, 5, 2))
+    layers = layers_of(asked, x)
+    assert [n for n in layers if n.startswith("outputs")] == [
+        "outputs/embedding",
+        "outputs/log_probability",
+    ]
+    target = choose_target(asked, "outputs/log_probability", 0)
+    np.testing.assert_allclose(target.value(layers), x.sum((1, 2, 3)), rtol=1e-5)
