@@ -53,7 +53,7 @@ class Config(TrainingConfig):
     steps: int = redefault(TrainingConfig, "steps", 200)
     clip_norm: float = redefault(TrainingConfig, "clip_norm", 5.0)
     parallel: Literal["auto", "single", "jit", "pmap"] = redefault(
-        TrainingConfig, "parallel", "auto"
+        TrainingConfig, "parallel", "single"
     )
 
 
