@@ -127,6 +127,14 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
     return dataclasses.replace(launch, experiment=name), module, config, given
 
 
+def variant_of(launch: LaunchConfig, argv: list[str], text: str) -> Any:
+    """The Config of one variant of a study. Raises UserError for one of another experiment."""
+    other, _, config, _ = parse([*argv, *shlex.split(text)])
+    if other.experiment != launch.experiment:
+        raise UserError(f"--variant={text}: a study is of one experiment, {launch.experiment}.")
+    return config
+
+
 def main(argv: list[str]) -> int:
     """Runs one command; returns the exit code: 0, or 2 for what a person can mend."""
     # What goes wrong in Orbax's threads is raised here as well; there it is logged with its trace.
@@ -137,7 +145,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"--experiment is needed: one of {', '.join(experiment_names())}.")
         from research import commands  # imports JAX, which --help need not wait for
 
-        variants = {text: parse([*argv, *shlex.split(text)])[2] for text in launch.variant}
+        variants = {text: variant_of(launch, argv, text) for text in launch.variant}
         commands.run(launch, module, config, given, EXPERIMENTS, variants)
     except (UserError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

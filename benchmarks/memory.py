@@ -27,8 +27,8 @@ class WatchedFolder(RunFolder):
 
     resident: dict[int, int]
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        super().log(step, metrics)
+    def log(self, step: int, metrics: Mapping[str, float], warning: str = "") -> None:
+        super().log(step, metrics, warning)
         self.resident[step] = psutil.Process().memory_info().rss
 
 

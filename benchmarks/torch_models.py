@@ -89,6 +89,7 @@ def _mlp(*units: int) -> nn.Module:
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: _mlp(784, 10),
     "mlp": lambda: _mlp(784, 256, 128, 10),
+    "deep_mlp": lambda: _mlp(784, *[100] * 10, 10),
     "lenet5": _lenet5,
     "convnet": _convnet,
     "alexnet_lrn": _alexnet_lrn,

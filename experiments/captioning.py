@@ -59,22 +59,20 @@ class Config(ImageDataConfig, TrainingConfig):
     decoding: Literal["greedy", "beam", "sample"] = option(
         "greedy",
         "How sentences are made: the likeliest word, beam search, by chance.",
-        changes_result=False,
+        learned=False,
     )
-    beam_width: int = option(
-        5, "Sentences that beam search keeps.", minimum=1, changes_result=False
-    )
+    beam_width: int = option(5, "Sentences that beam search keeps.", minimum=1, learned=False)
     length_penalty: float = option(
         0.7,
         "Beams are compared by log p / words^this; 0 prefers short ones.",
         minimum=0.0,
-        changes_result=False,
+        learned=False,
     )
     temperature: float = option(
         1.0,
         "Of sampling: near 0 the likeliest word, large any.",
         minimum=0.01,
-        changes_result=False,
+        learned=False,
     )
     # The recipe of the default run, for the scenes of digits.
     dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
@@ -128,7 +126,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.metrics import captions as metrics
     from research.progress import console
     from research.random import stream
-    from research.record import fingerprint, save_figures
+    from research.record import fingerprint, save_figures, unused_path
     from research.training.recipe import make_recipe
 
     if config.mixup:
@@ -172,6 +170,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         }
     known = Vocabulary(tuple(facts["words"]))
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
+    components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
 
     # --- Model ---
     choose(config.backbone, models.available(), "backbone")
@@ -247,7 +246,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         tokens = chosen_references(keys, batch["tokens"])
         if "image" not in batch:
             return {**batch, "tokens": tokens}
-        pictures = augment_lib.augment(config, keys, batch["image"] / 255.0)
+        pictures = augment_lib.augment(config, keys, batch["image"] / 255.0, components)
         return {**batch, "image": pictures * 255.0, "tokens": tokens}
 
     def chosen_references(keys: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -358,8 +357,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def save(folder: Path, files: list[str], outputs: Any, batch: Mapping[str, Any]) -> None:
         if "attention" not in outputs:
             return
-        drawn = {Path(file).stem: draw_attention(outputs, batch, i) for i, file in enumerate(files)}
-        save_figures(folder / "attention", drawn)
+        for i, file in enumerate(files):
+            path = unused_path(folder / "attention", Path(file).stem, ".png")
+            save_figures(path.parent, {path.stem: draw_attention(outputs, batch, i)})
 
     how = {
         "greedy": "greedy decoding",

@@ -74,7 +74,7 @@ class Config(PredictionConfig, ImageDataConfig, TrainingConfig):
         16.0, "softmax, arcface, proxy_nca: factor of the cosines or distances.", minimum=0.0
     )
     images_per_class: int = option(
-        4, "K images of each of P classes make a batch; --batch_size is P K."
+        4, "K images of each of P classes make a batch; --batch_size is P K.", minimum=1
     )
     drop_small: bool = option(False, "Leave classes of one image out instead of stopping.")
     quarter_turns: bool = option(

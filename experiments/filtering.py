@@ -62,20 +62,26 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             config.dataset, config.data_dir, task.TASK, skip_corrupt=config.skip_corrupt
         )
     )
+    splits = functools.cache(
+        lambda preprocessing: pipeline.open_splits(dataset().splits, preprocessing, config)
+    )
     trains = facts is None
     if facts is None:
         height, width, _ = dataset().image_shape
         if height is None or width is None:
             raise UserError(f"--dataset={config.dataset}: images of one size are needed.")
+        raw = Preprocessing((height, width), 1)
         facts = {
-            "preprocessing": Preprocessing((height, width), 1).to_json(),
-            "train_examples": len(dataset().splits["train"]),
+            "preprocessing": raw.to_json(),
+            "train_examples": len(splits(raw)["train"]),
+            "monitored": pipeline.monitored(splits(raw)),
         }
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
 
     def data() -> Data:
-        splits = pipeline.open_splits(dataset().splits, preprocessing, config)
-        return pipeline.make_data(splits, config, config.seed, lambda: task.inspect(dataset()))
+        return pipeline.make_data(
+            splits(preprocessing), config, config.seed, lambda: task.inspect(dataset())
+        )
 
     # --- The filter, and what is to learn it ---
     true = jnp.asarray(EDGE_FILTERS[config.kernel])[:, :, None, None]
@@ -144,5 +150,5 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             "squared_error": "mean over pixels of (filtered - learned)², brightness in 0..1",
             "kernel_error": "largest difference between the nine numbers and the filter's",
         },
-        best=("test/kernel_error", "min"),
+        best=(f"{facts['monitored']}/kernel_error", "min"),
     )

@@ -53,7 +53,7 @@ class Config(TrainingConfig):
     steps: int = redefault(TrainingConfig, "steps", 200)
     clip_norm: float = redefault(TrainingConfig, "clip_norm", 5.0)
     parallel: Literal["auto", "single", "jit", "pmap"] = redefault(
-        TrainingConfig, "parallel", "auto"
+        TrainingConfig, "parallel", "single"
     )
 
 
@@ -161,7 +161,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         )[0]
         last = jnp.take_along_axis(beginning, length[:, None] - 1, axis=1)[:, 0]
         mask = jnp.arange(beginning.shape[1]) < length[:, None] - 1
-        keys = example_keys(stream(jax.random.key(config.seed), "sample"), batch["number"])
+        keys = example_keys(stream(jax.random.key(config.seed), "sample"), batch["index"])
         return decoding.sample(
             lambda state, token: apply(state, token, method="step"),
             apply(beginning, mask, method="read"),
@@ -212,8 +212,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         for row, codes in zip(table, beginnings, strict=True):
             row[: len(codes)] = codes
         lengths = np.array([len(codes) for codes in beginnings], np.int32)
-        numbers = np.arange(len(files), dtype=np.int32)
-        return {"beginning": table, "length": lengths, "number": numbers}
+        return {"beginning": table, "length": lengths}
 
     def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = zip(batch["beginning"], batch["length"], outputs["tokens"], strict=True)

@@ -55,7 +55,7 @@ class Config(ImageDataConfig, TrainingConfig):
         "Images whose side is above this many pixels are predicted in overlapping tiles, and a "
         "person's own at their own size; 0: they are brought to the model's size.",
         minimum=0,
-        changes_result=False,
+        learned=False,
     )
     rand_score: bool = option(
         False, "Also score connected components of the foreground, as for cells."
@@ -99,6 +99,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.nn.activations import ACTIVATIONS
     from research.nn.initialisers import INITIALISERS
     from research.random import stream
+    from research.record import unused_path
     from research.training.recipe import make_recipe
 
     # --- Data, and the facts that travel with the weights ---
@@ -285,10 +286,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def save(folder: Path, files: list[str], outputs: np.ndarray, batch: Mapping[str, Any]) -> None:
         (folder / "masks").mkdir(exist_ok=True)
         for file, mask in zip(files, labels_of(outputs, batch), strict=True):
-            path, number = folder / "masks" / f"{Path(file).stem}.png", 2
-            while path.exists():  # files of one name from several folders
-                path, number = path.with_name(f"{Path(file).stem}-{number}.png"), number + 1
-            masks.save_mask(path, mask)
+            masks.save_mask(unused_path(folder / "masks", Path(file).stem, ".png"), mask)
 
     def draw(outputs: np.ndarray, batch: Mapping[str, Any]) -> dict[str, Any]:
         predicted = outputs.argmax(-1).astype(np.uint8)

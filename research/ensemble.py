@@ -16,7 +16,8 @@ def ensemble(members: Sequence[Experiment]) -> Experiment:
     what comes out may not.
 
     Raises:
-      UserError: where members know other classes or none, or take images of another size.
+      UserError: where members know other classes or none, or take images of another size; and,
+        when it first predicts, where there is more to their predictions than probabilities.
     """
     first = members[0]
     if "class_names" not in first.facts:
@@ -35,7 +36,12 @@ def ensemble(members: Sequence[Experiment]) -> Experiment:
 
     def predict(variables: Any, batch: Batch) -> PyTree:
         outputs = [m.predict(v, batch) for m, v in zip(members, variables, strict=True)]
-        return jax.tree.map(lambda *values: sum(values) / len(values), *outputs)
+        if not isinstance(outputs[0], jax.Array):
+            raise UserError(
+                "--checkpoint: an ensemble averages probabilities, and this experiment predicts "
+                "something else; name one checkpoint."
+            )
+        return sum(outputs) / len(outputs)
 
     return first._replace(predict=predict)
 

@@ -11,6 +11,10 @@ class UserError(Exception):
     """Bad input. The message is one line that names the file, flag or class and what to do."""
 
 
+class NotFiniteError(UserError):
+    """Training stopped at a loss that is infinite or no number."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the name most like `name`, or "" where none is alike."""
     match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)

@@ -3,6 +3,7 @@
 flags.txt, config.json, metrics.jsonl, TensorBoard events, figures/*.png, result.json.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -43,6 +44,12 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         file.write("\n")
     os.chmod(file.name, 0o644)  # temporary files are private; results are not
     os.replace(file.name, path)
+
+
+def unused_path(folder: Path, stem: str, suffix: str) -> Path:
+    """folder/stem.suffix, or with -2, -3, ... where files of several folders share their name."""
+    paths = (folder / f"{stem}{number}{suffix}" for number in ("", *range(-2, -10_000, -1)))
+    return next(path for path in paths if not path.exists())
 
 
 def save_figures(folder: Path, figures: "Mapping[str, Figure | np.ndarray]") -> None:
@@ -101,6 +108,7 @@ class RunFolder:
         """
         self.path, self.experiment, self.config = path, experiment, config
         self._writer: SummaryWriter | None = None
+        self._made = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = open(path / ".lock", "a")  # noqa: SIM115 (held as long as the run)
@@ -116,6 +124,15 @@ class RunFolder:
                 "wait for it."
             ) from error
         check_workdir(path, experiment, config)
+
+    def check_data(self, data_order: str) -> None:
+        """Raises UserError where the training data are not what this run began with."""
+        begun = json.loads((self.path / "config.json").read_text())["fingerprint"]["data_order"]
+        if begun != data_order:
+            raise UserError(
+                f"--workdir={self.path}: the training data have changed since this run began; "
+                "choose another folder, or bring the old data back to go on."
+            )
 
     def begin(self, start: int, facts: Mapping[str, Any]) -> None:
         """Writes what was asked; drops metrics that a run resumed after step `start` logs again."""
@@ -154,10 +171,19 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Flushes the curves and lets others use the folder."""
+        """Flushes the curves and lets others use the folder; one that stayed empty goes."""
         if self._writer is not None:
             self._writer.close()
+        elif self._made:
+            for file in ("checkpoints/latest", "checkpoints", ".lock", ""):
+                _remove(self.path / file)
         self._lock.close()
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or an empty folder, where it is there."""
+    with contextlib.suppress(OSError):
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _whole(line: str) -> bool:

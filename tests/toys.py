@@ -99,3 +99,23 @@ def new_state(experiment, averaged=False):
     """The state before the first step."""
     variables = state_lib.init(experiment, 0, batches(1)[0])
     return state_lib.create(experiment, variables, averaged)
+
+
+def drawn(shapes):
+    """Variables of these shapes, without the time it takes to compile initialisers."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, x):
+        deviation = {"kernel": np.sqrt(2 / np.prod(x.shape[:-1])), "bias": 0.1}.get(path[-1].key, 0)
+        start = path[-1].key in ("scale", "var")
+        return np.asarray(start + deviation * rng.normal(size=x.shape), x.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+# Compiling is most of the time in tests of models; running takes milliseconds.
+FAST_COMPILATION = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}

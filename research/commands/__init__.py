@@ -73,8 +73,8 @@ def run(
         make = getattr(module, launch.mode, None)
         if make is None:
             raise UserError(f"--experiment={launch.experiment}: has no --mode={launch.mode}.")
-        report = make(config)
         path = output_folder(config.workdir, launch.experiment, launch.mode, f"{launch.mode}.json")
+        report = make(config)
         show_report(report, path, launch.mode)
 
 

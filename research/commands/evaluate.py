@@ -69,13 +69,13 @@ def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]])
     config, experiment, opened = members[0]
     whole = experiment if len(members) == 1 else ensemble([member[1] for member in members])
     variables: Any = [opened.variables for _, _, opened in members]
+    path = output_folder(config.workdir, name, "evaluate", "result.json")
+    evaluations = evaluate_weights(whole, config, variables if len(members) > 1 else variables[0])
     alone = {}
     if len(members) > 1:
         for member_config, member, opened in members:
-            evaluations = evaluate_weights(member, member_config, opened.variables)
-            alone[str(opened.path)] = flat_metrics(evaluations)
-    evaluations = evaluate_weights(whole, config, variables if alone else variables[0])
-    path = output_folder(config.workdir, name, "evaluate", "result.json")
+            own = evaluate_weights(member, member_config, opened.variables)
+            alone[str(opened.path)] = flat_metrics(own)
     save_figures(path / "figures", pictures(whole, evaluations))
     result = {
         "experiment": name,
@@ -91,7 +91,7 @@ def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]])
 
 def evaluate_weights(experiment: Experiment, config: Any, variables: Any) -> dict[str, Evaluation]:
     """Each split's evaluation, on the devices there are."""
-    parallel = parallel_lib.create(config.parallel, config.eval_batch_size or config.batch_size)
+    parallel = parallel_lib.for_evaluation(config)
     evaluate = make_evaluate(experiment, parallel)
     placed = parallel.put(variables)
     return {split: evaluate(placed, source) for split, source in experiment.data().evals.items()}

@@ -77,7 +77,10 @@ def new_folder(*parts: str) -> Path:
 
 
 def output_folder(workdir: str, experiment: str, mode: str, file: str) -> Path:
-    """Makes the folder for what evaluate and predict write; refuses to overwrite `file` in it."""
+    """Makes the folder for what a mode writes; refuses to overwrite `file` in it.
+
+    Called before the work is done, so that it is not done in vain.
+    """
     path = Path(workdir) if workdir else new_folder(experiment, mode)
     if (path / file).exists():
         raise UserError(f"--workdir={path}: holds a {file} already; choose another folder.")

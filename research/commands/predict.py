@@ -70,7 +70,7 @@ class Predictions:
         size = min(len(files), self._size)
         for start in range(0, len(files), size):
             part = files[start : start + size]
-            batch = self._read(part)
+            batch = {**self._read(part), "index": np.arange(start, start + len(part))}
             outputs = jax.device_get(self._predict(self._variables, padded(batch, size)))
             yield part, jax.tree.map(lambda x: x[: len(part)], outputs), batch  # noqa: B023
 

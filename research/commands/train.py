@@ -8,7 +8,7 @@ from typing import Any
 from research import config as config_lib
 from research.commands.output import new_folder, pictures, show_report, show_result
 from research.comparison import runs as comparison
-from research.errors import UserError
+from research.errors import NotFiniteError, UserError
 from research.progress import console
 from research.record import RunFolder, check_workdir, read_result, save_figures
 from research.training import parallel as parallel_lib
@@ -70,7 +70,7 @@ def run_study(
             try:
                 if trained(name, module, one, folder) is None:
                     return
-            except UserError as error:
+            except NotFiniteError as error:
                 failure = str(error)
                 console().print(failure, markup=False)
             runs.setdefault(label, []).append(comparison.read_run(folder, failure))

@@ -10,11 +10,9 @@ from research.data.annotations import Annotated, Annotations
 from research.data.images import read
 from research.data.objects import Objects, clip, faults
 from research.data.source import Example
-from research.data.splits import Dataset, Labelled, Subset, stratified
+from research.data.splits import Dataset, Labelled, with_test
 from research.errors import UserError
 from research.progress import console
-
-_TEST_SHARE = 0.2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,9 +90,8 @@ def load(
         split: AnnotatedSplit(tuple(rows)) for split, rows in images.items()
     }
     if list(splits) == ["train"]:
-        kept, held = stratified(splits["train"].labels, _TEST_SHARE)
-        splits = {"train": Subset(splits["train"], kept), "test": Subset(splits["train"], held)}
         notes.append("a fifth, evenly spaced, is the test split")
+    splits = with_test(splits, name)
     sizes = {row.size for rows in images.values() for row in rows}
     (size,) = sizes if len(sizes) == 1 else (None,)
     height, width = size or (None, None)

@@ -26,7 +26,7 @@ import numpy as np
 from research.data.folders import SPLITS, natural
 from research.data.images import EXTENSIONS, read
 from research.data.source import Example
-from research.data.splits import Dataset, Labelled, Subset, stratified
+from research.data.splits import Dataset, Labelled, with_test
 from research.data.tokens import words
 from research.errors import UserError
 from research.progress import console
@@ -118,11 +118,8 @@ def load(rest: str, *, skip_corrupt: bool = False) -> Dataset:
         if split in parts
     }
     if list(opened) == ["train"]:
-        kept, held = stratified(opened["train"].labels, _TEST_SHARE)
-        if not len(held):
-            raise UserError(f"{file}: two images at least are needed, one of them for the test")
-        opened = {"train": Subset(opened["train"], kept), "test": Subset(opened["train"], held)}
         note += "; a fifth of the images, evenly spaced in natural order, is the test split"
+    opened = with_test(opened, str(file))
     return Dataset(f"captions:{rest}", opened, (), (None, None, None), note)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from research.data.images import EXTENSIONS, read
 from research.data.source import Example
-from research.data.splits import Dataset, Labelled, Subset, stratified
+from research.data.splits import Dataset, Labelled, with_test
 from research.errors import UserError
 from research.progress import console
 
@@ -22,7 +22,6 @@ SPLITS = {
     "validation": "validation",
     "test": "test",
 }
-_TEST_SHARE = 0.2
 _MOST_CHECKED = 50_000
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
@@ -91,8 +90,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
         for split, (files, labels) in found.items()
     }
     if list(splits) == ["train"] and not by_class:
-        kept, held = stratified(splits["train"].labels, _TEST_SHARE)
-        splits = {"train": Subset(splits["train"], kept), "test": Subset(splits["train"], held)}
+        splits = with_test(splits, f"--dataset=folder:{path}")
         note += "; a fifth of each class, evenly spaced in natural order, is the test split"
     return Dataset(f"folder:{path}", splits, class_names, (None, None, None), note)
 

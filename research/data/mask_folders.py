@@ -22,11 +22,10 @@ from research.data.masks import (
     to_classes,
 )
 from research.data.source import Example
-from research.data.splits import Dataset, Labelled, Subset, stratified
+from research.data.splits import Dataset, Labelled, with_test
 from research.errors import UserError
 from research.progress import console
 
-_TEST_SHARE = 0.2
 Pair = tuple[str, str]  # files of an image and of its mask
 
 
@@ -106,9 +105,8 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
     }
     note = "your own pictures" + (f"; {len(bad)} unreadable pairs left out" if bad else "")
     if list(splits) == ["train"]:
-        kept, held = stratified(splits["train"].labels, _TEST_SHARE)
-        splits = {"train": Subset(splits["train"], kept), "test": Subset(splits["train"], held)}
         note += "; a fifth, evenly spaced in natural order, is the test split"
+    splits = with_test(splits, where)
     sizes = {look.size for look in seen.values()}
     height, width = next(iter(sizes)) if len(sizes) == 1 else (None, None)
     channels = 1 if all(look.grey for look in seen.values()) else 3

@@ -59,6 +59,8 @@ def learn_facts(
         "train_examples": len(train),
         "monitored": monitored(splits),
     }
+    if config.pca_colour and raw.channels != 3:
+        raise UserError(f"--pca_colour: needs RGB images; these have {raw.channels} channel(s).")
     if config.pca_colour:
         sample = np.stack([train[i]["image"] for i in range(min(len(train), 1000))])
         facts["colour_components"] = colour_components(sample / 255.0).tolist()

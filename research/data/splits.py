@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from research.data.source import Example, Examples, read_many
+from research.errors import UserError
 
 
 @runtime_checkable
@@ -79,6 +80,25 @@ class Subset:
     @property
     def labels(self) -> np.ndarray:
         return self.examples.labels[self.positions]
+
+
+def with_test(splits: dict[str, Labelled], where: str) -> dict[str, Labelled]:
+    """The splits; where there is but "train", a fifth of each class becomes "test".
+
+    In the order of the examples, the middle one of each five.
+
+    Raises:
+      UserError: where an example is lacking for either; `where` names the data.
+    """
+    if list(splits) == ["train"]:
+        kept, held = stratified(splits["train"].labels, share=0.2)
+        if not len(kept) or not len(held):
+            raise UserError(f"{where}: two images at least are needed, one of them for the test")
+        splits = {"train": Subset(splits["train"], kept), "test": Subset(splits["train"], held)}
+    for name, split in splits.items():
+        if not len(split):
+            raise UserError(f"{where}: its {name} split holds no images")
+    return splits
 
 
 def hold_out(examples: Labelled, share: float) -> tuple[Subset, Subset]:

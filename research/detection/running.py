@@ -14,6 +14,7 @@ from research.figures import detection as figures
 from research.forward import forward
 from research.metrics.detection import results
 from research.random import stream
+from research.record import unused_path
 
 
 class Evaluation:
@@ -112,12 +113,7 @@ def save_pictures(
     for i, file in enumerate(files):
         found = {name: value[i] for name, value in outputs.items()}
         figure = figures.one_image(images.read(file), found, class_names)
-        path = target / f"{Path(file).stem}.png"
-        for number in range(2, 10_000):  # files of two folders may share their name
-            if not path.exists():
-                break
-            path = target / f"{Path(file).stem}-{number}.png"
-        figure.savefig(path)
+        figure.savefig(unused_path(target, Path(file).stem, ".png"))
 
 
 def write_coco_results(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from research import config as config_lib
-from research.errors import UserError
+from research.errors import NotFiniteError
 from research.evaluation import Evaluation, flat_metrics, make_evaluate
 from research.experiment import Batch, Experiment, Variables
 from research.progress import TrainingProgress
@@ -23,7 +23,7 @@ from research.training.interrupts import Interrupts
 from research.training.parallel import CompiledByShape, Parallel
 from research.training.plan import make_plan
 from research.training.state import TrainState
-from research.training.step import make_train_step
+from research.training.step import make_eval_step, make_train_step
 
 # Steps that may be under way on the device at once: enough to hide the host's work, few enough
 # that waiting batches take no memory worth speaking of.
@@ -82,12 +82,12 @@ class Window:
             jax.block_until_ready(self._totals[-1 - STEPS_AHEAD])
 
     def close(self, step: int) -> dict[str, float]:
-        """Their means; raises UserError that names the first step whose loss is not finite."""
+        """Their means; raises NotFiniteError that names the first step whose loss is not finite."""
         rows, self._totals = jax.device_get(self._totals), []
         sums: dict[str, np.ndarray] = {}
         for number, row in enumerate(rows, step - len(rows) + 1):
             if not np.isfinite(row["loss"][0]):
-                raise UserError(
+                raise NotFiniteError(
                     f"the loss is {float(row['loss'][0])} at step {number}; the last checkpoint "
                     "before it is kept. Lower --learning_rate, raise --warmup or set --clip_norm."
                 )
@@ -118,7 +118,17 @@ def train(
         # --- Data and state ---
         data = experiment.data()
         plan = make_plan(config, len(data.train.examples), experiment.steps)
-        state = new_state(experiment, config, data.train.batch(0), parallel)
+        first = data.train.batch(0)
+        state = new_state(experiment, config, first, parallel)
+
+        # --- What can go wrong comes up here, before anything is written ---
+        step_fn = CompiledByShape(
+            lambda state, batch: compile_train_step(experiment, config, parallel, state, batch)
+        )
+        if plan.steps:
+            step_fn.program(state, parallel.put_batch(first))
+        for source in data.evals.values():
+            jax.eval_shape(make_eval_step(experiment, None), state.variables, source.batch(0))
         identity = {
             "initial_parameters": fingerprint([state.params, state.model_state]),
             "data_order": data.train.fingerprint(),
@@ -132,6 +142,7 @@ def train(
                 int(values.step),
                 metadata["seconds"],
             )
+            run.check_data(identity["data_order"])
         surroundings = environment()
         run.begin(
             start,
@@ -161,15 +172,10 @@ def train(
         if start:
             progress.say(f"going on after step {start} of {plan.steps}")
         batches = stack.enter_context(contextlib.closing(data.train.iterate(start, plan.steps)))
-        step_fn = CompiledByShape(
-            lambda state, batch: compile_train_step(experiment, config, parallel, state, batch)
-        )
         window = Window()
         evaluations: dict[str, Evaluation] = {}
         for step, batch in enumerate(placed_batches(batches, parallel), start + 1):
             (state, totals), _ = step_fn(state, batch)
-            if step == start + 1:
-                progress.restart_clock()  # compilation is behind
             window.add(totals)
             progress.advance(step)
 

@@ -77,6 +77,13 @@ class Parallel(NamedTuple):
         return jitted.lower(values, batch).compile()
 
 
+def for_evaluation(config: Any) -> Parallel:
+    """The parallel mode for batches of --eval_batch_size, or else --batch_size."""
+    if config.eval_batch_size:
+        return create(config.parallel, config.eval_batch_size, flag="--eval_batch_size")
+    return create(config.parallel, config.batch_size)
+
+
 class CompiledByShape:
     """A compiled function of (values, batch), with one program for each shape of batch.
 
@@ -86,20 +93,25 @@ class CompiledByShape:
     def __init__(self, compile: Callable[[PyTree, Batch], Any]) -> None:
         self._compile, self._programs = compile, dict[Any, Any]()
 
-    def __call__(self, values: PyTree, batch: Batch) -> Any:
-        """Runs the program of the batch's shapes. Batches are as `Parallel.put_batch` returns."""
+    def program(self, values: PyTree, batch: Batch) -> Any:
+        """The program of the batch's shapes. Batches are as `Parallel.put_batch` returns them."""
         shapes = tuple((name, value.shape) for name, value in batch.items())
         if shapes not in self._programs:
             self._programs[shapes] = self._compile(values, batch)
-        return self._programs[shapes](values, batch)
+        return self._programs[shapes]
+
+    def __call__(self, values: PyTree, batch: Batch) -> Any:
+        """Runs the program of the batch's shapes."""
+        return self.program(values, batch)(values, batch)
 
 
-def create(mode: str, batch_size: int, accumulate: int = 1) -> Parallel:
+def create(mode: str, batch_size: int, accumulate: int = 1, flag: str = "--batch_size") -> Parallel:
     """The parallel mode over all devices there are.
 
     Args:
       mode: "auto" (jit where there are several devices), "single", "jit" or "pmap".
       batch_size: of the global batch; must divide by devices x accumulate.
+      flag: where that number comes from.
 
     Raises:
       UserError: where it does not.
@@ -113,7 +125,7 @@ def create(mode: str, batch_size: int, accumulate: int = 1) -> Parallel:
         parts = f" x {accumulate} parts of --accumulate" if accumulate > 1 else ""
         parts_in_all = devices * accumulate
         raise UserError(
-            f"--batch_size={batch_size} does not divide by {devices} devices{parts}; the nearest "
+            f"{flag}={batch_size} does not divide by {devices} devices{parts}; the nearest "
             f"that does is {max(1, round(batch_size / parts_in_all)) * parts_in_all}."
         )
     if mode == "single":

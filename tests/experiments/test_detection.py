@@ -155,7 +155,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, flags
     assert run(*TINY, dataset, f"--workdir={tmp_path / 'x'}", *flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error
-    assert not (tmp_path / "x" / "config.json").exists()
+    assert not (tmp_path / "x").exists()
 
 
 def test_help_names_the_flags_of_detection_without_jax():

@@ -45,5 +45,4 @@ def test_freed_memory_is_used_again():
     found = page_faults("reuse")
     if found == "none":
         pytest.skip("another C library than glibc")
-    assert int(found) < 100
-    assert int(page_faults("default")) > 100 * 2**20 // 4096 // 2
+    assert int(found) < 40  # fresh memory takes 25,600 faults, or 50 of huge pages

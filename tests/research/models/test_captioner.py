@@ -11,7 +11,8 @@ from research.models import available, create
 
 WORDS, LENGTH = 11, 5
 SMALL = {"embedding": 6, "features": 8, "backbone_name": "convnet"}
-BOTH = pytest.mark.parametrize("name", sorted(available("captioning")))
+ALL = pytest.mark.parametrize("name", sorted(available("captioning")))
+ATTENDING = pytest.mark.parametrize("name", ["show_attend_and_tell", "spatial_attention"])
 
 
 def images(count=3, seed=0):
@@ -41,7 +42,7 @@ def encoded(model, variables, images):
     return model.apply(variables, model.apply(variables, images, method="maps"), method="begin")
 
 
-@BOTH
+@ALL
 def test_every_parameter_gets_a_gradient(name):
     model, variables = made(name)
     state = {k: v for k, v in variables.items() if k != "params"}
@@ -58,7 +59,7 @@ def test_every_parameter_gets_a_gradient(name):
     assert "backbone" in grads
 
 
-@BOTH
+@ALL
 def test_one_word_at_a_time_is_the_whole_caption(name):
     model, variables = made(name, cell="gru", layers=2)
     tokens = captions()
@@ -76,7 +77,7 @@ def test_one_word_at_a_time_is_the_whole_caption(name):
             token = tokens[:, k, t]
 
 
-@BOTH
+@ALL
 def test_a_word_does_not_depend_on_those_after_it(name):
     changed = captions().at[:, :, 3].set(4)
     before, after = (told(name)(images(), tokens)[0] for tokens in (captions(), changed))
@@ -84,7 +85,7 @@ def test_a_word_does_not_depend_on_those_after_it(name):
     assert np.any(before[:, :, 4] != after[:, :, 4])
 
 
-@BOTH
+@ALL
 def test_captions_depend_on_their_own_picture_alone(name):
     logits, _ = told(name)(images(), captions())
     changed, _ = told(name)(images().at[1].set(0.0), captions())
@@ -92,8 +93,9 @@ def test_captions_depend_on_their_own_picture_alone(name):
     assert np.abs(logits[1] - changed[1]).max() > 1e-4
 
 
-def test_attention_is_a_distribution_over_places_and_follows_the_picture():
-    tell = told("show_attend_and_tell")
+@ATTENDING
+def test_attention_is_a_distribution_over_places_and_follows_the_picture(name):
+    tell = told(name)
     _, attention = tell(images(), captions())
     assert attention.shape == (3, 2, LENGTH, 16)  # the last map of 16 x 16 pixels is 4 x 4
     np.testing.assert_allclose(attention.sum(-1), 1, rtol=1e-5)
@@ -114,13 +116,13 @@ def test_attention_is_softmax_of_scaled_dot_products_by_a_loop():
         np.testing.assert_allclose(attention[b, 0, 0], expected, rtol=1e-4)
 
 
-@BOTH
+@ALL
 def test_words_beyond_the_vocabulary_are_read_as_unknown(name):
     rare, unknown = (captions().at[:, :, 1].set(t) for t in (WORDS + 5, UNKNOWN))
     np.testing.assert_array_equal(told(name)(images(), rare)[0], told(name)(images(), unknown)[0])
 
 
-@BOTH
+@ALL
 def test_decoding_says_only_words(name):
     model, variables = made(name)
 
@@ -138,7 +140,7 @@ def test_decoding_says_only_words(name):
         assert PADDING not in row[:length] and not row[length:].any()
 
 
-@BOTH
+@ALL
 def test_dropout_acts_in_training_alone(name):
     model, variables = made(name, dropout=0.5)
 
@@ -154,6 +156,18 @@ def test_dropout_acts_in_training_alone(name):
     assert np.any(logits(True) != logits(True, 1))
 
 
+def test_where_to_look_depends_on_the_last_word_read_or_only_on_those_before():
+    """What Lu et al. 2017 changed: after "a red", the red place can be looked at for its digit."""
+    changed = captions().at[:, :, 2].set(4)  # read before word 3 is said
+
+    def moved(name):
+        before, after = (told(name)(images(), tokens)[1] for tokens in (captions(), changed))
+        return np.abs(before - after).max(axis=(0, 1, 3)) > 1e-6  # by word
+
+    np.testing.assert_array_equal(moved("spatial_attention"), [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(moved("show_attend_and_tell"), [0, 0, 0, 0, 1])
+
+
 def test_another_map_of_the_encoder_can_be_looked_at():
     _, variables = made("show_attend_and_tell", feature_map="stage1")
-    assert variables["params"]["decoder"]["position"]["embedding"].shape == (64, 6)
+    assert variables["params"]["decoder"]["places"]["position"].shape == (64, 6)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import FAST_COMPILATION, drawn
 
 from research.detection import FILES, Setting, make, running
 from research.detection.config import DetectionConfig
@@ -46,7 +47,8 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
     batch = batch_of(objects=objects)
     # A second image, whose padding must not reach the first.
     side = detector.model_size or (32, 32)
-    variables = jax.jit(detector.model.init)(jax.random.key(0), jnp.zeros((1, *side, 3)))
+    blank = jnp.zeros((1, *side, 3))
+    variables = drawn(jax.eval_shape(detector.model.init, jax.random.key(0), blank))
 
     def loss(params):
         key = jax.random.key(1)
@@ -57,7 +59,8 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
         assert all(part.shape == (2,) for part in parts.values())
         return values.sum()
 
-    for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(loss))(variables["params"])):
+    compiled = jax.jit(jax.grad(loss)).lower(variables["params"]).compile(FAST_COMPILATION)
+    for path, gradient in jax.tree.leaves_with_path(compiled(variables["params"])):
         where = jax.tree_util.keystr(path)
         assert np.isfinite(gradient).all(), where
         assert np.any(gradient), f"no gradient reaches {where}"
@@ -69,7 +72,7 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
         run = running.Evaluation(detector.model, variables, batch["image"], "float32")
         return detector.predict(run, batch)
 
-    outputs = predict(variables, batch)
+    outputs = predict.lower(variables, batch).compile(FAST_COMPILATION)(variables, batch)
     count = 7 if objects == 2 else 1
     assert outputs["boxes"].shape == (2, count, 4)
     assert all(outputs[key].shape == (2, count) for key in ("scores", "classes", "valid"))
