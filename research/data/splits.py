@@ -93,7 +93,9 @@ def with_test(splits: dict[str, Labelled], where: str) -> dict[str, Labelled]:
     if list(splits) == ["train"]:
         kept, held = stratified(splits["train"].labels, share=0.2)
         if not len(kept) or not len(held):
-            raise UserError(f"{where}: two images at least are needed, one of them for the test")
+            raise UserError(
+                f"{where}: two images at least of a class are needed, one of them for the test"
+            )
         splits = {"train": Subset(splits["train"], kept), "test": Subset(splits["train"], held)}
     for name, split in splits.items():
         if not len(split):

@@ -26,6 +26,7 @@ def test_classes_sort_naturally(tmp_path):
     # As strings, 10 comes before 2, and a model trained elsewhere then names the wrong class.
     for name in ("10", "2", "1", "b", "A", "x10y", "x9y"):
         draw(tmp_path / name / "a.png")
+        draw(tmp_path / name / "b.png")
     assert folders.load(tmp_path).class_names == ("1", "2", "10", "A", "b", "x9y", "x10y")
     assert sorted(["img12.png", "img2.png", "img012.png"], key=natural)[0] == "img2.png"
 
@@ -65,7 +66,15 @@ def test_split_folders(tmp_path, name):
 def test_a_class_may_be_called_train(tmp_path):
     for label in ("car", "train"):
         draw(tmp_path / label / "0.png")
+        draw(tmp_path / label / "1.png")
     assert folders.load(tmp_path).class_names == ("car", "train")
+
+
+def test_one_image_a_class_leaves_none_for_the_test(tmp_path):
+    for label in ("cat", "dog"):
+        draw(tmp_path / label / "0.png")
+    with pytest.raises(UserError, match=r"folder:.*two images at least"):
+        folders.load(tmp_path)
 
 
 def test_hidden_and_system_files_are_passed_over(root):
