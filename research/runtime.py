@@ -5,7 +5,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -79,6 +81,21 @@ def git_commit(folder: Path) -> str | None:
         return commit.stdout.strip() + ("+changes" if changed else "")
     except (OSError, subprocess.TimeoutExpired):
         return None
+
+
+def hide_closed_loops() -> None:
+    """Keeps one thing off the screen: that the event loop of a failed save has gone.
+
+    TensorStore's threads print it where a disk is full, after Orbax has raised the real reason.
+    """
+    sys.excepthook = _show_but_closed_loops
+
+
+def _show_but_closed_loops(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
 
 
 def environment() -> dict[str, Any]:

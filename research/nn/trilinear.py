@@ -16,6 +16,9 @@ from jax.interpreters import ad, batching, mlir
 
 Bilinear = Callable[..., jax.Array]
 
+# What each operation computes, in JAX's own: for who reads programs.
+FORMULAS: dict[Primitive, Bilinear] = {}
+
 
 def trilinear(
     name: str, value: Bilinear, by_first: Bilinear, by_second: Bilinear, static: tuple[str, ...]
@@ -51,6 +54,7 @@ def _primitive(name: str, function: Bilinear, static: tuple[str, ...]) -> Primit
     primitive = Primitive(name)
     jitted = jax.jit(function, static_argnames=static)
     primitive.def_impl(jitted)
+    FORMULAS[primitive] = function
 
     def shape(*arguments: Any, **options: Any) -> jax.core.ShapedArray:
         plain = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arguments]

@@ -9,6 +9,7 @@ Recursion formulas (Araujo et al., "Computing receptive fields of convolutional 
 2019) give the same sizes for chains of convolutions and poolings.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Int
 
+from research.nn.trilinear import FORMULAS
 from research.understanding.network import Network, layers_of
 
 # For each value: -lowest row, highest row, -lowest column, highest column; the larger, the wider.
@@ -137,6 +139,10 @@ def _apply(
     inner = parameters.get("jaxpr", parameters.get("call_jaxpr", parameters.get("fun_jaxpr")))
     if inner is not None and name not in ("scan", "while", "cond"):
         closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+        return _run(closed.jaxpr, closed.consts, arguments)
+    if equation.primitive in FORMULAS:  # one of our own formulations of a convolution
+        plain = functools.partial(FORMULAS[equation.primitive], **parameters)
+        closed = jax.make_jaxpr(plain)(*(x.aval for x in equation.invars))
         return _run(closed.jaxpr, closed.consts, arguments)
     if name == "optimization_barrier":
         return arguments
