@@ -7,7 +7,6 @@ become a Config again, and a command of research/commands gets it.
 import dataclasses
 import errno
 import importlib
-import logging
 import shlex
 import sys
 from pathlib import Path
@@ -137,8 +136,6 @@ def variant_of(launch: LaunchConfig, argv: list[str], text: str) -> Any:
 
 def main(argv: list[str]) -> int:
     """Runs one command; returns the exit code: 0, or 2 for what a person can mend."""
-    # What goes wrong in Orbax's threads is raised here as well; there it is logged with its trace.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         launch, module, config, given = parse(argv)
         if module is None and launch.mode not in ("list", "prepare"):

@@ -2,12 +2,13 @@
 
 import ctypes
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
 import sys
+import warnings
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -83,19 +84,21 @@ def git_commit(folder: Path) -> str | None:
         return None
 
 
-def hide_closed_loops() -> None:
-    """Keeps one thing off the screen: that the event loop of a failed save has gone.
+def hide_failed_writes() -> None:
+    """Keeps off the screen what Orbax's and TensorStore's threads say of writes that failed.
 
-    TensorStore's threads print it where a disk is full, after Orbax has raised the real reason.
+    Where a disk is full, each of them tells it with its trace, after the reason has been raised
+    here once.
     """
-    sys.excepthook = _show_but_closed_loops
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    sys.unraisablehook = _show_but_closed_loops
 
 
-def _show_but_closed_loops(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+def _show_but_closed_loops(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def environment() -> dict[str, Any]:

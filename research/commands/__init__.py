@@ -10,7 +10,7 @@ from research.commands.predict import run_prediction
 from research.commands.train import run_study, run_training
 from research.errors import UserError
 from research.progress import console
-from research.runtime import hide_closed_loops, reuse_memory, use_compilation_cache
+from research.runtime import hide_failed_writes, reuse_memory, use_compilation_cache
 
 
 def run(
@@ -35,7 +35,7 @@ def run(
       UserError: for everything a person can mend.
     """
     reuse_memory()
-    hide_closed_loops()
+    hide_failed_writes()
     use_compilation_cache(config.compilation_cache)
     if launch.mode == "list":
         from research.commands.listing import show_list
