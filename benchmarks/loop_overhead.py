@@ -60,8 +60,8 @@ def bare_rate(experiment: Experiment, config: Any) -> Rate:
 class TimedFolder(RunFolder):
     """A run's folder that notes both clocks at each logged step."""
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        super().log(step, metrics)
+    def log(self, step: int, metrics: Mapping[str, float], warning: str | None = None) -> None:
+        super().log(step, metrics, warning)
         self.times = [
             *getattr(self, "times", []),
             (step, time.perf_counter(), time.process_time()),
