@@ -15,6 +15,7 @@ from research import models
 from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
 from research.detection.selection import select, strides_of
+from research.errors import UserError
 from research.geometry.assignment import IGNORED, Assignment, by_iou, sample
 from research.geometry.boxes import clip
 from research.geometry.nms import nms
@@ -29,6 +30,8 @@ ANCHORS = 64  # anchors an image that take part in training, half of them object
 def make(config: DetectionConfig, setting: Setting) -> Detector:
     """See research/models/rcnn.py."""
     learned = config.model == "faster_rcnn"
+    if learned and not setting.sizes:
+        raise UserError("--anchors=0: faster_rcnn proposes from anchors; at least 1 is needed.")
     options: dict[str, Any] = {"num_classes": setting.num_classes, "backbone": config.backbone}
     if config.model != "rcnn":
         options["anchors"] = setting.sizes if learned else ()
@@ -63,7 +66,8 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         if not learned:
             return total, parts
         anchors = jax.vmap(partial(by_iou, positive=0.6, negative=0.3))(outputs["anchors"], *truth)
-        sampled = jax.vmap(partial(sample, count=ANCHORS))(keys, anchors.kind)
+        anchor_keys = jax.vmap(lambda key: stream(key, "anchors"))(keys)
+        sampled = jax.vmap(partial(sample, count=ANCHORS))(anchor_keys, anchors.kind)
         more, others = proposal_loss(
             outputs["objectness"],
             outputs["proposed"],

@@ -148,6 +148,7 @@ def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place
         (["--elastic_alpha=3"], "boxes cannot follow"),
         (["--model=fast_rcnn", "--mosaic=0.5"], "of no use to --model=fast_rcnn"),
         (["--strides=eight"], "--strides=eight"),
+        (["--model=faster_rcnn", "--anchors=0"], "at least 1 is needed"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, flags, said):
