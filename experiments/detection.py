@@ -3,8 +3,9 @@
     python launch.py --experiment=detection
 
 trains a YOLO without anchors on 16,000 made-up scenes of handwritten digits on textures (1,000
-other scenes, of other digits, for the test): test/mAP50 0.970 and test/mAP 0.718 after 376 s of
-wall time on two busy CPU cores (444 s of CPU time).
+other scenes, of other digits, for the test): test/mAP50 0.956 and test/mAP 0.679 after 313 s of
+wall time on two cores that ran tests besides (259 s of CPU time); 0.970 and 0.718 with
+--steps=2200.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ class Config(DetectionConfig, ObjectAugmentation, ImageDataConfig, TrainingConfi
     dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
     batch_size: int = redefault(TrainingConfig, "batch_size", 32)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 2e-3)
-    steps: int = redefault(TrainingConfig, "steps", 2200)
+    steps: int = redefault(TrainingConfig, "steps", 1500)
     scale: float = redefault(ObjectAugmentation, "scale", 0.2)
     shift: float = redefault(ObjectAugmentation, "shift", 0.1)
 
