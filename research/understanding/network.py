@@ -230,7 +230,24 @@ def choose_target(
     size = shapes[layer][-1]
     if unit is not None and not 0 <= unit < size:
         raise UserError(f"--unit={unit}: the layer {layer} has units 0 to {size - 1}.")
-    return Target(layer, unit, centre)
+    target = Target(layer, unit, centre)
+    if layer.startswith("outputs"):
+        check_gradient(network, target)
+    return target
+
+
+def check_gradient(network: Network, target: Target) -> None:
+    """Raises UserError where no gradient goes back to the image, such as through a loop that ends
+    when a caption does.
+    """
+    image = jax.ShapeDtypeStruct((1, *network.image_shape), jnp.float32)
+    try:
+        jax.eval_shape(jax.grad(lambda x: target.value(layers_of(network, x)).sum()), image)
+    except ValueError as error:
+        reason = str(error).partition(".")[0]
+        raise UserError(
+            f"--layer={target.layer}: has no gradient ({reason}); name a layer before it."
+        ) from error
 
 
 def check_layer(layer: str, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -19,6 +19,9 @@ def test_hello_is_learned_and_gone_on_with(tmp_path, capsys):
     assert result["metrics"]["text/bits_per_character"] < 0.1
     assert (folder / "figures/text/next_character.png").stat().st_size > 5_000
 
+    assert run("--mode=evaluate", f"--checkpoint={folder},{folder}") == 2
+    assert "an ensemble averages probabilities of classes" in capsys.readouterr().err
+
     (tmp_path / "h.txt").write_text("h\n")
     (tmp_path / "hel.txt").write_text("hel")
     (tmp_path / "x.txt").write_text("x")

@@ -123,8 +123,11 @@ def test_the_rand_score_counts_pairs_of_pixels():
     broken[0, 2, 4] = 1  # a gap in the wall makes one of the two
     parts = [(true == 1)[0, :, :4], (true == 1)[0, :, 5:]]
     sizes = [int(p.sum()) for p in parts]
-    # All pixels of true cells fall into one component: F = 2 sum s^2 / ((sum s)^2 + sum s^2).
-    squares = sum(s**2 for s in sizes)
-    expected = 2 * squares / (sum(sizes) ** 2 + squares)
+    # Of all pairs of cell pixels, now in one component, those of one true cell belong together.
+    pairs, everything = sum(n * (n - 1) for n in sizes), sum(sizes) * (sum(sizes) - 1)
+    expected = 2 * pairs / (pairs + everything)
     assert metrics.rand_score(true, true)["rand_score"] == pytest.approx(1.0)
-    assert metrics.rand_score(true, broken)["rand_score"] == pytest.approx(expected, abs=0.02)
+    assert metrics.rand_score(true, broken)["rand_score"] == pytest.approx(expected)
+    thick = true.copy()
+    thick[0, :, 3:6] = 0  # a thicker wall parts the same cells
+    assert metrics.rand_score(true, thick)["rand_score"] == pytest.approx(1.0)

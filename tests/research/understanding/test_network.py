@@ -201,3 +201,13 @@ def test_what_is_predicted_can_be_asked_about_by_its_name(network):
     ]
     target = choose_target(asked, "outputs/log_probability", 0)
     np.testing.assert_allclose(target.value(layers), x.sum((1, 2, 3)), rtol=1e-5)
+
+
+def test_what_has_no_gradient_is_refused(network):
+    def predict(variables, x):
+        total = Model().apply(variables, x)
+        return jax.lax.while_loop(lambda s: (s < 1).any(), lambda s: s + 1, total)
+
+    asked = Network(predict, network.variables, (), (6, 5, 2))
+    with pytest.raises(UserError, match="--layer=outputs: has no gradient"):
+        choose_target(asked, "outputs", 0)
