@@ -103,8 +103,9 @@ def _builder(name: str, data_dir: str) -> Any:
 
 
 def _own(task: Task) -> str:
-    """How a person's own files are named: "folder:PATH"."""
-    return " or ".join(f"{prefix}:{own.usage}" for prefix, own in task.own.items())
+    """How a person's own files are named: "folder:PATH"; that there are no such ways."""
+    own = " or ".join(f"{prefix}:{own.usage}" for prefix, own in task.own.items())
+    return own or "data sets by name alone"
 
 
 def _missing(name: str, data_dir: str | Path, prepared: list[str], task: Task) -> str:

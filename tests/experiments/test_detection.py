@@ -142,7 +142,7 @@ def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place
         (["--strides=8,64"], "no map at stride 64"),
         (["--max_objects=1"], "--max_objects=2 or more"),
         (["--model=localisation"], "finds one object"),
-        (["--model=landmarks"], "takes"),
+        (["--model=landmarks"], "takes data sets by name alone"),
         (["--strides=4,8", "--anchors=3"], "must be a multiple of the 2 --strides"),
         (["--backbone=resnet_18"], "resnet18"),
         (["--elastic_alpha=3"], "boxes cannot follow"),
