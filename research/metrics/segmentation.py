@@ -26,7 +26,7 @@ PROTOCOL = {
     "cross_entropy": "mean -log probability of the true class over pixels, nats",
     "rand_score": "1 - scikit-image's adapted Rand error of connected components of the predicted "
     "foreground, grown until they touch, against the true ones; true background left out; mean "
-    "over images",
+    "over images that have any",
 }
 TOLERANCE = 0.0075  # of the diagonal: Csurka et al. 2013, section 3.1
 
@@ -149,7 +149,9 @@ def rand_score(
     """{"rand_score": ...}; see PROTOCOL. The foreground is whatever is not class 0.
 
     Growing thins the predicted borders, as the ISBI 2012 challenge does (Arganda-Carreras et al.
-    2015): how thick a membrane was drawn has no part in which cells are told apart.
+    2015): how thick a membrane was drawn has no part in which cells are told apart. An image
+    without foreground has no pairs of pixels to tell apart, and does not count; {} where all are
+    such.
     """
     from skimage.metrics import adapted_rand_error
     from skimage.segmentation import expand_labels
@@ -158,8 +160,10 @@ def rand_score(
     for true, guess in zip(labels, predicted, strict=True):
         known = true != IGNORE
         cells, found = (scipy.ndimage.label((x != 0) & known)[0] for x in (true, guess))
+        if not cells.any():
+            continue
         errors.append(adapted_rand_error(cells, expand_labels(found, float("inf")))[0])
-    return {"rand_score": 1 - float(np.mean(errors))}
+    return {"rand_score": 1 - float(np.mean(errors))} if errors else {}
 
 
 def totals(kept: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -116,6 +116,15 @@ def test_cross_entropy_is_weighted_by_pixels():
     assert weights[0] == 12 * 12 - 15
 
 
+def test_an_image_without_foreground_has_no_part_in_the_rand_score():
+    true = np.zeros((2, 6, 9), "u1")
+    true[0, 1:5, :4] = true[0, 1:5, 5:] = 1
+    guess = true.copy()
+    guess[1] = 1
+    assert metrics.rand_score(true, guess)["rand_score"] == pytest.approx(1.0)
+    assert metrics.rand_score(true[1:], guess[1:]) == {}
+
+
 def test_the_rand_score_counts_pairs_of_pixels():
     true = np.zeros((1, 6, 9), "u1")
     true[0, 1:5, :4] = true[0, 1:5, 5:] = 1  # two cells with a wall between them
