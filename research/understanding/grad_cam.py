@@ -29,10 +29,3 @@ def grad_cam(
     weights = gradient.mean((1, 2), keepdims=True)  # [B, 1, 1, C]
     heat = (weights * maps).sum(-1)
     return heat if signed else jnp.maximum(heat, 0)
-
-
-def upsample(
-    heat: Float[Array, "batch rows columns"], height: int, width: int
-) -> Float[Array, "batch {height} {width}"]:
-    """A coarse map, bilinearly, at an image's size."""
-    return jax.image.resize(heat, (len(heat), height, width), "bilinear")
