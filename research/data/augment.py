@@ -85,7 +85,7 @@ def draws(key: Key[Array, ""]) -> dict[str, Float[Array, " _"]]:
     to compile.
     """
     counts = {"affine": 8, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 1}
-    counts |= {"pca_colour": 3, "cutout": 2, "mixup": 1, "mosaic": 4}
+    counts |= {"pca_colour": 3, "cutout": 2, "mixup": 1, "mosaic": 4, "flip": 1}
     ends = np.cumsum(list(counts.values()))
     above_minus_1 = np.nextafter(np.float32(-1), np.float32(0))
     values = jax.random.uniform(key, (ends[-1],), minval=above_minus_1, maxval=1.0)
@@ -99,13 +99,17 @@ def draw_warp(
 
     What else belongs to the image (mask, boxes) is moved by the same pair; see `warps`.
     """
-    o, draw = options, draws(key)["affine"]
+    o, drawn = options, draws(key)
+    draw, upended = drawn["affine"], drawn["flip"]
     # A crop of the padded image is a shift by whole pixels, each as likely.
     crop = jnp.clip(jnp.round(draw[6:] * (o.crop_padding + 0.5)), -o.crop_padding, o.crop_padding)
     matrix = warps.affine(
         height,
         width,
-        flip=jnp.where(draw[0] < 0, -1.0, 1.0) if o.mirror else 1.0,
+        flip=(
+            jnp.where(draw[0] < 0, -1.0, 1.0) if o.mirror else 1.0,
+            jnp.where(upended[0] < 0, -1.0, 1.0) if o.flip else 1.0,
+        ),
         rotation=draw[1] * o.rotation,
         shear=draw[2] * o.shear,
         scale=1 + draw[3] * o.scale,
@@ -120,7 +124,8 @@ def draw_warp(
 def moves(options: Augmentation) -> bool:
     """Whether anything is moved, and not only coloured."""
     o = options
-    return any((o.mirror, o.crop_padding, o.rotation, o.shear, o.scale, o.shift, o.elastic_alpha))
+    geometry = (o.mirror, o.flip, o.crop_padding, o.rotation, o.shear, o.scale, o.shift)
+    return any((*geometry, o.elastic_alpha))
 
 
 def move_masks(
@@ -142,6 +147,21 @@ def move_masks(
         return warps.warp_mask(mask, matrix, field, outside)
 
     return jax.vmap(one)(keys, masks)
+
+
+def move_points(
+    options: Augmentation,
+    keys: Key[Array, " batch"],
+    points: Float[Array, "batch n 2"],
+    height: int,
+    width: int,
+) -> Float[Array, "batch n 2"]:
+    """Points (x, y) moved as `augment` moves their images under the same keys; they may leave."""
+
+    def one(key: Key[Array, ""], points: Float[Array, "n 2"]) -> Array:
+        return warps.warp_points(points, draw_warp(options, key, height, width)[0])
+
+    return jax.vmap(one)(keys, points)
 
 
 def move_maps(

@@ -63,6 +63,9 @@ class Augmentation:
     """Augmentation, training images only; 0 is off, draws are uniform between - and +"""
 
     mirror: bool = option(False, "Mirror left and right, half of the examples.")
+    flip: bool = option(
+        False, "Mirror top and bottom, half of the examples; for what has no upper side."
+    )
     crop_padding: int = option(
         0, "Pixels of black added at each side before a crop of the old size.", minimum=0
     )

@@ -20,7 +20,7 @@ def affine(
     height: int,
     width: int,
     *,
-    flip: Scalar = 1.0,
+    flip: tuple[Scalar, Scalar] = (1.0, 1.0),
     rotation: Scalar = 0.0,
     shear: Scalar = 0.0,
     scale: Scalar = 1.0,
@@ -29,7 +29,7 @@ def affine(
     """Mirrors, then shears, scales and rotates about the image's centre, then shifts.
 
     Args:
-      flip: -1 mirrors left and right, 1 does not.
+      flip: (-1, 1) mirrors left and right, (1, -1) top and bottom, (1, 1) does neither.
       rotation: degrees, counter-clockwise as one looks at the image.
       shear: degrees by which vertical lines lean.
       scale: above 1 makes things larger.
@@ -38,8 +38,8 @@ def affine(
     cos, sin = _cos_sin(rotation)
     lean = jnp.tan(jnp.deg2rad(shear))
     # Written out, as matrix products run at reduced precision on some accelerators.
-    a, b = scale * cos * flip, scale * (cos * lean + sin)
-    c, d = -scale * sin * flip, scale * (cos - sin * lean)
+    a, b = scale * cos * flip[0], scale * (cos * lean + sin) * flip[1]
+    c, d = -scale * sin * flip[0], scale * (cos - sin * lean) * flip[1]
     x, y = width / 2, height / 2
     return jnp.stack(
         [
@@ -140,16 +140,6 @@ def warp_points(points: Float[Array, "*n 2"], matrix: Float[Array, "2 3"]) -> Fl
     x, y = points[..., 0], points[..., 1]
     (a, b, tx), (c, d, ty) = matrix
     return jnp.stack([a * x + b * y + tx, c * x + d * y + ty], axis=-1)
-
-
-def warp_boxes(
-    boxes: Float[Array, "n 4"], matrix: Float[Array, "2 3"], height: int, width: int
-) -> Float[Array, "n 4"]:
-    """Returns the upright boxes (x0, y0, x1, y1) around the moved ones, clipped to the image.
-
-    A box that has left the image comes back with no area.
-    """
-    return clip_boxes(boxes_around(boxes, matrix), height, width)
 
 
 def boxes_around(boxes: Float[Array, "n 4"], matrix: Float[Array, "2 3"]) -> Float[Array, "n 4"]:

@@ -17,6 +17,7 @@ from research.errors import UserError
 
 EVERYTHING = Augmentation(
     mirror=True,
+    flip=True,
     crop_padding=2,
     rotation=15.0,
     shear=5.0,
@@ -129,6 +130,16 @@ def test_mirror_and_crop_are_numpys():
         assert len(matches) == 1
         seen.add(matches[0])
     assert len(seen) > 14  # of 18
+
+
+def test_both_flips_are_numpys_and_independent():
+    images = pictures(64, 6, 5)
+    changed = augment(Augmentation(mirror=True, flip=True), keys_of(64), images)
+    ways = [np.s_[:], np.s_[:, ::-1], np.s_[::-1], np.s_[::-1, ::-1]]
+    counts = np.zeros(4, int)
+    for before, after in zip(np.asarray(images), np.asarray(changed), strict=True):
+        counts += [np.array_equal(before[way], after) for way in ways]
+    assert counts.sum() == 64 and counts.min() >= 8
 
 
 def test_draws_fill_their_ranges():
