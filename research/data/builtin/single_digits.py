@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from research.data.builtin.digits import read_digits
 from research.data.recipes import png
-from research.data.scenes import textures
-from research.data.scenes.drawing import SIDE, Digits, cut_out, draw
+from research.data.scenes import builders
+from research.data.scenes.drawing import SIDE, Digits, draw
 
 POINTS = 64
 
@@ -46,40 +45,24 @@ class SingleDigits(tfds.core.GeneratorBasedBuilder):
     SCENES: ClassVar = {"train": 16_000, "test": 1_000}
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="One coloured handwritten digit on a texture, or none.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="png"),
-                    "objects": tfds.features.Sequence(
-                        {
-                            "bbox": tfds.features.BBoxFeature(),
-                            "label": tfds.features.ClassLabel(num_classes=10),
-                        }
-                    ),
-                    # (x, y) in pixels; zeros where there is no digit
-                    "landmarks": tfds.features.Tensor(shape=(POINTS, 2), dtype=np.float32),
-                }
-            ),
-            supervised_keys=("image", "objects"),
-            homepage="http://yann.lecun.com/exdb/mnist/",
-            license="digits CC BY-SA 3.0, photographs CC0",
-            citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document "
-            "recognition, 1998; photographs: scikit-image",
+        return builders.info(
+            self,
+            "One coloured handwritten digit on a texture, or none.",
+            {
+                "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="png"),
+                "objects": tfds.features.Sequence(
+                    {
+                        "bbox": tfds.features.BBoxFeature(),
+                        "label": tfds.features.ClassLabel(num_classes=10),
+                    }
+                ),
+                # (x, y) in pixels; zeros where there is no digit
+                "landmarks": tfds.features.Tensor(shape=(POINTS, 2), dtype=np.float32),
+            },
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        images, labels, rows = read_digits()
-        photographs = textures.load()
-        generators = {}
-        for number, (split, count) in enumerate(self.SCENES.items()):
-            part = rows[split]
-            digits = cut_out(images[part, :, :, 0], labels[part].tolist(), part.tolist())
-            generators[split] = self._generate_examples(
-                number, count, digits, getattr(photographs, split)
-            )
-        return generators
+        return builders.splits(self.SCENES, self._generate_examples)
 
     def _generate_examples(
         self, split: int, count: int, digits: Digits, photographs: list[np.ndarray]
@@ -98,13 +81,10 @@ class SingleDigits(tfds.core.GeneratorBasedBuilder):
                     "image": png(scene.image),
                     "objects": [
                         {
-                            "bbox": tfds.features.BBox(
-                                ymin=y0 / SIDE, xmin=x0 / SIDE, ymax=y1 / SIDE, xmax=x1 / SIDE
-                            ),
+                            "bbox": builders.box(thing),
                             "label": thing.digit,
                         }
                         for thing in scene.things
-                        for x0, y0, x1, y1 in [thing.box]
                     ],
                     "landmarks": points,
                 },
