@@ -144,9 +144,10 @@ def curves(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) ->
     for k in drawn:
         recall, precision = found[k].recall, found[k].precision
         area = average_precision(recall, precision)
+        first = slice(0, 1)  # nothing where nothing of the class was detected
         ax.plot(
-            np.concatenate([[0.0], recall]),
-            np.concatenate([precision[:1], precision]),
+            np.concatenate([0.0 * recall[first], recall]),
+            np.concatenate([precision[first], precision]),
             color=colour(k),
             linewidth=1.4,
             label=f"{class_names[k]}  {area:.3f}",

@@ -66,3 +66,12 @@ def test_curves_and_confusions_of_a_split():
     assert figures.confusions(detections, targets, NAMES).axes[0].get_title().startswith("3 of 6")
     many = tuple(str(i) for i in range(80))
     assert figures.confusions(detections, targets, many) is None
+
+
+def test_a_class_of_which_nothing_is_detected_has_a_curve_without_points():
+    _, detections, targets = three_images()
+    detections = {**detections, "classes": np.zeros((3, 2), int)}
+    figure = figures.curves(detections, targets, NAMES)
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [7, 0]
+    assert figure.axes[0].get_legend().get_texts()[1].get_text() == "dog  0.000"
+    figure.savefig(io.BytesIO())
