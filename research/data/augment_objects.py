@@ -5,6 +5,7 @@ is left: a digit of which one pixel is left teaches nothing. What becomes too sm
 longer valid; its slot stays, so that shapes are fixed.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -56,9 +57,15 @@ def augment_objects(
         raise UserError("--elastic_alpha: boxes cannot follow a local warp; leave it 0")
     if options.mixup:
         raise UserError("--mixup: is for classification; with boxes, use --mosaic")
+    height, width = batch.image.shape[1:3]
+    # Boxes may reach beyond images that were cropped.
+    cut = functools.partial(
+        move_boxes, matrix=jnp.eye(2, 3), height=height, width=width, visible=options.visible
+    )
+    boxes, valid = jax.vmap(cut)(batch.boxes, batch.valid)
+    batch = batch._replace(boxes=boxes, valid=valid)
     if options.mosaic:
         batch = mosaic(options, keys, batch, mask, axis)
-    height, width = batch.image.shape[1:3]
 
     def move(key: Key[Array, ""], boxes: Array, valid: Array) -> tuple[Array, Array]:
         matrix, _ = draw_warp(options, key, height, width)
@@ -95,6 +102,23 @@ def move_boxes(
     kept = sides.prod(1) >= visible * (1 - 1e-4) * whole.prod(1)
     valid = valid & kept & (sides.min(1) >= SMALLEST)
     return jnp.where(valid[:, None], clipped, 0.0), valid
+
+
+def move_regions(
+    options: ObjectAugmentation,
+    keys: Key[Array, " batch"],
+    regions: Float[Array, "batch n 4"],
+    height: int,
+    width: int,
+) -> Float[Array, "batch n 4"]:
+    """Regions moved as `augment_objects` moves boxes under the same keys; zeros where none is."""
+    there = (regions[..., 2:] > regions[..., :2]).all(-1)
+
+    def one(key: Key[Array, ""], regions: Array, there: Array) -> Array:
+        matrix, _ = draw_warp(options, key, height, width)
+        return move_boxes(regions, there, matrix, height, width, options.visible)[0]
+
+    return jax.vmap(one)(keys, regions, there)
 
 
 def mosaic(

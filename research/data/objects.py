@@ -13,8 +13,6 @@ from research.data.preprocessing import Preprocessing, fit, place
 from research.data.source import Example
 from research.errors import UserError
 
-VISIBLE = 0.25  # share of its area from which a box that is cut counts as an object
-
 
 class Objects(NamedTuple):
     """The objects of one image.
@@ -116,8 +114,9 @@ def fit_objects(example: Example, preprocessing: Preprocessing, *, max_objects: 
     Returns:
       "image" uint8 [height, width, channel]; "size" int32 [2], the original height and width; and
       with N = max_objects, padded by zeros and False: "boxes" float32 [N, 4], pixels of that image,
-      "classes" int32 [N], "crowd" bool [N], "valid" bool [N]. An object of which a crop leaves less
-      than VISIBLE is no object any more.
+      "classes" int32 [N], "crowd" bool [N], "valid" bool [N]. Boxes may reach beyond what a crop
+      leaves of the image, or lie outside: evaluation counts what was cut away as missed, training
+      leaves it out (augment_objects.py).
 
     Raises:
       UserError: for more objects than there is room for.
@@ -126,9 +125,7 @@ def fit_objects(example: Example, preprocessing: Preprocessing, *, max_objects: 
     objects = Objects(*(example[name] for name in Objects._fields))
     (a, _, left), (_, d, top) = matrix(height, width, preprocessing)
     moved = objects.boxes * np.array([a, d, a, d]) + np.array([left, top, left, top])
-    rows, columns = preprocessing.image_size
-    boxes = clip(moved.astype(np.float32), rows, columns)
-    objects = objects._replace(boxes=boxes).take(area(boxes) >= VISIBLE * area(moved))
+    objects = objects._replace(boxes=moved.astype(np.float32))
     count = len(objects.classes)
     if count > max_objects:
         raise UserError(
@@ -146,11 +143,6 @@ def fit_objects(example: Example, preprocessing: Preprocessing, *, max_objects: 
         "valid": np.arange(max_objects) < count,
         **fields,
     }
-
-
-def area(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
-    """Width times height, pixels²."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def to_original(

@@ -102,8 +102,3 @@ def ciou(a: Float[Array, "*#n 4"], b: Float[Array, "*#n 4"]) -> Float[Array, "*#
     v = 4 / math.pi**2 * (jnp.arctan(wb / hb) - jnp.arctan(wa / ha)) ** 2
     alpha = _divide(v, 1 - overlap + v)
     return overlap - distance - jax.lax.stop_gradient(alpha) * v
-
-
-def pairwise_iou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
-    """IoU of every box of a with every box of b."""
-    return iou(a[:, None], b[None])

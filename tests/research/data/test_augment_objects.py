@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from research.data import augment_objects as library
-from research.data.augment import example_keys
+from research.data.augment import example_keys, move_points
 from research.data.augment_objects import ObjectBatch
 from research.data.config import ObjectAugmentation
 from research.errors import UserError
@@ -51,12 +51,13 @@ def extent(bright):
     "options",
     [
         ObjectAugmentation(mirror=True),
+        ObjectAugmentation(mirror=True, flip=True),
         ObjectAugmentation(scale=0.4),
         ObjectAugmentation(shift=0.6),
         ObjectAugmentation(crop_padding=12),
         ObjectAugmentation(mirror=True, scale=0.3, shift=0.4, visible=0.6),
     ],
-    ids=["mirror", "scale", "shift", "crop", "all"],
+    ids=["mirror", "both flips", "scale", "shift", "crop", "all"],
 )
 def test_boxes_stay_around_what_they_were_around(options):
     n = 128
@@ -76,6 +77,21 @@ def test_boxes_stay_around_what_they_were_around(options):
         np.testing.assert_array_equal(valid[:, 0], share >= options.visible - 1e-3)
     assert grown[~valid[:, 0]].max(initial=0.0) < options.visible * (1 + options.scale) ** 2
     assert valid[:, 0].mean() > 0.5 and (options.shift == 0 or not valid[:, 0].all())
+
+
+def test_regions_and_points_move_as_boxes_do():
+    options = ObjectAugmentation(mirror=True, scale=0.3, shift=0.2)
+    batch, n = rectangles(64), 64
+    changed = augment_objects(options, keys_of(n), batch, jnp.ones(n, bool))
+    move = lambda f: jax.jit(f, static_argnums=(0, 3, 4))
+    regions = move(library.move_regions)(options, keys_of(n), batch.boxes, HEIGHT, WIDTH)
+    np.testing.assert_allclose(regions, changed.boxes, atol=1e-5)
+    corners = batch.boxes[:, 0].reshape(n, 2, 2)
+    moved = np.asarray(move(move_points)(options, keys_of(n), corners, HEIGHT, WIDTH))
+    whole = ((moved >= 0) & (moved <= [WIDTH, HEIGHT])).all((1, 2))
+    around = np.concatenate([moved.min(1), moved.max(1)], axis=1)
+    assert whole.sum() > 15
+    np.testing.assert_allclose(around[whole], np.asarray(changed.boxes[:, 0])[whole], atol=1e-4)
 
 
 def test_without_any_kind_everything_stays():
@@ -181,3 +197,22 @@ def test_what_boxes_cannot_follow_is_refused():
     ):
         with pytest.raises(UserError, match=flag):
             library.augment_objects(options, keys_of(2), batch, jnp.ones(2, bool))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0], ids=["alone", "mosaic"])
+def test_what_a_crop_cut_away_is_no_object_to_train_on(share):
+    """Else a mosaic would put it into the neighbouring tile."""
+    boxes = jnp.array([[-6, 1, 6, 11], [-20, 1, 2, 11], [WIDTH + 2, 1, WIDTH + 8, 9]], jnp.float32)
+    batch = ObjectBatch(
+        jnp.full((4, HEIGHT, WIDTH, 3), 0.5),
+        jnp.tile(boxes, (4, 1, 1)),
+        jnp.tile(jnp.arange(3), (4, 1)),
+        jnp.zeros((4, 3), bool),
+        jnp.ones((4, 3), bool),
+    )
+    changed = augment_objects(
+        ObjectAugmentation(mosaic=share), keys_of(4), batch, jnp.ones(4, bool)
+    )
+    assert set(np.asarray(changed.classes[changed.valid])) == {0}
+    if not share:
+        np.testing.assert_array_equal(changed.boxes[:, 0], [[0, 1, 6, 11]] * 4)

@@ -47,7 +47,7 @@ def test_iou_and_coverage_by_counting_pixels():
         mask[y0:y1, x0:x1] = True
     both = (masks[:, None] & masks[None]).sum((2, 3))
     either = (masks[:, None] | masks[None]).sum((2, 3))
-    np.testing.assert_allclose(lib.pairwise_iou(boxes, boxes), both / either, rtol=1e-6)
+    np.testing.assert_allclose(lib.iou(boxes[:, None], boxes[None]), both / either, rtol=1e-6)
     covered = both / masks.sum((1, 2))[:, None]
     np.testing.assert_allclose(lib.coverage(boxes[:, None], boxes[None]), covered, rtol=1e-6)
     np.testing.assert_array_equal(lib.area(boxes), masks.sum((1, 2)))
