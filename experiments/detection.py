@@ -59,10 +59,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.objects import to_original
     from research.data.preprocessing import Preprocessing
     from research.detection import inputs, running
+    from research.detection.config import refuse_unused
     from research.experiment import Data, Experiment
     from research.figures import detection as figures
     from research.metrics import detection as metrics
     from research.training.recipe import make_recipe
+
+    refuse_unused(config)
 
     # --- Data, and the facts that travel with the weights ---
     dataset = functools.cache(lambda: inputs.load(config))

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from research.config import option
+from research.errors import UserError
 
 Model = Literal[
     "yolo",
@@ -69,3 +70,39 @@ class DetectionConfig:
     class_agnostic: bool = option(
         False, "Detections suppress those of other classes too.", learned=False
     )
+
+
+_GRIDS: tuple[Model, ...] = ("yolo", "yolo_v1")
+_REGIONS: tuple[Model, ...] = ("rcnn", "fast_rcnn", "faster_rcnn")
+_SEVERAL: tuple[Model, ...] = (*_GRIDS, "sliding_windows", *_REGIONS)  # objects an image
+_BACKBONES: tuple[Model, ...] = (*_GRIDS, "localisation", "landmarks", *_REGIONS)
+# The detectors that a flag has an effect on, where it is not all of them.
+USED_BY: dict[str, tuple[Model, ...]] = {
+    "backbone": _BACKBONES,
+    "init_from": _BACKBONES,
+    "strides": (*_GRIDS, "fast_rcnn", "faster_rcnn"),
+    "anchors": ("yolo", "sliding_windows", "faster_rcnn"),
+    "reach": ("yolo",),
+    "box_loss": ("yolo", "localisation", *_REGIONS),
+    "box_weight": ("yolo", "localisation"),
+    "head_width": (*_GRIDS, "fast_rcnn", "faster_rcnn"),
+    "head_depth": _GRIDS,
+    "landmarks": ("landmarks",),
+    "mosaic": (*_GRIDS, "sliding_windows", "faster_rcnn"),
+    "max_detections": _SEVERAL,
+    "score_threshold": _SEVERAL,
+    "nms_threshold": _SEVERAL,
+    "soft_nms": _SEVERAL,
+    "class_agnostic": _SEVERAL,
+}
+
+
+def refuse_unused(config: DetectionConfig) -> None:
+    """Raises UserError for a flag that has no effect on the detector."""
+    for field in dataclasses.fields(config):
+        used_by = USED_BY.get(field.name, (config.model,))
+        if config.model not in used_by and getattr(config, field.name) != field.default:
+            raise UserError(
+                f"--{field.name}: has no effect on --model={config.model}, only on "
+                f"{', '.join(used_by)}; leave it out."
+            )

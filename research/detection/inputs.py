@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from research.data import datasets, images, pipeline
-from research.data.augment import Components
-from research.data.augment_objects import ObjectBatch, augment_objects
+from research.data.augment import Components, move_points
+from research.data.augment_objects import ObjectBatch, augment_objects, move_regions
 from research.data.objects import fit_objects
 from research.data.prepared import PreparedSplit
 from research.data.preprocessing import Preprocessing, read_batch
@@ -16,8 +16,9 @@ from research.data.proposals import propose
 from research.data.source import Arrays, Example, Examples
 from research.data.splits import Dataset
 from research.data.tasks import detection, landmarks
-from research.errors import UserError
+from research.errors import UserError, choose
 from research.geometry.anchors import k_means
+from research.models import available
 from research.progress import console
 
 PROPOSED = ("rcnn", "fast_rcnn")  # detectors that are told where to look
@@ -34,8 +35,9 @@ def load(config: Any) -> Dataset:
     ):
         if getattr(config, flag):
             raise UserError(f"--{flag}: {why}; leave it 0 in detection.")
-    if config.mosaic and (config.model in SINGLE or config.model in PROPOSED):
-        raise UserError(f"--mosaic={config.mosaic:g}: is of no use to --model={config.model}.")
+    for flag in ("mirror", "flip"):
+        if config.model == "landmarks" and getattr(config, flag):
+            raise UserError(f"--{flag}: would exchange landmarks; leave it out.")
     task = landmarks.task if config.model == "landmarks" else detection.task
     found = datasets.load(
         config.dataset,
@@ -78,14 +80,13 @@ def choose_preprocessing(config: Any, dataset: Dataset) -> Preprocessing:
     """Image size and channels; mean and deviation are not known yet.
 
     Raises:
-      UserError: where neither the flag nor the data say the size.
+      UserError: where neither the flag nor the data say the size, or it is too small.
     """
-    height, width, channels = dataset.image_shape
-    if config.image_size:
-        height = width = config.image_size
-    if height is None or width is None:
+    if not config.image_size and None in dataset.image_shape[:2]:
         raise UserError(f"--dataset={config.dataset}: images differ in size; give --image_size.")
-    return Preprocessing((height, width), channels or 3, config.resize)
+    # Maps are made of images of any size, whatever the classifier alone would ask for.
+    entry = choose(config.backbone, available(), "backbone")._replace(fixed_size=False)
+    return pipeline.choose_preprocessing(config, dataset, entry, config.init_from)
 
 
 def open_splits(dataset: Dataset, preprocessing: Preprocessing, config: Any) -> dict[str, Examples]:
@@ -155,13 +156,13 @@ def augment(
     components: Components,
     axis: str | None,
 ) -> dict[str, Any]:
-    """The batch with changed images, and boxes moved along.
-
-    Where there are landmarks or proposals, which are not moved, all stays as it is.
-    """
-    if config.model == "landmarks" or config.model in PROPOSED:
-        return batch
+    """The batch with changed images; boxes, landmarks and proposals are moved along."""
     fields = {name: batch[name] for name in ObjectBatch._fields}
     objects = ObjectBatch(**{**fields, "image": batch["image"] / 255.0})
     changed = augment_objects(config, keys, objects, batch["mask"], components, axis)._asdict()
+    height, width = batch["image"].shape[1:3]
+    if config.model == "landmarks":
+        changed["points"] = move_points(config, keys, batch["points"], height, width)
+    if config.model in PROPOSED:
+        changed["proposals"] = move_regions(config, keys, batch["proposals"], height, width)
     return {**batch, **changed, "image": changed["image"] * 255.0}

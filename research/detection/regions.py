@@ -16,7 +16,7 @@ from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
 from research.detection.selection import select, strides_of
 from research.errors import UserError
-from research.geometry.assignment import IGNORED, Assignment, by_iou, sample
+from research.geometry.assignment import IGNORED, by_iou, sample
 from research.geometry.boxes import clip
 from research.geometry.nms import nms
 from research.losses.detection import proposal_loss, region_loss
@@ -46,15 +46,14 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
 
         def choose(objectness: Array, boxes: Array) -> Array:
             regions = proposed(objectness, boxes) if learned else batch["proposals"]
-            return jax.vmap(training_regions)(keys, regions, *truth)
+            return jax.vmap(partial(training_regions, image_size=setting.image_size))(
+                keys, regions, *truth
+            )
 
         outputs = run(choose=choose)
         assigned = jax.vmap(partial(by_iou, positive=0.5, negative=0.5, keep_best=False))(
             outputs["regions"], *truth
         )
-        # Regions without area fill up where there were not enough to sample.
-        empty = (outputs["regions"][..., 2:] <= outputs["regions"][..., :2]).any(-1)
-        assigned = Assignment(jnp.where(empty, IGNORED, assigned.kind), assigned.target)
         total, parts = region_loss(
             outputs["logits"],
             outputs["boxes"],
@@ -79,6 +78,12 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         return total + more, parts | others
 
     def predict(run: Run, batch: Batch) -> Outputs:
+        if not learned and "proposals" not in batch:
+            raise UserError(
+                f"--model={config.model}: is told with each image where to look, and sees nothing "
+                "in an image alone; take a run of another detector."
+            )
+
         def choose(objectness: Array, boxes: Array) -> Array:
             return proposed(objectness, boxes) if learned else batch["proposals"]
 
@@ -109,12 +114,19 @@ def propose(
 
 
 def training_regions(
-    key: Array, regions: Array, boxes: Array, valid: Array, crowd: Array, count: int = SAMPLED
+    key: Array,
+    regions: Array,
+    boxes: Array,
+    valid: Array,
+    crowd: Array,
+    image_size: tuple[int, int],
+    count: int = SAMPLED,
 ) -> Array:
     """[n, 4]: a sample of the proposals and the true boxes, a quarter of them objects.
 
-    Of one image; n is `count`, or all where there are fewer. Boxes without area fill up where there
-    are not enough of a kind.
+    Of one image; n is `count`, or all where there are fewer. Where there are not enough of a kind,
+    those there are come again, and where there are none, the whole image: batch statistics see no
+    padding.
     """
     real = valid & ~crowd
     # The objects themselves, so that there is something to learn from before proposals are good.
@@ -125,4 +137,6 @@ def training_regions(
     count = min(count, len(everything))
     drawn = sample(key, kind, count, share=0.25)
     _, first = jax.lax.top_k(drawn.astype(jnp.float32), count)
-    return jnp.where(drawn[first][:, None], everything[first], 0.0)
+    again = everything[first[jnp.arange(count) % jnp.maximum(drawn.sum(), 1)]]
+    height, width = image_size
+    return jnp.where(drawn.any(), again, jnp.array([0.0, 0.0, width, height]))

@@ -18,7 +18,7 @@ from research.nn.region_pooling import roi_align
 from research.random import stream
 
 AROUND = 1.35  # side of an object's window, over the longer side of its box
-RANDOM = 6  # windows anywhere, beside one for each object
+RANDOM = 6  # windows anywhere, at least, beside one for each object
 SCALES = 4  # sizes of the image that are searched
 
 
@@ -99,8 +99,9 @@ def training_windows(
 ) -> tuple[Array, Array, Array]:
     """Of one image: windows [n, 4], their class (0 is background), and whether they count.
 
-    One around each object, a little off, and some anywhere, which are background where they do
-    not overlap an object's window much, and otherwise do not count.
+    One around each object, a little off, and others anywhere, which are background where they do
+    not overlap an object's window much, and otherwise do not count. Where there is room for more
+    objects than there are, windows anywhere fill it: batch statistics see no padding.
     """
     keys = jax.random.split(key, 4)
     objects = len(boxes)
@@ -112,12 +113,15 @@ def training_windows(
     off = jax.random.uniform(keys[1], (objects, 2), minval=-0.1, maxval=0.1) * side[:, None]
     half = side[:, None] * grow / 2
     near = jnp.concatenate([centre + off - half, centre + off + half], axis=1)
-    near = jnp.where(real[:, None], near, jnp.array([0.0, 0.0, WINDOW, WINDOW]))
 
+    count = objects + RANDOM
     sides = jnp.array([image_size[1], image_size[0]], jnp.float32)
-    middle = jax.random.uniform(keys[2], (RANDOM, 2)) * sides
-    size = jax.random.uniform(keys[3], (RANDOM, 1), minval=low, maxval=high) / 2
+    middle = jax.random.uniform(keys[2], (count, 2)) * sides
+    size = jax.random.uniform(keys[3], (count, 1), minval=low, maxval=high) / 2
     anywhere = jnp.concatenate([middle - size, middle + size], axis=1)
-    overlap = jnp.where(real[None], iou(anywhere[:, None], ideal[None]), 0.0).max(1)
-    label = jnp.concatenate([jnp.where(real, classes + 1, 0), jnp.zeros(RANDOM, classes.dtype)])
-    return jnp.concatenate([near, anywhere]), label, jnp.concatenate([real, overlap < 0.4])
+    overlap = jnp.where(real[None], iou(anywhere[:, None], ideal[None]), 0.0).max(1, initial=0.0)
+    around = jnp.concatenate([real, jnp.zeros(RANDOM, bool)])  # windows of objects
+    pad = ((0, RANDOM), (0, 0))
+    windows = jnp.where(around[:, None], jnp.pad(near, pad), anywhere)
+    label = jnp.where(around, jnp.pad(classes, pad[0]) + 1, 0)
+    return windows, label, around | (overlap < 0.4)

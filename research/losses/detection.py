@@ -177,13 +177,13 @@ def landmark_loss(
     Args:
       presence: logit of p_c.
       points: as shares of the image's sides; differences below a hundredth count as squares.
+      true_points: those outside the image do not count.
     """
-    there = present[:, None]
-    true_points = jnp.where(there[..., None], true_points, jax.lax.stop_gradient(points))
-    far = smooth_l1(points - true_points, 0.01).sum(-1).mean(-1)
+    seen = present[:, None] & ((true_points >= 0) & (true_points <= 1)).all(-1)
+    true_points = jnp.where(seen[..., None], true_points, jax.lax.stop_gradient(points))
     parts = {
         "presence": binary_cross_entropy(presence, present.astype(jnp.float32)),
-        "points": mean_where(far[:, None], there),
+        "points": mean_where(smooth_l1(points - true_points, 0.01).sum(-1), seen),
     }
     return parts["presence"] + point_weight * parts["points"], parts
 

@@ -1,26 +1,30 @@
 """Detection as a person uses it, on a few pictures of coloured rectangles in COCO form."""
 
+import dataclasses
 import json
 
 import cv2
+import jax
 import numpy as np
 import pytest
+from toys import train
 
 import launch
 from experiments import detection
+from research.data.preprocessing import Preprocessing
+from research.detection.config import USED_BY, DetectionConfig
 from research.metrics.detection import numpy_iou
 
 SIZE = (40, 56)  # height, width of the originals; the model sees 32 x 32
-TINY = [
+SHORT = [
     "--batch_size=4",
     "--image_size=32",
     "--steps=2",
     "--log_every=1",
-    "--head_width=16",
-    "--max_detections=5",
     "--parallel=single",
     "--compilation_cache=",
 ]
+TINY = [*SHORT, "--head_width=16", "--max_detections=5"]
 
 
 def write_images(folder, count=6, seed=0):
@@ -118,7 +122,7 @@ def test_predict_writes_coco_results_in_pixels_of_the_originals_and_pictures(pla
 def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place):
     """What is told of an image is where its object is, after any way of resizing."""
     from research.data.objects import fit_objects, to_original
-    from research.data.preprocessing import Preprocessing, fit
+    from research.data.preprocessing import fit
 
     picture = cv2.imread(str(place / "images" / "1.png"))[:, :, ::-1]
     true = np.array([[4, 9, 24, 27], [30, 6, 50, 24]], np.float32)
@@ -146,20 +150,76 @@ def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place
         (["--strides=4,8", "--anchors=3"], "must be a multiple of the 2 --strides"),
         (["--backbone=resnet_18"], "resnet18"),
         (["--elastic_alpha=3"], "boxes cannot follow"),
-        (["--model=fast_rcnn", "--mosaic=0.5"], "of no use to --model=fast_rcnn"),
+        (["--model=fast_rcnn", "--mosaic=0.5"], "no effect on --model=fast_rcnn"),
         (["--strides=eight"], "--strides=eight"),
         (["--model=faster_rcnn", "--anchors=0"], "at least 1 is needed"),
+        (["--model=yolo_v1", "--box_loss=ciou"], "no effect on --model=yolo_v1, only on yolo, "),
+        (["--model=faster_rcnn", "--reach=2.5"], "no effect on --model=faster_rcnn, only on yolo;"),
+        (["--model=landmarks", "--soft_nms=0.5"], "--soft_nms: has no effect on --model=landmarks"),
+        (["--image_size=4"], "at least 8 x 8"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, flags, said):
     dataset = f"--dataset=coco:{place / 'images'}:{place / 'images' / 'all.json'}"
-    assert run(*TINY, dataset, f"--workdir={tmp_path / 'x'}", *flags) == 2
+    assert run(*SHORT, dataset, f"--workdir={tmp_path / 'x'}", *flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error
     assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture
+def quickly_compiled():
+    """Compiling is nearly all of the time of a test that takes one step."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("model", ["yolo", "rcnn"])
+def test_eight_devices_train_the_same_detector_as_one(model, quickly_compiled):
+    """Boxes, mosaic or proposals, suppression, crops' batch statistics (promise 2)."""
+    mosaic = {"mosaic": 0.5, "head_width": 8} if model == "yolo" else {}
+    config = detection.Config(
+        model=model, batch_size=8, steps=1, optimizer="sgd", learning_rate=0.1, **mosaic
+    )
+    preprocessing = Preprocessing((32, 32), 3, mean=(128.0,), std=(64.0,))
+    facts = {
+        "class_names": ["red", "blue"],
+        "preprocessing": preprocessing.to_json(),
+        "train_examples": 8,
+        "monitored": "test",
+        "sizes": [],
+    }
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 20, (8, 12, 2))
+    boxes = np.concatenate([low, low + rng.uniform(4, 12, (8, 12, 2))], 2).astype("f")
+    batch = {
+        "image": rng.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8),
+        "size": np.full((8, 2), 32, "i"),
+        "boxes": boxes[:, :2],
+        "classes": rng.integers(0, 2, (8, 2)).astype("i"),
+        "crowd": np.zeros((8, 2), bool),
+        "valid": np.arange(16).reshape(8, 2) % 5 > 0,
+        "proposals": boxes,
+        "index": np.arange(8, dtype="i"),
+        "mask": np.arange(8) < 7,
+    }
+    experiment = detection.build(config, facts)
+    alone, rows = train(experiment, "single", [batch])
+    for mode in ("jit", "pmap"):
+        many, many_rows = train(experiment, mode, [batch])
+        for a, b in (
+            (alone.params, many.params),
+            (alone.model_state, many.model_state),
+            (rows, many_rows),
+        ):
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(y, x, rtol=1e-3, atol=1e-4), a, b)
 
 
 def test_help_names_the_flags_of_detection_without_jax():
     assert detection.Config().dataset == "digit_scenes"
     names = {row.name for row in launch.config_lib.options(detection.Config)}
     assert {"backbone", "nms_threshold", "mosaic", "max_objects", "freeze"} <= names
+    # Of every flag of a detector it is said which ones use it, so that others refuse it.
+    own = {field.name for field in dataclasses.fields(DetectionConfig)} - {"model"}
+    assert own <= USED_BY.keys() <= names

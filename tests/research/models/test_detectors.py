@@ -9,7 +9,9 @@ from toys import FAST_COMPILATION, drawn
 from research.detection import FILES, Setting, make, running
 from research.detection.config import DetectionConfig
 from research.detection.regions import propose, training_regions
-from research.geometry.boxes import pairwise_iou
+from research.detection.windows import AROUND, RANDOM, training_windows
+from research.errors import UserError
+from research.geometry.boxes import iou
 from research.models import available, create
 from research.models.windows import STRIDE, WINDOW
 
@@ -134,7 +136,7 @@ def test_proposals_are_the_best_boxes_that_overlap_little():
     scores = jnp.array(rng.normal(size=(1, 60)) - 5, jnp.float32)
     found = propose(scores, boxes, (32, 32), count=80)[0]
     real = np.asarray((found[:, 2:] > found[:, :2]).all(1))
-    overlap = np.array(pairwise_iou(found, found))[real][:, real]
+    overlap = np.array(iou(found[:, None], found[None]))[real][:, real]
     np.fill_diagonal(overlap, 0)
     assert 10 < real.sum() < 60 and overlap.max() <= 0.7
     assert found.min() >= 0 and found.max() <= 32
@@ -147,12 +149,56 @@ def test_training_regions_are_a_quarter_objects_and_never_padding():
     low = rng.uniform(0, 20, (30, 2))
     regions = jnp.array(np.concatenate([low, low + 8], 1), jnp.float32)
     regions = jnp.concatenate([regions, jnp.tile(batch["boxes"][1, :1], (10, 1))])
-    draw = jax.jit(training_regions, static_argnames="count")
+    draw = jax.jit(training_regions, static_argnames=("image_size", "count"))
     for i in (0, 1):
         truth = [batch[name][i] for name in ("boxes", "valid", "crowd")]
-        found = draw(jax.random.key(3), regions, *truth, count=16)
-        overlap = np.asarray(pairwise_iou(found, jnp.nan_to_num(batch["boxes"][i])))
+        found = draw(jax.random.key(3), regions, *truth, image_size=(32, 32), count=16)
+        overlap = np.asarray(iou(found[:, None], jnp.nan_to_num(batch["boxes"][i])[None]))
         positive = (overlap[:, np.asarray(batch["valid"][i])] >= 0.5).any(1).sum()
         assert np.isfinite(found).all() and positive == 4
-    other = draw(jax.random.key(4), regions, *truth, count=16)
+    other = draw(jax.random.key(4), regions, *truth, image_size=(32, 32), count=16)
     assert not np.array_equal(found, other)
+
+
+def test_where_regions_are_few_they_come_again_and_none_is_padding():
+    """Padding among the crops of R-CNN would enter its batch statistics."""
+    batch = batch_of()
+    truth = [batch[name][1] for name in ("boxes", "valid", "crowd")]
+    empty = jnp.zeros((20, 4))
+    draw = jax.jit(training_regions, static_argnames=("image_size", "count"))
+    found = np.asarray(draw(jax.random.key(0), empty, *truth, image_size=(32, 24), count=16))
+    assert {tuple(box) for box in found} == {tuple(box) for box in np.asarray(truth[0])}
+    truth[1] = jnp.zeros(2, bool)
+    found = draw(jax.random.key(0), empty, *truth, image_size=(32, 24), count=16)
+    np.testing.assert_array_equal(found, [[0, 0, 24, 32]] * 16)
+
+
+def test_training_windows_are_around_objects_or_anywhere_and_never_padding():
+    boxes = jnp.array([[20, 30, 30, 50], [np.nan] * 4, [40, 4, 52, 14], [np.nan] * 4])
+    real = jnp.array([True, False, True, False])
+    draw = jax.jit(training_windows, static_argnums=(4, 5, 6))
+    counts = []
+    for seed in range(20):
+        windows, label, counted = map(
+            np.asarray,
+            draw(jax.random.key(seed), boxes, jnp.array([2, 9, 5, 9]), real, (64, 64), 12.0, 30.0),
+        )
+        assert windows.shape == (4 + RANDOM, 4) and (windows[:, 2:] - windows[:, :2] >= 10).all()
+        assert label.tolist() == [3, 0, 6, 0] + [0] * RANDOM
+        ideal = np.array([[25, 40, 20], [46, 9, 12]], np.float32)  # centre, longer side
+        half = AROUND * ideal[:, 2:] / 2
+        ideal = np.concatenate([ideal[:, :2] - half, ideal[:, :2] + half], 1)
+        overlap = np.asarray(iou(jnp.array(windows[:, None]), jnp.array(ideal[None])))
+        assert overlap[0, 0] > 0.5 and overlap[2, 1] > 0.5
+        np.testing.assert_array_equal(counted, (label > 0) | (overlap.max(1) < 0.4))
+        counts.append(counted.sum())
+    assert min(counts) < 4 + RANDOM  # some windows are neither object nor background
+
+
+@pytest.mark.parametrize("name", ["rcnn", "fast_rcnn"])
+def test_a_detector_that_is_told_where_to_look_says_so_of_an_image_alone(name):
+    detector = make(DetectionConfig(model=name), SETTING._replace(sizes=()))
+    batch = {"image": batch_of()["image"]}
+    run = running.Evaluation(detector.model, {}, batch["image"], "float32")
+    with pytest.raises(UserError, match=f"--model={name}: is told with each image where to look"):
+        detector.predict(run, batch)
