@@ -29,9 +29,9 @@ from research.geometry.nms import nms
 from research.models.windows import STRIDE, WINDOW
 
 TORCH = """
-import json, sys, time, torch
+import json, os, sys, time, torch
 from torchvision.ops import nms
-torch.set_num_threads(2)
+torch.set_num_threads(len(os.sched_getaffinity(0)))
 boxes, scores, threshold, count = json.load(sys.stdin)
 boxes, scores = torch.tensor(boxes), torch.tensor(scores)
 best, kept = 1e9, None
