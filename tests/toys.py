@@ -11,7 +11,9 @@ from research.forward import forward
 from research.nn.normalisation import batch_norm
 from research.nn.regularisation import Dropout
 from research.random import stream
+from research.training import parallel as parallel_lib
 from research.training import state as state_lib
+from research.training.step import make_train_step
 
 CLASSES = 5
 
@@ -99,6 +101,26 @@ def new_state(experiment, averaged=False):
     """The state before the first step."""
     variables = state_lib.init(experiment, 0, batches(1)[0])
     return state_lib.create(experiment, variables, averaged)
+
+
+def train(experiment, mode, batches, accumulate=1, ema_decay=0.0):
+    """The state after a step on each batch, and each step's totals."""
+    parallel = parallel_lib.create(mode, len(batches[0]["mask"]), accumulate)
+    variables = state_lib.init(experiment, 0, batches[0])
+    state = parallel.put(state_lib.create(experiment, variables, averaged=ema_decay > 0))
+    step, rows = None, []
+    for batch in batches:
+        placed = parallel.put_batch(batch)
+        if step is None:
+            step = parallel.compile(
+                lambda axis: make_train_step(experiment, 0, axis, accumulate, ema_decay),
+                state,
+                placed,
+                donate=True,
+            )
+        (state, totals), _ = step(state, placed)
+        rows.append(jax.device_get(totals))
+    return jax.device_get(state), rows
 
 
 def drawn(shapes):

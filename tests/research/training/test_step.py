@@ -4,29 +4,10 @@ import numpy as np
 import optax
 import pytest
 import toys
+from toys import train
 
 from research.training import parallel as parallel_lib
-from research.training import state as state_lib
 from research.training.step import make_train_step, masked_sum
-
-
-def train(experiment, mode, batches, accumulate=1, ema_decay=0.0):
-    parallel = parallel_lib.create(mode, len(batches[0]["mask"]), accumulate)
-    variables = state_lib.init(experiment, 0, batches[0])
-    state = parallel.put(state_lib.create(experiment, variables, averaged=ema_decay > 0))
-    step, rows = None, []
-    for batch in batches:
-        placed = parallel.put_batch(batch)
-        if step is None:
-            step = parallel.compile(
-                lambda axis: make_train_step(experiment, 0, axis, accumulate, ema_decay),
-                state,
-                placed,
-                donate=True,
-            )
-        (state, totals), _ = step(state, placed)
-        rows.append(jax.device_get(totals))
-    return jax.device_get(state), rows
 
 
 def assert_close(a, b, rtol=1e-4, atol=2e-5):
