@@ -116,7 +116,7 @@ def neighbours() -> dict[str, float]:
     """Memory of 200 queries against 5,000 images of 224 x 224 x 3, read a block at a time."""
     import numpy as np
 
-    from research.understanding.neighbours import in_blocks, nearest
+    from research.neighbours import Stored, nearest
 
     def read(start: int, stop: int) -> np.ndarray:
         rng = np.random.default_rng(start)
@@ -125,7 +125,7 @@ def neighbours() -> dict[str, float]:
     before = peak()
     queries = np.asarray(read(0, 200), np.float32).reshape(200, -1)
     began = time.perf_counter()
-    nearest(queries, in_blocks(read, 5000, 256), 9)
+    nearest(queries, Stored(read, 5000), 9)
     return {
         "seconds": time.perf_counter() - began,
         "MiB before": before,

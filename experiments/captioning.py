@@ -9,12 +9,12 @@ first use, and is scored by sentences it decodes by itself. A person's own pictu
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
-from research.data.config import Augmentation, ImageDataConfig, Resize
+from research.data.config import ImageDataConfig, Resize
 from research.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -82,22 +82,6 @@ class Config(ImageDataConfig, TrainingConfig):
     epochs: float = redefault(TrainingConfig, "epochs", 5.0)
 
 
-def check_cacheable(config: Config, backbone: Any, frozen: Callable[[str], bool] | None) -> None:
-    """Raises UserError where an encoder's maps of an image are not the same throughout training."""
-    import jax
-
-    from research.errors import UserError
-    from research.training.optimizers import path_name
-
-    paths = jax.tree_util.tree_leaves_with_path({"backbone": backbone})
-    if frozen is None or not all(frozen(path_name(path)) for path, _ in paths):
-        raise UserError("--cache_features: the encoder changes; add --freeze=^backbone/.")
-    changes = [f.name for f in dataclasses.fields(Augmentation) if f.name != "elastic_sigma"]
-    for name in changes:
-        if getattr(config, name):
-            raise UserError(f"--cache_features: --{name} changes the maps; leave one of them out.")
-
-
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
     """The experiment, from its data set, or from the facts that lie in a checkpoint.
 
@@ -109,7 +93,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     import jax.numpy as jnp
     import numpy as np
 
-    from research import decoding, models
+    from research import decoding, models, telling
     from research.data import augment as augment_lib
     from research.data import captions as captions_lib
     from research.data import datasets, feature_cache, pipeline, tokens
@@ -117,16 +101,15 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.source import Examples
     from research.data.splits import hold_out
     from research.data.tasks import captioning as task
-    from research.data.tokens import BEGIN, END, PADDING, Vocabulary
+    from research.data.tokens import BEGIN, END, PADDING, Buckets, Vocabulary
     from research.errors import UserError, choose
     from research.experiment import Data, Experiment
-    from research.figures import captioning as figures
     from research.forward import forward
     from research.losses.captioning import attention_penalty, caption_cross_entropy
     from research.metrics import captions as metrics
     from research.progress import console
     from research.random import stream
-    from research.record import fingerprint, save_figures, unused_path
+    from research.record import fingerprint
     from research.training.recipe import make_recipe
 
     if config.mixup:
@@ -149,11 +132,11 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return known.with_others(everything)
 
     @functools.cache
-    def splits(raw: Preprocessing) -> dict[str, Examples]:
+    def splits(raw: Preprocessing, cache_mb: int = config.cache_mb) -> dict[str, Examples]:
         told = captions_lib.tokenise(
             dataset().splits, texts(), vocabulary(), config.max_length, config.cut_long
         )
-        return pipeline.open_splits(told, raw, config)
+        return pipeline.open_splits(told, raw, dataclasses.replace(config, cache_mb=cache_mb))
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
     if facts is None:
@@ -212,15 +195,20 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     if trains:  # what does not fit comes up before anything is written
         shapes = jax.eval_shape(init, jax.random.key(0), {})
         if config.cache_features:
-            check_cacheable(config, shapes["params"]["backbone"], recipe.frozen)
+            encoder = {"backbone": shapes["params"]["backbone"]}
+            feature_cache.check(config, encoder, recipe.frozen)
+        if config.attention_penalty and config.model == "show_and_tell":
+            raise UserError(
+                "--attention_penalty: --model=show_and_tell has no attention; leave one out."
+            )
 
     def data() -> Data:
-        opened = splits(preprocessing.unnormalised())
-        if config.cache_features and trains:
-            opened = with_features(opened)
+        raw = preprocessing.unnormalised()
+        cached = config.cache_features and trains
+        opened = with_features(splits(raw, cache_mb=0)) if cached else splits(raw)
         made = pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
-        train = dataclasses.replace(made.train, collate=tokens.trim)
-        return made._replace(train=train)
+        buckets = Buckets.of(captions_lib.tokens_of(opened["train"]))
+        return made._replace(train=dataclasses.replace(made.train, collate=buckets))
 
     def with_features(opened: dict[str, Examples]) -> dict[str, Examples]:
         """Splits with the maps of the encoder that training starts from, and stays with."""
@@ -286,15 +274,10 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def decode(variables: Any, state: Any, batch: Mapping[str, Any]) -> decoding.Decoded:
         count = len(state["recurrent"][0][0])
         step = lambda state, token: apply(variables, state, token, method="step")[0]
-        given = (step, state, jnp.full(count, BEGIN), END, config.max_length + 1)
-        if config.decoding == "beam":
-            return decoding.beam_search(*given, config.beam_width, config.length_penalty)
-        if config.decoding == "sample":
-            key = stream(jax.random.key(config.seed), "sample")
-            rows = batch["index"] if "index" in batch else jnp.arange(count)
-            keys = augment_lib.example_keys(key, rows)
-            return decoding.sample(*given, keys, config.temperature)
-        return decoding.greedy(*given)
+        rows = batch["index"] if "index" in batch else jnp.arange(count)
+        keys = augment_lib.example_keys(stream(jax.random.key(config.seed), "sample"), rows)
+        begin = jnp.full(count, BEGIN)
+        return decoding.decode(config, step, state, begin, END, config.max_length + 1, keys)
 
     def predict(variables: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         maps = encoded(variables, batch)
@@ -327,47 +310,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             scores |= metrics.scene_scores(said, list(map(task.as_things, targets["things"])))
         return scores
 
-    def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-        rows = zip(outputs["tokens"], outputs["log_probability"], strict=True)
-        return [
-            {
-                "summary": known.decode(tokens) or "(no words)",
-                "caption": known.decode(tokens),
-                "log_probability": float(log_probability),
-            }
-            for tokens, log_probability in rows
-        ]
-
-    def draw_attention(outputs: Any, batch: Mapping[str, Any], i: int) -> Any:
-        words = [*known.decode(outputs["tokens"][i]).split(), "(end)"]
-        return figures.attention(batch["image"][i], words, outputs["attention"][i])
-
-    def draw(outputs: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-        if "image" not in batch:
-            return {}
-        said = [known.decode(row) for row in outputs["tokens"]]
-        true = None
-        if "tokens" in batch:
-            true = [vocabulary().decode(rows[0]) for rows in batch["tokens"]]
-        drawn = {"captions": figures.captions(batch["image"], said, true)}
-        if "attention" in outputs and "tokens" in batch:
-            drawn["attention"] = draw_attention(outputs, batch, 0)
-        return drawn
-
-    def save(folder: Path, files: list[str], outputs: Any, batch: Mapping[str, Any]) -> None:
-        if "attention" not in outputs:
-            return
-        for i, file in enumerate(files):
-            path = unused_path(folder / "attention", Path(file).stem, ".png")
-            save_figures(path.parent, {path.stem: draw_attention(outputs, batch, i)})
-
-    how = {
-        "greedy": "greedy decoding",
-        "beam": f"beam search of width {config.beam_width}, "
-        f"log p / words^{config.length_penalty:g}",
-        "sample": f"sampled at temperature {config.temperature:g}",
-    }[config.decoding]
-    return Experiment(
+    how = decoding.protocol(config)
+    experiment = Experiment(
         init=init,
         start=recipe.start,
         loss=loss,
@@ -378,10 +322,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         measure=measure,
         keep=keep,
         score=score,
-        draw=draw,
         read=lambda files: read_batch(files, preprocessing),
-        describe=describe,
-        save=save,
         data=data,
         facts=facts,
         protocol={
@@ -391,3 +332,4 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         },
         best=(f"{facts['monitored']}/bleu4", "max"),
     )
+    return telling.with_sentences(experiment, known, vocabulary)

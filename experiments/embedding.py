@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from research.experiment import Experiment
 
 COLLAPSED = 1e-3  # spread of unit vectors, below which all are as good as one
-LossName = Literal["triplet", "contrastive", "siamese", "softmax", "arcface", "proxy_nca"]
+LossName = Literal["triplet", "contrastive", "supcon", "siamese", "softmax", "arcface", "proxy_nca"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,9 @@ class Config(PredictionConfig, ImageDataConfig, TrainingConfig):
         minimum=0.0,
     )
     logit_scale: float = option(
-        16.0, "softmax, arcface, proxy_nca: factor of the cosines or distances.", minimum=0.0
+        16.0,
+        "supcon, softmax, arcface, proxy_nca: factor of the cosines or distances.",
+        minimum=0.0,
     )
     images_per_class: int = option(
         4, "K images of each of P classes make a batch; --batch_size is P K.", minimum=1
@@ -79,6 +81,9 @@ class Config(PredictionConfig, ImageDataConfig, TrainingConfig):
     drop_small: bool = option(False, "Leave classes of one image out instead of stopping.")
     quarter_turns: bool = option(
         False, "Turn all images of a class by 0, 90, 180 or 270 degrees: four classes for one."
+    )
+    mirrored_classes: bool = option(
+        False, "Mirror all images of a class, or none: two classes for one."
     )
     stop_on_collapse: bool = option(
         False, "Stop when all embeddings have become one.", changes_result=False
@@ -173,7 +178,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         raise UserError("--quarter_turns: turns square images only; set --image_size.")
     components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
     train_classes = np.array(facts["train_classes"])
-    turns = 4 if config.quarter_turns else 1
+    turns, sides = 4 if config.quarter_turns else 1, 2 if config.mirrored_classes else 1
 
     def data() -> Data:
         made = pipeline.make_data(
@@ -192,7 +197,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         make_backbone=functools.partial(entry.make, **backbone_options),
         size=config.embedding_size,
         pooling=config.pooling,
-        proxies=turns * len(train_classes) if config.loss in PROXY_LOSSES else 0,
+        proxies=turns * sides * len(train_classes) if config.loss in PROXY_LOSSES else 0,
         siamese=config.loss == "siamese",
     )
     metric: Metric = "cityblock" if config.loss == "siamese" else "euclidean"
@@ -211,11 +216,14 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         keys = augment_lib.example_keys(key, batch["index"])
         pictures = augment_lib.augment(config, keys, batch["image"] / 255.0, components)
         classes = jnp.searchsorted(train_classes, batch["label"])
-        if config.quarter_turns:
+        if turns * sides > 1:  # an image and its copies are of as many classes
             class_keys = augment_lib.example_keys(stream(key, "turn"), classes)
-            turn = jax.vmap(lambda k: jax.random.randint(k, (), 0, 4))(class_keys)
-            pictures = augment_lib.quarter_turn(turn, pictures)
-            classes = turns * classes + turn
+            copy = jax.vmap(lambda k: jax.random.randint(k, (), 0, turns * sides))(class_keys)
+            mirrored = (copy >= turns)[:, None, None, None]
+            pictures = jnp.where(mirrored, pictures[:, :, ::-1], pictures)
+            if turns > 1:
+                pictures = augment_lib.quarter_turn(copy % turns, pictures)
+            classes = turns * sides * classes + copy
         return {**batch, "image": pictures * 255.0, "class": classes}
 
     def loss(

@@ -5,12 +5,13 @@ zeros; without `end` where `length` was not enough.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+Decoding = Literal["greedy", "beam", "sample"]
 State = Any  # a tree of arrays that lead with [B]
 # (state, token int32 [B]) -> (next state, logits [B, V] of the token that follows)
 Step = Callable[[State, Array], tuple[State, Array]]
@@ -22,6 +23,52 @@ class Decoded(NamedTuple):
 
     tokens: Int[Array, "batch length"]
     log_probability: Float[Array, " batch"]  # of the whole sequence, natural logarithm
+
+
+@runtime_checkable
+class Options(Protocol):
+    """How sentences are made, as experiments/captioning.py has it."""
+
+    @property
+    def decoding(self) -> Decoding: ...
+    @property
+    def beam_width(self) -> int: ...
+    @property
+    def length_penalty(self) -> float: ...
+    @property
+    def temperature(self) -> float: ...
+
+
+def decode(
+    options: Options,
+    step: Step,
+    state: State,
+    begin: Int[Array, " batch"],
+    end: int,
+    length: int,
+    keys: Array,
+) -> Decoded:
+    """Sequences in the way that is asked for; see `greedy`, `beam_search` and `sample`.
+
+    Args:
+      keys: one random key for each sequence, which sampling alone looks at.
+    """
+    given = (step, state, begin, end, length)
+    if options.decoding == "beam":
+        return beam_search(*given, options.beam_width, options.length_penalty)
+    if options.decoding == "sample":
+        return sample(*given, keys, options.temperature)
+    return greedy(*given)
+
+
+def protocol(options: Options) -> str:
+    """The way in words, for beside a number."""
+    return {
+        "greedy": "greedy decoding",
+        "beam": f"beam search of width {options.beam_width}, "
+        f"log p / words^{options.length_penalty:g}",
+        "sample": f"sampled at temperature {options.temperature:g}",
+    }[options.decoding]
 
 
 class _Progress(NamedTuple):

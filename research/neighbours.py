@@ -1,7 +1,8 @@
 """Exact nearest neighbours on the device, in blocks: no matrix of all distances is ever made."""
 
 import functools
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from research.losses.pairwise import root, squared_distances
 
 Metric: TypeAlias = Literal["euclidean", "cityblock"]
 QUERY_BLOCK, GALLERY_BLOCK = 1024, 4096
+BLOCK_NUMBERS = 2**25  # of a block of the gallery, at most: 128 MiB, where rows are whole images
 
 
 def distances(
@@ -23,9 +25,16 @@ def distances(
     return jnp.abs(a[:, None] - b[None]).sum(-1)  # one fused loop: [n, m, d] is never stored
 
 
+class Stored(NamedTuple):
+    """Rows that need not fit in memory: read(start, stop) gives some of them, of any shape."""
+
+    read: Callable[[int, int], np.ndarray]
+    length: int
+
+
 def nearest(
     queries: Float[np.ndarray, "query d"],
-    gallery: Float[np.ndarray, "gallery d"],
+    gallery: Float[np.ndarray, "gallery d"] | Stored,
     count: int = 1,
     metric: Metric = "euclidean",
     *,
@@ -34,60 +43,75 @@ def nearest(
     """Distances and positions of the `count` gallery rows nearest to each query, nearest first.
 
     Args:
+      gallery: each row is read once.
       count: at most the size of the gallery.
       others: a position in the gallery for each query that is no neighbour of it: itself.
 
     Of equally distant rows that of the lower position comes first.
     """
-    count = min(count, len(gallery))
+    if isinstance(gallery, np.ndarray):
+        rows = gallery
+        gallery = Stored(lambda start, stop: rows[start:stop], len(rows))
+    count = min(count, gallery.length)
     if others is None:
         others = np.full(len(queries), -1)
-    query_block = min(QUERY_BLOCK, len(queries))
-    gallery_block = min(max(GALLERY_BLOCK, count), len(gallery))
-    gallery_blocks = jnp.asarray(_blocks(gallery, gallery_block))  # copied to the device once
-    found = [
-        _nearest_block(q, o, gallery_blocks, len(gallery), count, metric)
-        for q, o in zip(
-            _blocks(queries, query_block),
-            _blocks(others.astype(np.int32), query_block),
-            strict=True,
+    width = queries.shape[1]
+    size = min(max(min(GALLERY_BLOCK, BLOCK_NUMBERS // width), count), gallery.length)
+    length = min(QUERY_BLOCK, len(queries))
+    blocks = [
+        (
+            jnp.asarray(_padded(queries[i : i + length], length)),
+            _padded(others[i : i + length], length),
         )
+        for i in range(0, len(queries), length)
     ]
-    parts = zip(*jax.device_get(found), strict=True)
-    distance, position = (np.concatenate(part)[: len(queries)] for part in parts)
-    return distance, position
-
-
-def _blocks(x: Num[np.ndarray, "n *d"], size: int) -> Num[np.ndarray, "blocks {size} *d"]:
-    """[n, ...] as [blocks, size, ...], the last one padded with zeros."""
-    blocks = -(-len(x) // size)
-    padded = np.zeros((blocks * size, *x.shape[1:]), x.dtype)
-    padded[: len(x)] = x
-    return padded.reshape(blocks, size, *x.shape[1:])
-
-
-@functools.partial(jax.jit, static_argnames=("length", "count", "metric"))
-def _nearest_block(
-    queries: Array, others: Array, gallery: Array, length: int, count: int, metric: Metric
-) -> tuple[Array, Array]:
-    """The nearest of all gallery blocks to one block of queries."""
-    size = gallery.shape[1]
-
-    def merge(best: tuple[Array, Array], block: tuple[Array, Array]) -> tuple[Any, None]:
-        rows, first = block
-        position = first + jnp.arange(size)
-        distance = distances(queries, rows, metric)
-        excluded = (position >= length) | (position == others[:, None])
-        new, place = jax.lax.top_k(jnp.where(excluded, -jnp.inf, -distance), min(count, size))
-        both = jnp.concatenate([best[0], new], 1)
-        positions = jnp.concatenate([best[1], position[place]], 1)
-        kept, order = jax.lax.top_k(both, count)
-        return (kept, jnp.take_along_axis(positions, order, axis=1)), None
-
     start = (
-        jnp.full((len(queries), count), -jnp.inf, jnp.float32),
-        jnp.full((len(queries), count), -1, jnp.int32),
+        jnp.full((length, count), -jnp.inf, jnp.float32),
+        jnp.full((length, count), -1, jnp.int32),
     )
-    firsts = size * jnp.arange(len(gallery), dtype=jnp.int32)
-    (negative, position), _ = jax.lax.scan(merge, start, (gallery, firsts))
-    return -negative, position
+    best = [start] * len(blocks)
+    for first in range(0, gallery.length, size):
+        part = gallery.read(first, min(first + size, gallery.length))
+        part = np.asarray(part, np.float32).reshape(len(part), -1)
+        there = len(part)
+        rows_on_device = jnp.asarray(_padded(part, size))  # copied once for all queries
+        best = [
+            _merge(so_far, *block, rows_on_device, np.int32(first), np.int32(there), metric)
+            for so_far, block in zip(best, blocks, strict=True)
+        ]
+    found = zip(*jax.device_get(best), strict=True)
+    closeness, position = (np.concatenate(parts)[: len(queries)] for parts in found)
+    return -closeness, position
+
+
+def _padded(x: Num[np.ndarray, "n *d"], size: int) -> Num[np.ndarray, "{size} *d"]:
+    """Rows of zeros after the last, so that every block has one shape."""
+    return x if len(x) == size else np.pad(x, [(0, size - len(x)), *[(0, 0)] * (x.ndim - 1)])
+
+
+@functools.partial(jax.jit, static_argnames="metric")
+def _merge(
+    best: tuple[Array, Array],
+    queries: Float[Array, "query d"],
+    others: Int[Array, " query"],
+    rows: Float[Array, "row d"],
+    first: Int[Array, ""],
+    there: Int[Array, ""],
+    metric: Metric,
+) -> tuple[Array, Array]:
+    """The nearest so far, and those of one more block of the gallery.
+
+    Args:
+      best: negative distances and positions [query, count].
+      first: position of the block's first row in the gallery.
+      there: rows of the block that are no padding.
+    """
+    count, size = best[0].shape[1], len(rows)
+    place = jnp.arange(size)
+    excluded = (place >= there) | (first + place == others[:, None])
+    distance = distances(queries, rows, metric)
+    new, found = jax.lax.top_k(jnp.where(excluded, -jnp.inf, -distance), min(count, size))
+    both = jnp.concatenate([best[0], new], 1)
+    positions = jnp.concatenate([best[1], first + found], 1)
+    kept, order = jax.lax.top_k(both, count)
+    return kept, jnp.take_along_axis(positions, order, axis=1)

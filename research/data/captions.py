@@ -1,12 +1,18 @@
 """From splits of sentences to splits of tokens."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
 
+from research.data.captioned import CaptionedSplit
+from research.data.prepared import PreparedSplit
 from research.data.preprocessing import Mapped
 from research.data.source import Arrays, Example, Examples, read_many
 from research.data.splits import Labelled, Subset
@@ -95,6 +101,20 @@ def tokens_of(examples: Examples) -> Int32[np.ndarray, "n captions length"]:
         return tokens_of(examples.examples)[examples.positions]
     assert isinstance(examples, Tokenised), "no tokens"
     return examples.tokens
+
+
+def image_digests(examples: Examples) -> list[bytes]:
+    """sha256 of the encoded image of every example, without decoding one."""
+    if isinstance(examples, Mapped | Tokenised):
+        return image_digests(examples.examples)
+    if isinstance(examples, Subset):
+        whole = image_digests(examples.examples)
+        return [whole[position] for position in examples.positions]
+    if isinstance(examples, PreparedSplit):
+        return examples.scan(lambda f: sha256(f["image"].bytes_list.value[0]).digest())
+    assert isinstance(examples, CaptionedSplit), "no encoded images"
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda file: sha256(Path(file).read_bytes()).digest(), examples.files))
 
 
 def references(tokens: Int32[np.ndarray, "captions length"], vocabulary: Vocabulary) -> list[Any]:

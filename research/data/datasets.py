@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from research.data import builtin, tasks
-from research.data.prepared import content, install, installed, open_prepared
+from research.data.prepared import content, install, installed, is_whole, open_prepared
 from research.data.splits import Dataset
 from research.data.tasks import Task, classification
 from research.errors import UserError, nearest
@@ -41,10 +41,10 @@ def load(
     configs = [other for other in prepared if other.startswith(f"{name}/")]
     if name not in prepared and len(configs) == 1:
         (name,) = configs
+    if name in builtins():
+        return open_prepared(name, _current(name, data_dir), task)
     if name not in prepared:
-        if name not in builtins():
-            raise UserError(_missing(name, data_dir, list(prepared), task))
-        prepared[name] = prepare_builtin(name, data_dir)
+        raise UserError(_missing(name, data_dir, list(prepared), task))
     return open_prepared(name, prepared[name], task)
 
 
@@ -56,6 +56,12 @@ def builtins() -> dict[str, str]:
         first = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
         found[module.name] = first.removeprefix(f"{module.name}: ")
     return found
+
+
+def _current(name: str, data_dir: str | Path) -> Path:
+    """The folder of a built-in set in the version that is built in, which is made if need be."""
+    folder = Path(data_dir, name, str(_builder_class(name).VERSION))
+    return folder if is_whole(folder) else prepare_builtin(name, data_dir)
 
 
 def prepare_builtin(name: str, data_dir: str | Path) -> Path:
@@ -87,6 +93,13 @@ def known(data_dir: str | Path) -> list[tuple[str, str, str]]:
 
 
 def _builder(name: str, data_dir: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()  # a built-in set takes seconds
+    return _builder_class(name)(data_dir=data_dir, file_format="array_record")
+
+
+def _builder_class(name: str) -> Any:
     """The one builder that research/data/builtin/<name>.py defines."""
     import tensorflow_datasets as tfds
 
@@ -98,8 +111,7 @@ def _builder(name: str, data_dir: str) -> Any:
         and issubclass(value, tfds.core.GeneratorBasedBuilder)
         and value.__module__ == module.__name__
     )
-    tfds.disable_progress_bar()  # a built-in set takes seconds
-    return builder(data_dir=data_dir, file_format="array_record")
+    return builder
 
 
 def _own(task: Task) -> str:

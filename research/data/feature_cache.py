@@ -5,12 +5,15 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from research.data.captions import tokens_of
-from research.data.source import Arrays, Example, Examples, digest, read_many
+from research.data.captions import image_digests, tokens_of
+from research.data.config import Augmentation
+from research.data.source import Arrays, Example, Examples, Source, read_many
 from research.errors import UserError
 from research.progress import console
 
@@ -21,6 +24,26 @@ _BATCH = 32
 _SAY_EVERY = 50  # batches
 
 
+def check(
+    options: Augmentation, encoder: Mapping[str, Any], frozen: Callable[[str], bool] | None
+) -> None:
+    """Raises UserError where an encoder's maps of an image are not the same throughout training.
+
+    Args:
+      encoder: its parameters, by their place in the network, such as {"backbone": ...}.
+      frozen: path of a parameter -> whether it is.
+    """
+    paths = (
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree.leaves_with_path(encoder)
+    )
+    if frozen is None or not all(map(frozen, paths)):
+        raise UserError("--cache_features: the encoder changes; add --freeze=^backbone/.")
+    for name in (f.name for f in dataclasses.fields(Augmentation) if f.name != "elastic_sigma"):
+        if getattr(options, name):
+            raise UserError(f"--cache_features: --{name} changes the maps; leave one of them out.")
+
+
 def features(
     examples: Examples, encode: Encode, folder: Path, identity: str
 ) -> Float[np.ndarray, "n rows columns map"]:
@@ -29,13 +52,15 @@ def features(
     The array is mapped into memory, not read: a batch costs what it touches.
 
     Args:
+      examples: not decoded yet. Their image files are read to know them, their captions are not:
+        where one of these changes, the maps stay.
       encode: compiled for 32 images at a time; rows depend on their own image alone.
       identity: names the encoder: another one, or other images, have another file.
 
     Raises:
       UserError: where the folder cannot be written.
     """
-    name = hashlib.sha256(f"{identity} {digest(examples)}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(identity.encode() + b"".join(image_digests(examples))).hexdigest()[:16]
     path = folder / f"{name}.npy"
     if not path.exists():
         try:
@@ -50,19 +75,17 @@ def _write(path: Path, examples: Examples, encode: Encode) -> None:
     """Writes beside the file and renames: a half-written one is never read."""
     unfinished = path.with_suffix(f".{os.getpid()}.npy")
     console().print(f"encoding {len(examples):,} images into {path}, once", markup=False)
+    source = Source(examples, _BATCH, cache_bytes=0)  # decodes the next while one is encoded
     array = None
     try:
-        for number, start in enumerate(range(0, len(examples), _BATCH)):
-            indices = [*range(start, min(start + _BATCH, len(examples)))]
-            images = np.stack([example["image"] for example in read_many(examples, indices)])
-            full = np.concatenate([images, np.repeat(images[-1:], _BATCH - len(images), axis=0)])
-            maps = encode(full)[: len(images)].astype(np.float16)
+        for number, batch in enumerate(source.iterate(), 1):
+            maps = encode(batch["image"]).astype(np.float16)
             if array is None:
                 shape = (len(examples), *maps.shape[1:])
                 array = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
-            array[start : start + len(maps)] = maps
-            if number and number % _SAY_EVERY == 0:
-                console().print(f"encoded {start + len(maps):,} images", markup=False)
+            array[batch["index"][batch["mask"]]] = maps[batch["mask"]]
+            if number % _SAY_EVERY == 0:
+                console().print(f"encoded {number * _BATCH:,} images", markup=False)
         assert array is not None, "a split has at least one example"
         array.flush()
         del array

@@ -40,6 +40,11 @@ def installed(data_dir: str | Path) -> dict[str, Path]:
     return {folder.parent.relative_to(root).as_posix(): folder for folder in folders}
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a set lies prepared in a folder data_dir/NAME[/CONFIG]/VERSION."""
+    return (folder / _MARK).exists()
+
+
 def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) -> Path:
     """Prepares a set in a hidden folder of data_dir and renames it into place when it is whole.
 
@@ -65,7 +70,7 @@ def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) ->
             try:
                 made.rename(target)
             except OSError:
-                if not (target / _MARK).exists():
+                if not is_whole(target):
                     raise
     except OSError as error:
         if error.errno not in _NOT_WRITABLE:

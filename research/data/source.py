@@ -149,8 +149,9 @@ class Source:
       workers: processes that decode what is not cached; 0 decodes in threads, which suits
         photographs (OpenCV frees the interpreter) more than many small images. Processes take
         seconds to start; a pass of a few batches is left to threads.
-      collate: a pure function of each finished batch, such as one that cuts captions to the length
-        of their bucket; batches may then differ in shape.
+      collate: a pure function of each finished batch and of the positions in the split that the
+        global batch holds, such as one that cuts captions to the length of their bucket. Batches
+        may then differ in shape, but must not from one part of a global batch to another.
       part: (i, n): `batch` returns the i-th of n equal parts of each global batch, for machine i.
     """
 
@@ -159,7 +160,7 @@ class Source:
     seed: int | None = None
     cache_bytes: int = 2**30
     workers: int = 0
-    collate: Callable[[Batch], Batch] | None = None
+    collate: Callable[[Batch, Int32[np.ndarray, " row"]], Batch] | None = None
     part: tuple[int, int] = (0, 1)
     order: Callable[[int], np.ndarray] | None = None
 
@@ -177,10 +178,6 @@ class Source:
             raise ValueError("only a stream, which has a seed, takes an order")
 
     @property
-    def batches_per_epoch(self) -> float:
-        return len(self.examples) / self.batch_size
-
-    @property
     def num_batches(self) -> int:
         """Batches of one pass, the padded last one included."""
         return -(-len(self.examples) // self.batch_size)
@@ -195,7 +192,12 @@ class Source:
 
     def rows(self, step: int) -> tuple[Int32[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
         """The index and mask of this part of batch `step`, without reading any example."""
-        i, n = self.part
+        return self._rows(step, *self.part)
+
+    def _rows(
+        self, step: int, i: int, n: int
+    ) -> tuple[Int32[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
+        """Those of the i-th of n parts."""
         local = self.batch_size // n
         if self.order is not None:
             index = self.order(step)[i * local : (i + 1) * local].astype(np.int32)
@@ -228,7 +230,7 @@ class Source:
         if not fields.keys().isdisjoint(("index", "mask")):
             raise ValueError(f"examples may not have fields index and mask: {sorted(fields)}")
         batch = fields | {"index": index, "mask": mask}
-        return batch if self.collate is None else self.collate(batch)
+        return batch if self.collate is None else self.collate(batch, self._rows(step, 0, 1)[0])
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Generator[Batch, None, None]:
         """Yields batch(start), batch(start + 1), ..., made ahead of time in the background.

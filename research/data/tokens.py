@@ -96,16 +96,30 @@ def pad(sentences: Sequence[Sequence[int]], length: int) -> Int[np.ndarray, "sen
     return rows
 
 
-def trim(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Cuts "tokens" [B, K, L] to the bucket of its longest sentence: a multiple of 4, at most L.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Buckets:
+    """Cuts the "tokens" [B, K, L] of a batch to the bucket of the global batch's longest sentence.
 
     So a batch of short sentences costs no steps on padding, and a program is compiled for each
-    bucket, not for each length.
+    bucket, not for each length: a multiple of 4, at most L.
+
+    Attributes:
+      lengths: tokens of the longest sentence of every example of the split.
     """
-    tokens = batch["tokens"]
-    longest = int((tokens != PADDING).sum(-1).max())
-    bucket = min(max(-(-longest // _STEP) * _STEP, _STEP), tokens.shape[-1])
-    return {**batch, "tokens": tokens[..., :bucket]}
+
+    lengths: Int[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, tokens: Int[np.ndarray, "n sentences length"]) -> "Buckets":
+        return cls((tokens != PADDING).sum(-1).max(-1))
+
+    def __call__(
+        self, batch: Mapping[str, Any], positions: Int[np.ndarray, " row"]
+    ) -> dict[str, Any]:
+        """The batch, whose examples are among those at `positions` of the split."""
+        longest = int(self.lengths[positions].max())
+        bucket = max(-(-longest // _STEP) * _STEP, _STEP)
+        return {**batch, "tokens": batch["tokens"][..., :bucket]}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,15 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import PercentFormatter
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from sklearn.metrics import roc_curve
-from threadpoolctl import threadpool_limits
 
 from research.metrics.recognition import growing
 from research.metrics.recognition import recognition as recognition_accuracy
 from research.metrics.verification import draw_pairs, pair_distances
 from research.neighbours import Metric, nearest
+from research.projection import two_coordinates
 
 RIGHT, WRONG, QUIET = "#2e7d32", "#c0392b", "#707070"
 Thumbnails = UInt8[np.ndarray, "n height width"]
@@ -30,17 +28,10 @@ def maps(
 ) -> Figure:
     """Two dimensions of the embeddings, by PCA and by t-SNE: the images, framed by their class."""
     figure = Figure(figsize=(15, 7.5), dpi=120, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    pca = PCA(2, random_state=0)
-    _scatter(left, pca.fit_transform(x), thumbnails, groups)
-    share = pca.explained_variance_ratio_.sum()
-    left.set_title(f"PCA, {100 * share:.0f} % of the variance", color=QUIET, fontsize=11)
-    perplexity = min(30.0, (len(x) - 1) / 3)
-    tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=0)
-    with threadpool_limits(1):  # its threads spin where others want the cores: 13 times the work
-        points = tsne.fit_transform(x)
-    _scatter(right, points, thumbnails, groups)
-    right.set_title(f"t-SNE, perplexity {perplexity:.0f}", color=QUIET, fontsize=11)
+    planes = two_coordinates(x, "pca"), two_coordinates(x, "tsne")
+    for ax, plane in zip(figure.subplots(1, 2), planes, strict=True):
+        _scatter(ax, plane.points, thumbnails, groups)
+        ax.set_title(plane.title, color=QUIET, fontsize=11)
     return figure
 
 

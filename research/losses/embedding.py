@@ -7,7 +7,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from research.losses.metric_pairs import contrastive_loss, siamese_loss
+from research.losses.metric_pairs import (
+    contrastive_loss,
+    siamese_loss,
+    supervised_contrastive_loss,
+)
 from research.losses.pairwise import spread
 from research.losses.proxies import arcface_logits, proxy_nca_loss, softmax_logits
 from research.losses.triplet import triplet_loss
@@ -32,7 +36,7 @@ def embedding_loss(
 
     Returns:
       Beside the loss "spread", and "active" (share of triplets, or of negative pairs, that the
-      loss still acts on) or "accuracy" (of pairs told rightly, of nearest proxies).
+      loss still acts on) or "accuracy" (of pairs told rightly, of nearest others or proxies).
     """
     x = outputs["embedding"]
     measures = {"spread": spread(x, mask, axis)}
@@ -50,6 +54,10 @@ def embedding_loss(
     elif options.loss == "contrastive":
         loss, measures["active"] = contrastive_loss(
             x, classes, mask, margin=options.margin, axis=axis
+        )
+    elif options.loss == "supcon":
+        loss, measures["accuracy"] = supervised_contrastive_loss(
+            x, classes, mask, scale=options.logit_scale, axis=axis
         )
     elif options.loss == "siamese":
         loss, measures["accuracy"] = siamese_loss(

@@ -1,4 +1,4 @@
-"""Losses of pairs: contrastive, and the Siamese classifier that says "same" or "different"."""
+"""Losses of pairs: contrastive ones, and the Siamese classifier of "same" and "different"."""
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,37 @@ def contrastive_loss(
     loss = part(squares, found.positive) + part(hinge**2, found.negative)
     near = (found.negative & (hinge > 0)).sum(1)
     return loss, near / jnp.maximum(found.negative.sum(1), 1)
+
+
+def supervised_contrastive_loss(
+    embeddings: Float[Array, "row d"],
+    labels: Int[Array, " row"],
+    mask: Bool[Array, " row"],
+    *,
+    scale: float = 16.0,
+    axis: str | None = None,
+) -> tuple[Float[Array, " row"], Float[Array, " row"]]:
+    """-log softmax over all others, the mean over positives: Khosla et al. 2020, equation 2.
+
+    With two images a class, each example is a one-shot query among all classes of the batch. An
+    example without a positive has loss 0.
+
+    Args:
+      embeddings: of length 1.
+      scale: of cosines; 1 / temperature.
+
+    Returns:
+      The loss of each example, nats, and whether its nearest other is of its class.
+    """
+    found = pairs(embeddings, labels, mask, axis)
+    logits = scale * embeddings @ found.others.T
+    real = found.positive | found.negative
+    # Rows without any other would be all -inf.
+    logits = jnp.where(real | ~real.any(1, keepdims=True), logits, -jnp.inf)
+    log_p = jnp.where(found.positive, jax.nn.log_softmax(logits), 0.0)
+    count = found.positive.sum(1)
+    nearest = jnp.take_along_axis(found.positive, logits.argmax(1)[:, None], axis=1)[:, 0]
+    return -log_p.sum(1) / jnp.maximum(count, 1), nearest.astype(jnp.float32)
 
 
 def siamese_loss(

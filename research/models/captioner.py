@@ -207,7 +207,7 @@ class Captioner(nn.Module):
     """An encoder and a decoder.
 
     Attributes:
-      vocabulary: how many tokens there are (48: the digit scenes need); higher numbers are
+      vocabulary: how many tokens there are (49: the digit scenes need); higher numbers are
         read as UNKNOWN.
       decoder_type: Tell, Attend or Look.
       backbone_name: the encoder, a classifier of research.models.
@@ -217,7 +217,7 @@ class Captioner(nn.Module):
       axis: the pmap axis that the batch is split over.
     """
 
-    vocabulary: int = 48
+    vocabulary: int = 49
     decoder_type: Callable[..., Any] = Attend
     backbone_name: str = "compact"
     feature_map: str = ""

@@ -73,11 +73,6 @@ def activation_tiles(
     return [scaled[:, :, [i]].astype(np.uint8) for i in order]
 
 
-def vectors(maps: Float[Array, "batch *places channel"]) -> Float[Array, "batch channel"]:
-    """One vector for each image: the mean over places."""
-    return maps.reshape(maps.shape[0], -1, maps.shape[-1]).mean(1)
-
-
 def area_under(
     curve: Float[Array, "... shares"], shares: Float[np.ndarray, " shares"]
 ) -> Float[Array, "..."]:

@@ -10,14 +10,14 @@ from research.data.source import Source
 from research.errors import UserError
 from research.experiment import Batch, Measures, PyTree, Variables
 from research.figures import understanding as figures
+from research.neighbours import Stored, nearest
+from research.projection import two_coordinates
 from research.understanding import features
 from research.understanding.answers import Answer, Question, averaged, per_unit
-from research.understanding.neighbours import in_blocks, nearest, two_coordinates
 from research.understanding.network import check_layer, inner_layers, layer_shapes, layers_of
 from research.understanding.receptive_fields import receptive_fields
 
 QUERIES = 200  # images whose nearest neighbours are asked for
-BLOCK = 256  # images that are compared at a time
 MOST = 1500  # images of a map
 
 
@@ -191,7 +191,7 @@ def _features(question: Question) -> tuple[str, Callable[[Variables, Batch], PyT
 
 def neighbours(question: Question) -> Answer:
     """Who is alike in features, and who in pixels; pictures are read again, a block at a time."""
-    source, count = question.survey(), question.config.count
+    source, config = question.survey(), question.config
     layer, predict = _features(question)
 
     def found(outputs: PyTree, targets: Batch) -> dict[str, np.ndarray]:
@@ -202,15 +202,11 @@ def neighbours(question: Question) -> Answer:
             return np.stack(pictures_of(source, targets["index"][start:stop]))
 
         vectors = np.asarray(outputs["features"], np.float32)
+        count = min(config.count, total - 1)
         own = np.asarray(read(0, len(queries)), np.float32).reshape(len(queries), -1)
-        by = {
-            "features": nearest(vectors[queries], in_blocks(vectors, total, BLOCK), count + 1)[0],
-            "pixels": nearest(own, in_blocks(read, total, BLOCK), count + 1)[0],
-        }
-        # Nobody is their own neighbour.
-        return {
-            name: np.stack([row[row != i][:count] for i, row in enumerate(index)])
-            for name, index in by.items()
+        return {  # nobody is their own neighbour
+            "features": nearest(vectors[queries], vectors, count, others=queries)[1],
+            "pixels": nearest(own, Stored(read, total), count, others=queries)[1],
         }
 
     def score(outputs: PyTree, targets: Batch) -> dict[str, float]:
@@ -253,9 +249,9 @@ def plane(question: Question) -> Answer:
 
     def draw_split(outputs: PyTree, targets: Batch) -> Mapping[str, Any]:
         vectors = np.asarray(outputs["features"], np.float32)[:MOST]
-        places = two_coordinates(vectors, config.map, config.seed)
+        places, how = two_coordinates(vectors, config.map, config.seed)
         images = pictures_of(source, targets["index"][: len(vectors)])
-        title = f"{config.map} of {layer}, {len(vectors)} images"
+        title = f"{how}: {layer}, {len(vectors)} images"
         return {f"map_{config.map}": figures.thumbnails(places, images, title)}
 
     return Answer(

@@ -3,10 +3,13 @@
 import json
 
 import cv2
+import jax
 import numpy as np
 import pytest
+from toys import train
 
 import launch
+from experiments import captioning
 
 COLOURS = {"red": (40, 40, 230), "green": (40, 220, 40), "blue": (230, 80, 40)}
 
@@ -103,12 +106,42 @@ def test_without_attention_the_whole_network_learns_from_captions_cut_short(plac
     assert not (folder / "figures" / "test" / "attention.png").exists()
 
 
+def test_eight_devices_train_the_same_captioner_as_one(place):
+    """Attention, its penalty, dropout, chosen references, moved pictures; by plain SGD."""
+    config = captioning.Config(
+        dataset=f"captions:{place / 'images'}:{place / 'token.txt'}",
+        backbone="convnet",
+        image_size=16,
+        model_options=("embedding=8", "features=8", "dropout=0.2"),
+        references=1,
+        batch_size=16,
+        shift=0.1,
+        attention_penalty=0.5,
+        optimizer="sgd",
+        learning_rate=0.1,
+        steps=2,
+    )
+    experiment = captioning.build(config)
+    batches = [experiment.data().train.batch(step) for step in range(2)]
+    batches[0]["mask"][13:] = False  # a ragged batch
+    alone = train(experiment, "single", batches)
+    for mode in ("jit", "pmap"):
+        many = train(experiment, mode, batches)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=2e-5), alone, many
+        )
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--max_length=6"], "--max_length=6: 19 of 38 captions are longer, the longest has 8"),
         (["--min_count=99"], "--min_count=99: no word of the captions comes so often"),
         (["--mixup=0.2"], "--mixup: two captions cannot be mixed"),
+        (
+            ["--model=show_and_tell", "--attention_penalty=1"],
+            "--attention_penalty: --model=show_and_tell has no attention",
+        ),
         (["--cache_features"], "--cache_features: the encoder changes; add --freeze"),
         (["--cache_features", "--freeze=^backbone/", "--mirror"], "--mirror changes the maps"),
         (["--feature_map=stage9"], "unknown feature_map 'stage9'. Did you mean 'stage"),

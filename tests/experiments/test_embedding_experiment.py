@@ -50,6 +50,7 @@ def config(place, **changes):
 HEADS = {
     "triplet": {},
     "contrastive": {},
+    "supcon": {},
     "siamese": {"same_weights", "same_bias"},
     "softmax": {"proxies"},
     "arcface": {"proxies"},
@@ -90,23 +91,27 @@ def test_a_batch_is_p_classes_of_k_images_and_tests_are_of_unseen_classes(place)
     assert experiment.best == ("test/accuracy_4way_1shot", "max")
 
 
-def test_quarter_turns_make_four_classes_of_one_and_turn_a_class_as_one(place):
-    experiment = build(config(place, quarter_turns=True, rotation=0, shear=0, scale=0, shift=0))
+@pytest.mark.parametrize("sides", [1, 2], ids=["turned", "turned and mirrored"])
+def test_copies_of_a_class_are_classes_and_all_its_images_are_changed_as_one(place, sides):
+    still = {"rotation": 0, "shear": 0, "scale": 0, "shift": 0}
+    made = config(place, quarter_turns=True, mirrored_classes=sides == 2, **still)
+    experiment, copies = build(made), 4 * sides
     batch = {k: jnp.asarray(v) for k, v in experiment.data().train.batch(0).items()}
     augment, seen = jax.jit(lambda key, batch: experiment.augment(key, batch, None)), set()
-    for number in range(6):
+    for number in range(6 * sides):
         changed = augment(jax.random.key(number), batch)
         classes = np.asarray(changed["class"]).reshape(4, 4)
-        assert (classes == classes[:, :1]).all() and classes.max() < 4 * 8
+        assert (classes == classes[:, :1]).all() and classes.max() < copies * 8
         for image, label, kind, index in zip(
             changed["image"], batch["label"], classes.ravel(), range(16), strict=True
         ):
             number_of_class = experiment.facts["train_classes"].index(int(label))
-            assert kind // 4 == number_of_class
-            want = np.rot90(batch["image"][index], kind % 4)
-            np.testing.assert_allclose(image, want, atol=1e-3)
-        seen |= {kind % 4 for kind in classes.ravel().tolist()}
-    assert seen == {0, 1, 2, 3}
+            assert kind // copies == number_of_class
+            want = np.asarray(batch["image"][index])
+            want = want[:, ::-1] if kind % copies >= 4 else want
+            np.testing.assert_allclose(image, np.rot90(want, kind % 4), atol=1e-3)
+        seen |= {kind % copies for kind in classes.ravel().tolist()}
+    assert seen == set(range(copies))
 
 
 def test_collapse_is_named_and_stops_where_asked(place):

@@ -20,7 +20,8 @@ from research.data.scenes.drawing import COLOURS, SIDE, Digits, draw
 class DigitScenes(tfds.core.GeneratorBasedBuilder):
     """Scene number i of a split is a function of the version, the split and i."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.0.1")
+    RELEASE_NOTES: ClassVar = {"1.0.1": "'an orange', not 'a orange'; all else as in 1.0.0."}
     SCENES: ClassVar = {"train": 16_000, "test": 1_000}
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -7,7 +7,7 @@
     from left to right a red three a blue seven a green five
     there is one digit and it is a red three
     the only digit is a red three
-    a red three in the upper left               (upper right, lower left, lower right)
+    an orange three in the upper left           (upper right, lower left, lower right)
 
 Sentences are lower-case words and spaces. Each can be decided from the picture: sizes and places
 that differ by less than a few pixels are not spoken of.
@@ -85,7 +85,7 @@ def is_true(sentence: str, things: Things) -> bool:
 
 def vocabulary() -> list[str]:
     """All words of the language, sorted."""
-    frame = "there is are one digit digits and the it only a in from left to right"
+    frame = "there is are one digit digits and the it only a an in from left to right"
     words = {*frame.split(), *NUMBERS, *COLOURS, *_EXTREMES}
     phrases = (*_PLACES, *_RELATIONS)
     return sorted(words | {word for phrase in phrases for word in phrase.split()})
@@ -124,7 +124,12 @@ _PLACES = {
 
 
 def _name(thing: Thing) -> str:
-    return f"a {thing.colour} {NUMBERS[thing.digit]}"
+    return f"{_coloured(thing.colour)} {NUMBERS[thing.digit]}"
+
+
+def _coloured(colour: str) -> str:
+    """The colour with its article: "a red", "an orange"."""
+    return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour}"
 
 
 def _first(things: Things, extreme: str) -> Thing:
@@ -156,7 +161,8 @@ def _pattern(text: str) -> re.Pattern[str]:
     words = {"number": NUMBERS, "extreme": _EXTREMES, "place": _PLACES, "relation": _RELATIONS}
     for name, choice in words.items():
         text = text.replace(name.upper(), f"(?P<{name}>{'|'.join(choice)})")
-    return re.compile(text.replace("THING", f"a (?:{'|'.join(COLOURS)}) (?:{'|'.join(NUMBERS)})"))
+    thing = f"(?:{'|'.join(map(_coloured, COLOURS))}) (?:{'|'.join(NUMBERS)})"
+    return re.compile(text.replace("THING", thing))
 
 
 # (words captured, things named, all things) -> whether the sentence holds.

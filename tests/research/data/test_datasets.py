@@ -207,6 +207,18 @@ def test_the_highest_version_is_taken(tmp_path):
     assert installed(tmp_path) == {"toy": tmp_path / "toy" / "1.10.0"}
 
 
+def test_a_built_in_set_of_an_older_version_is_made_anew_beside_it(tmp_path):
+    builder = datasets._builder_class("xor")
+    old = tmp_path / "xor" / "0.9.0"
+    old.mkdir(parents=True)
+    (old / "features.json").write_text("{}")
+    assert len(datasets.load("xor", tmp_path).splits["train"])
+    whole = tmp_path / "xor" / str(builder.VERSION)
+    made = (whole / "features.json").stat().st_mtime_ns
+    datasets.load("xor", tmp_path)  # which is then there
+    assert (whole / "features.json").stat().st_mtime_ns == made and old.exists()
+
+
 def test_every_built_in_file_is_one_data_set():
     files = {path.stem for path in Path(digits.__file__).parent.glob("[a-z]*.py")}
     assert set(datasets.builtins()) == files

@@ -1,16 +1,19 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+from research.data.source import Arrays, Source
 from research.data.tokens import (
     BEGIN,
     END,
     PADDING,
     SPECIAL,
     UNKNOWN,
+    Buckets,
     Characters,
     Vocabulary,
     pad,
-    trim,
     words,
 )
 from research.errors import UserError
@@ -70,9 +73,23 @@ def test_batches_are_cut_to_their_bucket(longest, bucket):
     tokens = np.zeros((3, 2, 10), np.int32)
     tokens[1, 1, :longest] = END
     index = np.arange(3)
-    cut = trim({"tokens": tokens, "index": index})
+    cut = Buckets.of(tokens)({"tokens": tokens, "index": index}, index)
     assert cut["tokens"].shape == (3, 2, bucket) and cut["index"] is index
     np.testing.assert_array_equal(cut["tokens"], tokens[..., :bucket])
+
+
+def test_every_part_of_a_global_batch_has_the_bucket_of_the_whole():
+    """What processes feed together must agree in shape, whoever has the longest sentence."""
+    lengths = np.array([1, 2, 12, 3, 2, 1, 7, 2])
+    tokens = np.where(np.arange(16) < lengths[:, None], END, PADDING)[:, None].astype(np.int32)
+    whole = Source(Arrays({"tokens": tokens}), 4, seed=0, collate=Buckets.of(tokens))
+    buckets = set()
+    for step in range(8):
+        batch = whole.batch(step)["tokens"]
+        parts = [dataclasses.replace(whole, part=(i, 4)).batch(step)["tokens"] for i in range(4)]
+        np.testing.assert_array_equal(np.concatenate(parts), batch)
+        buckets.add(batch.shape[-1])
+    assert len(buckets) > 1
 
 
 def test_characters():

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.losses.metric_pairs import contrastive_loss, siamese_loss
+from research.losses.metric_pairs import (
+    contrastive_loss,
+    siamese_loss,
+    supervised_contrastive_loss,
+)
 from research.losses.pairwise import draw, pairs
 from research.losses.proxies import arcface_logits, normalise, proxy_nca_loss, softmax_logits
 
@@ -40,6 +44,32 @@ def test_contrastive_loss_is_the_mean_of_each_kind_of_pair(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_supervised_contrastive_loss_is_the_formula_of_the_paper(seed):
+    e, labels, mask = random_batch(seed)
+    e = normalise(e)
+    loss, right = supervised_contrastive_loss(e, labels, mask, scale=5.0)
+    for a in np.flatnonzero(mask):
+        others = [b for b in np.flatnonzero(mask) if b != a]
+        same = [b for b in others if labels[b] == labels[a]]
+        s = {b: 5 * float(np.asarray(e[a], "d") @ np.asarray(e[b], "d")) for b in others}
+        total = sum(np.exp(s[b]) for b in others)
+        expected = np.mean([-np.log(np.exp(s[p]) / total) for p in same]) if same else 0.0
+        assert loss[a] == pytest.approx(expected, rel=1e-4)
+        assert right[a] == (max(s, key=s.get) in same)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 0, 0, 0]], ids=["no positive", "no negative"])
+@pytest.mark.parametrize("real", [1, 4])
+def test_supervised_contrast_without_pairs_is_zero_or_finite(labels, real):
+    labels, mask, same = jnp.array(labels), jnp.arange(4) < real, jnp.full((4, 3), 3**-0.5)
+    f = lambda e: jnp.where(mask, supervised_contrastive_loss(e, labels, mask)[0], 0.0).sum()
+    value, gradient = jax.value_and_grad(f)(same)
+    assert np.isfinite(gradient).all()
+    # Of four that are equal each of three others is as likely.
+    assert value == pytest.approx(4 * np.log(3) if real == 4 and labels[1] == 0 else 0.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_siamese_loss_is_the_cross_entropy_of_a_loop(seed):
     e, labels, mask = random_batch(seed)
     weights, bias = jnp.array([0.5, 2.0, 0.0]), jnp.float32(1.0)
@@ -71,13 +101,15 @@ def test_no_pair_gives_zero_siamese_loss_and_finite_gradients(labels):
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("loss", ["contrastive", "siamese"])
+@pytest.mark.parametrize("loss", ["contrastive", "supcon", "siamese"])
 def test_a_batch_split_over_eight_devices_has_the_same_losses(loss):
     e, labels, mask = random_batch(1, size=16)
 
     def value(e, labels, mask, axis=None):
         if loss == "contrastive":
             return contrastive_loss(e, labels, mask, axis=axis)
+        if loss == "supcon":
+            return supervised_contrastive_loss(e, labels, mask, axis=axis)
         return siamese_loss(e, labels, mask, KEY, jnp.ones(3), jnp.float32(0), axis=axis)
 
     split = jax.pmap(lambda *batch: value(*batch, axis="data"), axis_name="data")(

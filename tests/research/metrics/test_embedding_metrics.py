@@ -3,11 +3,9 @@ import itertools
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.neighbors import NearestNeighbors
 
 from research.metrics import embedding, recognition
 from research.metrics import verification as verify
-from research.neighbours import nearest
 
 RNG = np.random.default_rng(0)
 
@@ -143,21 +141,6 @@ def test_retrieval_is_that_of_a_loop():
     for k, hits in recalls.items():
         assert scores[f"recall_at_{k}"] == pytest.approx(np.mean(hits))
     assert 0 < scores["map_at_r"] < 1 and scores["map_at_r"] == pytest.approx(np.mean(average))
-
-
-@pytest.mark.parametrize("metric", ["euclidean", "cityblock"])
-def test_nearest_neighbours_are_those_of_scikit_learn(metric, monkeypatch):
-    monkeypatch.setattr("research.neighbours.QUERY_BLOCK", 16)
-    monkeypatch.setattr("research.neighbours.GALLERY_BLOCK", 32)
-    gallery, queries = (RNG.normal(size=(n, 4)).astype("f") for n in (101, 37))
-    theirs = NearestNeighbors(n_neighbors=5, metric=metric, algorithm="brute").fit(gallery)
-    distances, positions = theirs.kneighbors(queries)
-    found, place = nearest(queries, gallery, 5, metric)
-    np.testing.assert_allclose(found, distances, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(place, positions)
-    _, others = nearest(gallery, gallery, 1, metric, others=np.arange(101))
-    np.testing.assert_array_equal(others[:, 0], theirs.kneighbors(n_neighbors=1)[1][:, 0])
-    assert nearest(queries, gallery[:3], 5, metric)[0].shape == (37, 3)
 
 
 def test_scores_of_perfect_embeddings_and_their_protocol():

@@ -1,4 +1,4 @@
-"""Units over data sets, neighbours, GrabCut: against loops and known answers."""
+"""Units over data sets, GrabCut: against loops and known answers."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +6,6 @@ import pytest
 
 from research.errors import UserError
 from research.understanding import features
-from research.understanding.neighbours import in_blocks, nearest, two_coordinates
 from research.understanding.segmentation import segment
 
 RNG = np.random.default_rng(0)
@@ -28,37 +27,6 @@ def test_strongest_names_the_place_of_the_largest_value():
 def test_a_unit_is_dead_where_no_example_activates_it():
     largest = np.array([[0.0, -1.0, 2.0], [0.0, 0.1, -3.0]], "f")
     np.testing.assert_array_equal(features.dead_units(largest), [0])
-
-
-@pytest.mark.parametrize("block", [1, 7, 100])
-def test_nearest_is_the_full_sort_for_any_block(block):
-    database, queries = RNG.normal(size=(50, 6)).astype("f"), RNG.normal(size=(4, 6)).astype("f")
-    index, distance = nearest(queries, in_blocks(database, 50, block), 5)
-    full = np.sqrt(((queries[:, None] - database[None]) ** 2).sum(-1))
-    np.testing.assert_array_equal(index, np.argsort(full, 1)[:, :5])
-    np.testing.assert_allclose(distance, np.sort(full, 1)[:, :5], rtol=1e-4)
-
-
-def test_a_database_may_be_read_as_it_is_needed():
-    database, seen = RNG.integers(0, 255, (20, 3, 3, 1), np.uint8), []
-
-    def read(start, stop):
-        seen.append(stop - start)
-        return database[start:stop]
-
-    queries = database[:2].reshape(2, -1).astype("f")
-    index, distance = nearest(queries, in_blocks(read, 20, 6), 1)
-    assert index.ravel().tolist() == [0, 1] and not distance.any()
-    assert seen == [6, 6, 6, 2]
-
-
-@pytest.mark.parametrize("kind", ["pca", "tsne"])
-def test_groups_stay_together_on_the_plane(kind):
-    points = RNG.normal(size=(30, 20)).astype("f")
-    points[15:, 0] += 30
-    places = two_coordinates(points, kind)
-    inside = max(np.linalg.norm(p - p.mean(0), axis=1).mean() for p in (places[:15], places[15:]))
-    assert np.linalg.norm(places[:15].mean(0) - places[15:].mean(0)) > 2 * inside
 
 
 def test_grabcut_finds_a_disc_from_saliency_on_a_part_of_it():

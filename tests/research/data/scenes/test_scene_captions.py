@@ -14,6 +14,7 @@ def thing(colour, digit, size, x, y):
 RED = thing("red", 3, 32, 20, 18)
 BLUE = thing("blue", 7, 16, 24, 50)
 GREEN = thing("green", 5, 24, 45, 21)
+ORANGE = thing("orange", 4, 24, 45, 21)
 
 
 def moved(what, x, y):
@@ -57,6 +58,14 @@ def test_what_is_said_is_true_and_what_is_changed_is_not(things):
                 assert is_true(changed, things) == known, changed
 
 
+def test_the_article_is_that_of_the_colour():
+    assert describe([ORANGE])[1] == "the only digit is an orange four"
+    assert is_true("the only digit is an orange four", [ORANGE])
+    assert not is_true("the only digit is a orange four", [ORANGE])
+    assert not is_true("the only digit is an red three", [RED])
+    assert mentioned("an orange four above a red three") == [("orange", 4), ("red", 3)]
+
+
 def test_truth_knows_roles():
     things = [RED, GREEN, BLUE]
     assert is_true("a blue seven is below a red three", things)
@@ -80,8 +89,8 @@ def test_mentions_are_found_in_any_text():
 
 def test_the_vocabulary_is_what_sentences_use():
     words = set()
-    for x, y in itertools.product((10, 50), repeat=2):
-        words |= set(" ".join(describe([moved(RED, x, y)])).split())
+    for what, x, y in itertools.product((RED, ORANGE), (10, 50), (10, 50)):
+        words |= set(" ".join(describe([moved(what, x, y)])).split())
     for order in itertools.permutations([RED, BLUE, GREEN]):
         places = [place.centre for place in (RED, BLUE, GREEN)]
         for x_first in (True, False):

@@ -148,7 +148,7 @@ def test_digit_scenes_by_the_task_are_those_of_tfds(tmp_path, monkeypatch):
     monkeypatch.setattr(DigitScenes, "SCENES", {"train": 20, "test": 5})
     dataset = datasets.load("digit_scenes", tmp_path, detection.TASK)
     assert dataset.class_names == tuple("0123456789") and dataset.image_shape == (64, 64, 3)
-    builder = tfds.builder_from_directory(tmp_path / "digit_scenes" / "1.0.0")
+    builder = tfds.builder_from_directory(tmp_path / "digit_scenes" / str(DigitScenes.VERSION))
     for split in ("train", "test"):
         examples = read_many(dataset.splits[split], range(len(dataset.splits[split])))
         for mine, theirs in zip(examples, builder.as_data_source(split), strict=True):

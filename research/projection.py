@@ -1,0 +1,38 @@
+"""Many numbers as two: a place on a plane for each example."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+_COMPONENTS = 50  # that t-SNE starts from
+
+
+class Plane(NamedTuple):
+    """Where the examples are, and what that means in a few words."""
+
+    points: Float[np.ndarray, "n 2"]
+    title: str
+
+
+def two_coordinates(
+    features: Float[np.ndarray, "n d"], kind: Literal["pca", "tsne"], seed: int = 0
+) -> Plane:
+    """A place on a plane for each example.
+
+    "pca" keeps the two directions of largest variance (Pearson 1901); "tsne" keeps neighbours
+    together (van der Maaten and Hinton 2008), and distances between groups mean little.
+    """
+    pca = PCA(min(_COMPONENTS, *features.shape) if kind == "tsne" else 2, random_state=seed)
+    reduced = pca.fit_transform(features)
+    if kind == "pca":
+        share = 100 * pca.explained_variance_ratio_.sum()
+        return Plane(reduced.astype(np.float32), f"PCA, {share:.0f} % of the variance")
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
+    with threadpool_limits(1):  # its threads spin where others want the cores: 13 times the work
+        points = tsne.fit_transform(reduced)
+    return Plane(points.astype(np.float32), f"t-SNE, perplexity {perplexity:.0f}")
