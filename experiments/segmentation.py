@@ -250,26 +250,23 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             values |= metrics.rand_score(kept["labels"], kept["predicted"])
         return values
 
-    def used(batch: Mapping[str, Any]) -> Preprocessing:
-        """What `read` did to a batch."""
-        size = batch["image"].shape[1:3]
+    def used(height: int, width: int) -> Preprocessing:
+        """What `read` does to an image: in tiles it keeps its size."""
         if not config.tile:
             return preprocessing
-        return dataclasses.replace(preprocessing, image_size=size, resize="pad")
+        return dataclasses.replace(preprocessing, image_size=(height, width))
 
     def read(files: list[str]) -> dict[str, np.ndarray]:
         pictures = [images.read(file) for file in files]
         sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
-        # In tiles at their own size, on a canvas that holds the largest.
-        canvas = np.zeros((1, *sizes.max(0), 1)) if config.tile else preprocessing.blank()["image"]
-        how = used({"image": canvas})
-        return {"image": np.stack([fit(p, how) for p in pictures]), "size": sizes}
+        fitted = [fit(picture, used(*picture.shape[:2])) for picture in pictures]
+        return {"image": np.stack(fitted), "size": sizes}
 
     def labels_of(outputs: np.ndarray, batch: Mapping[str, Any]) -> list[np.ndarray]:
         """Each image's mask, at the image's own size."""
         predicted = outputs.argmax(-1).astype(np.uint8)
         return [
-            masks.restore(mask, int(height), int(width), used(batch))
+            masks.restore(mask, int(height), int(width), used(int(height), int(width)))
             for mask, (height, width) in zip(predicted, batch["size"], strict=True)
         ]
 
@@ -312,6 +309,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         draw=draw,
         draw_split=draw_split,
         read=read,
+        alone=config.tile > 0,
         describe=describe,
         save=save,
         data=data,

@@ -94,6 +94,7 @@ class Experiment(NamedTuple):
     watch: Callable[[Mapping[str, float]], str | None] | None = None
     # A person's own files -> a batch; predictions -> one JSON object for each input.
     read: Callable[[list[str]], Batch] | None = None
+    alone: bool = False  # `read` gets one file at a time: of images that keep their own sizes
     describe: Callable[[PyTree, Batch], list[dict[str, Any]]] | None = None
     # What is predicted, one entry for `read` each, where it is not --inputs that says so.
     inputs: Callable[[], list[str]] | None = None

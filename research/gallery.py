@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,7 +118,7 @@ def load_embeddings(
     try:
         with np.load(file, allow_pickle=False) as stored:
             values = {name: stored[name] for name in ("embedding", "path", "identity", "network")}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"--gallery={file}: is no embeddings.npz of --mode=predict") from error
     theirs = json.loads(str(values["network"]))
     for what, ours in network.items():

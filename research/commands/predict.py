@@ -37,7 +37,7 @@ def run_prediction(
         files = [str(file) for file in list_images(inputs)]
     else:
         raise UserError("--mode=predict needs --inputs=FILE,FOLDER,...")
-    size = config.eval_batch_size or config.batch_size
+    size = 1 if experiment.alone else config.eval_batch_size or config.batch_size
     predictions = Predictions(experiment, opened.variables, size)
     if experiment.consult is not None:
         experiment = experiment.consult(predictions.outputs)

@@ -90,6 +90,11 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
 
     table = _table(parts, masks)
     everything = [pair for pairs in found.values() for pair in pairs]
+    if table is not None and table.colours and ignore_label >= 0:
+        raise UserError(
+            f"--ignore_label={ignore_label}: masks of colours have no such value; call the colour "
+            'to ignore "void" in the class table'
+        )
     if table is not None and not table.colours:
         table = ignoring(table, ignore_label)
     seen, bad = _look(everything, table, skip_corrupt)

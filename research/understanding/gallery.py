@@ -77,14 +77,18 @@ def make_gallery(config: Any, build: Callable[[Any], Experiment]) -> str:
 
 
 def section(config: Any, build: Callable[[Any], Experiment]) -> str:
-    """One method's pictures and numbers, or why it does not apply."""
+    """One method's pictures and numbers, or why it does not apply.
+
+    Raises:
+      UserError: where SIGTERM or SIGINT ended it.
+    """
     try:
         experiment = build(config)
         finished = run(experiment, config)
     except UserError as error:
         return f'<p class="skipped">Not here: {html.escape(str(error))}</p>'
-    if finished is None:
-        return '<p class="skipped">Stopped.</p>'
+    if finished is None:  # a signal asked for an end, of all methods
+        raise UserError("--mode=gallery: was stopped, and no page was written.")
     parts = []
     for evaluation in finished.evaluations.values():
         drawn = dict(experiment.draw(*evaluation.first)) if experiment.draw else {}

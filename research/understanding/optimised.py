@@ -266,7 +266,11 @@ def pictures(
         for i, (image, name) in enumerate(
             zip(results, _labels(question, len(results)), strict=True)
         ):
-            stem = name.rpartition("/")[2].partition(".")[0] or f"{i}"
+            stem = first = name.rpartition("/")[2].partition(".")[0] or f"{i}"
+            times = 1
+            while f"image_{stem}" in found:  # files of several folders share their name
+                times += 1
+                stem = f"{first}-{times}"
             found[f"image_{stem}"] = image
             if finish is not None:
                 found[f"original_size_{stem}"] = finish(image, i)

@@ -96,6 +96,11 @@ def test_training_evaluation_and_masks_of_a_person_s_own_files(scenes, tmp_path,
             assert set(np.unique(labels)) <= {0, 1}
             assert row["shares"].get("square", 0.0) == pytest.approx((labels == 1).mean())
         assert (out / "predictions.png").exists()
+    # In tiles an image keeps its own size, whatever the others' are.
+    predict[3:] = [f"--inputs={mine / 'b'}", f"--workdir={tmp_path / 'alone'}", *predict[5:]]
+    assert launch.main(predict) == 0
+    both, alone = out / "masks/x-2.png", tmp_path / "alone/masks/x.png"
+    np.testing.assert_array_equal(PIL.Image.open(both), PIL.Image.open(alone))
     capsys.readouterr()
 
 

@@ -92,6 +92,8 @@ def test_embeddings_of_another_network_are_refused(tmp_path):
     gallery.save_embeddings(file, np.ones((0, 2), "f"), [], [], NETWORK)
     with pytest.raises(UserError, match="is empty"):
         gallery.load_embeddings(file, NETWORK)
-    file.write_text("text")
-    with pytest.raises(UserError, match=r"is no embeddings\.npz"):
-        gallery.load_embeddings(file, NETWORK)
+    whole = file.read_bytes()
+    for damaged in (b"text", b"", whole[: len(whole) // 2]):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"is no embeddings\.npz"):
+            gallery.load_embeddings(file, NETWORK)

@@ -199,6 +199,8 @@ def test_a_class_table_names_colours_and_the_class_that_never_occurs(tmp_path, c
     dataset = load(rest)
     assert dataset.class_names == ("ground", "tree", "boat")
     assert dataset.splits["train"][0]["segmentation"].tolist() == [[0, 255, 1], [1, 1, 0]]
+    with pytest.raises(UserError, match=r'--ignore_label=3: .* "void" in the class table'):
+        load(rest, ignore_label=3)
     assert "class 'boat' occurs in no mask" in " ".join(capsys.readouterr().out.split())
     problems = segmentation.inspect(dataset)
     assert len(problems) == 2 and "train: class 'boat' never occurs" in problems[0]
