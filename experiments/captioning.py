@@ -101,9 +101,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.source import Examples
     from research.data.splits import hold_out
     from research.data.tasks import captioning as task
-    from research.data.tokens import BEGIN, END, PADDING, Buckets, Vocabulary
+    from research.data.tokens import BEGIN, END, PADDING, SPECIAL, Buckets, Vocabulary
     from research.errors import UserError, choose
-    from research.experiment import Data, Experiment
+    from research.experiment import Data, Experiment, Named
     from research.forward import forward
     from research.losses.captioning import attention_penalty, caption_cross_entropy
     from research.metrics import captions as metrics
@@ -285,7 +285,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         said = decode(variables, state, batch)
         outputs = {"tokens": said.tokens, "log_probability": said.log_probability}
         # What was looked at before each word: once more over the words that were decoded.
-        _, attention = apply(variables, state, said.tokens[:, None], method="tell")[0]
+        logits, attention = apply(variables, state, said.tokens[:, None], method="tell")[0]
+        spoken = (said.tokens != PADDING)[..., None]
+        outputs["words"] = jnp.where(spoken, logits[:, 0], -jnp.inf).max(1)  # anywhere in it
         if attention is not None:
             side = maps.shape[1:3]
             outputs["attention"] = attention[:, 0].reshape(*said.tokens.shape, *side)
@@ -325,6 +327,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         read=lambda files: read_batch(files, preprocessing),
         data=data,
         facts=facts,
+        named=Named((*SPECIAL, *known.known), "words", exclusive=False),
         protocol={
             "words": f"mean words of a caption; {how}",
             "unfinished": f"share of captions that --max_length={config.max_length} cut; {how}",

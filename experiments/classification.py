@@ -66,7 +66,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.source import Examples
     from research.data.tasks import classification as task
     from research.errors import choose
-    from research.experiment import Data, Experiment
+    from research.experiment import Data, Experiment, Named
     from research.figures import classification as figures
     from research.forward import forward
     from research.losses.classification import softmax_cross_entropy
@@ -194,6 +194,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         describe=describe,
         data=data,
         facts=facts,
+        named=Named(class_names),
         protocol=metrics.PROTOCOL,
         best=(f"{facts['monitored']}/accuracy", "max"),
     )

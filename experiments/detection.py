@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from research.config import option, redefault
+from research.config import option, redefault, refuse_unused
 from research.data.config import ImageDataConfig, ObjectAugmentation
-from research.detection.config import DetectionConfig
+from research.detection.config import USED_BY, DetectionConfig
 from research.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -58,13 +58,12 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.objects import to_original
     from research.data.preprocessing import Preprocessing
     from research.detection import inputs, running
-    from research.detection.config import refuse_unused
-    from research.experiment import Data, Experiment
+    from research.experiment import Data, Experiment, Named
     from research.figures import detection as figures
     from research.metrics import detection as metrics
     from research.training.recipe import make_recipe
 
-    refuse_unused(config)
+    refuse_unused(config, "model", USED_BY)
 
     # --- Data, and the facts that travel with the weights ---
     dataset = functools.cache(lambda: inputs.load(config))
@@ -194,6 +193,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         collect=lambda folder, rows: running.write_coco_results(folder, rows, class_names),
         data=data,
         facts=facts,
+        named=Named(class_names if detector.classifies else (), "evidence"),
         protocol={**metrics.PROTOCOL, **detector.protocol},
         best=(f"{facts['monitored']}/{detector.best[0]}", detector.best[1]),
     )

@@ -13,9 +13,9 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from research.config import option, redefault
+from research.config import option, redefault, refuse_unused
 from research.training.config import ParallelMode, TrainingConfig
-from research.understanding.config import LookConfig, PictureConfig, QuestionConfig
+from research.understanding.config import USED_BY, LookConfig, PictureConfig, QuestionConfig
 
 if TYPE_CHECKING:
     from research.data.preprocessing import Preprocessing
@@ -113,8 +113,15 @@ def open_network(checkpoint: tuple[str, ...], init_from: str, model: str, data_d
         return source.predict(variables, {"image": images})
 
     shape = (*preprocessing.image_size, preprocessing.channels)
-    names = tuple(facts.get("class_names", ()))
-    network = Network(outputs, jax.device_put(variables), names, shape)
+    named = source.named
+    network = Network(
+        outputs,
+        jax.device_put(variables),
+        named.names,
+        shape,
+        class_layer=f"outputs/{named.output}" if named.names and named.output else "",
+        exclusive=named.exclusive,
+    )
     return Opened(network, preprocessing, source if checkpoint else None)
 
 
@@ -239,6 +246,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             raise UserError(
                 f"--{field.name}: is about training networks, and has no effect here; leave it out."
             )
+    refuse_unused(config, "method", USED_BY)
     if config.parallel != "single" and method_kind(config) != "survey":
         raise UserError(
             f"--parallel={config.parallel}: --method={config.method} runs on one device; leave the "

@@ -90,7 +90,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data.source import Examples
     from research.data.tasks import segmentation as task
     from research.errors import UserError, choose
-    from research.experiment import Data, Experiment
+    from research.experiment import Data, Experiment, Named
     from research.figures import segmentation as figures
     from research.forward import forward
     from research.losses import segmentation as losses
@@ -314,6 +314,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         save=save,
         data=data,
         facts=facts,
+        named=Named(class_names),
         protocol=metrics.PROTOCOL,
         best=(f"{facts['monitored']}/mIoU", "max"),
     )

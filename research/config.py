@@ -6,7 +6,7 @@ Knows nothing of absl: launch.py defines the flags from `options`, so library co
 import dataclasses
 import textwrap
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from research.errors import UserError, nearest
@@ -183,6 +183,31 @@ def redefault(base: type, name: str, default: Any) -> Any:
     """The field `name` of a base class with another default; help and limits stay."""
     field = next(f for f in dataclasses.fields(base) if f.name == name)
     return dataclasses.field(default=default, metadata=field.metadata)
+
+
+UsedBy = Mapping[str, Sequence[str]]  # field -> the choices that it has an effect on
+
+
+def refuse_unused(config: Any, chooser: str, used_by: UsedBy) -> None:
+    """Raises UserError for a flag that has no effect on what the field `chooser` chose."""
+    defaults = without_unused(config, chooser, used_by)
+    for row in options(type(config)):
+        if getattr(config, row.name) != getattr(defaults, row.name):
+            raise UserError(
+                f"--{row.flag}: has no effect on --{chooser}={getattr(config, chooser)}, only on "
+                f"{', '.join(used_by[row.name])}; leave it out."
+            )
+
+
+def without_unused(config: Any, chooser: str, used_by: UsedBy) -> Any:
+    """The configuration with the defaults of what `refuse_unused` refuses."""
+    choice = getattr(config, chooser)
+    unused = {
+        row.name: row.default
+        for row in options(type(config))
+        if choice not in used_by.get(row.name, (choice,))
+    }
+    return dataclasses.replace(config, **unused)
 
 
 def differences(old: Any, new: Any) -> list[str]:

@@ -36,6 +36,21 @@ class Data(NamedTuple):
     inspect: Callable[[], list[str]] = list
 
 
+class Named(NamedTuple):
+    """What a network's units are called: what one can ask for by name when looking into it.
+
+    Attributes:
+      names: of its classes, or of the words that it says.
+      output: key of `predict`'s output that holds their scores [B, names], before softmax or
+        sigmoid; "": they are the units of a layer, the last that has one for each name.
+      exclusive: whether the highest is the answer: the others then are what it is not.
+    """
+
+    names: tuple[str, ...] = ()
+    output: str = ""
+    exclusive: bool = True
+
+
 def as_initialised(variables: Variables) -> Variables:
     """Returns freshly initialised variables as they are."""
     return variables
@@ -68,6 +83,7 @@ class Experiment(NamedTuple):
     # preprocessing, ... Plain JSON; `build(config, facts)` rebuilds the experiment from it.
     facts: Mapping[str, Any]
     protocol: Mapping[str, str]  # how each reported number is computed
+    named: Named = Named()
     best: tuple[str, str] = (
         "",
         "max",

@@ -43,7 +43,9 @@ class Detector(NamedTuple):
     Attributes:
       loss: (run, batch, key) -> the loss of each image, and its parts.
       predict: (run, batch) -> "boxes" [B, n, 4] in pixels of the model's image, "scores",
-        "classes" and "valid" [B, n], and whatever else it finds.
+        "classes" and "valid" [B, n], and whatever else it finds; and of the whole image, for those
+        who look into the network, the highest logit anywhere: "objectness" [B] of an object, and
+        "evidence" [B, classes] of an object of each class.
       measure: (outputs, batch) -> {name: (value, weight)} beside those of every detector.
     """
 
@@ -53,6 +55,7 @@ class Detector(NamedTuple):
     measure: Callable[[Mapping[str, jax.Array], Batch], Mapping[str, Any]] = nothing_more
     protocol: Mapping[str, str] = {}
     best: tuple[str, str] = ("mAP", "max")  # the metric that names the best checkpoint
+    classifies: bool = True  # whether it tells classes apart
     model_size: tuple[int, int] | None = None  # of what the model sees, where that is no image
 
 

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Literal
 
 from research.config import option
-from research.errors import UserError
 
 Model = Literal[
     "yolo",
@@ -95,14 +94,3 @@ USED_BY: dict[str, tuple[Model, ...]] = {
     "soft_nms": _SEVERAL,
     "class_agnostic": _SEVERAL,
 }
-
-
-def refuse_unused(config: DetectionConfig) -> None:
-    """Raises UserError for a flag that has no effect on the detector."""
-    for field in dataclasses.fields(config):
-        used_by = USED_BY.get(field.name, (config.model,))
-        if config.model not in used_by and getattr(config, field.name) != field.default:
-            raise UserError(
-                f"--{field.name}: has no effect on --model={config.model}, only on "
-                f"{', '.join(used_by)}; leave it out."
-            )

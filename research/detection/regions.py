@@ -14,7 +14,7 @@ from jaxtyping import Array
 from research import models
 from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
-from research.detection.selection import select, strides_of
+from research.detection.selection import evidence, select, strides_of
 from research.errors import UserError
 from research.geometry.assignment import IGNORED, by_iou, sample
 from research.geometry.boxes import clip
@@ -91,7 +91,8 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         regions = outputs["regions"]
         filled = (regions[..., 2:] > regions[..., :2]).all(-1, keepdims=True)
         scores = jax.nn.softmax(outputs["logits"])[..., 1:] * filled
-        return select(config, outputs["boxes"], scores, setting.image_size)
+        found = select(config, outputs["boxes"], scores, setting.image_size)
+        return {**found, **evidence(outputs["logits"], filled)}
 
     return Detector(model, loss, predict)
 

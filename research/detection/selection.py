@@ -1,6 +1,8 @@
 """What flags say to every detector alike: which boxes are told, which maps are worked on."""
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from research.detection.config import DetectionConfig
 from research.errors import UserError
@@ -22,6 +24,23 @@ def select(
         sigma=config.soft_nms,
         agnostic=config.class_agnostic,
     )
+
+
+def evidence(
+    logits: Float[Array, "batch region _"],
+    real: Bool[Array, "batch region 1"] | None = None,
+) -> dict[str, Array]:
+    """`Detector.predict`'s "objectness" and "evidence", from regions whose class 0 is background.
+
+    Log-odds against background: what softmax makes of them does not change.
+
+    Args:
+      real: regions that count.
+    """
+    odds = logits[..., 1:] - logits[..., :1]
+    if real is not None:
+        odds = jnp.where(real, odds, -jnp.inf)
+    return {"objectness": jax.nn.logsumexp(odds, axis=-1).max(1), "evidence": odds.max(1)}
 
 
 def strides_of(config: DetectionConfig, own: tuple[int, ...]) -> tuple[int, ...]:

@@ -60,13 +60,15 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             box = corners(outputs["box"])
             label = outputs["logits"].argmax(-1).astype(jnp.int32)
             score = presence * jax.nn.softmax(outputs["logits"]).max(-1)
-            extra = {"box": box, "label": label}
+            evidence = outputs["presence"][:, None] + outputs["logits"]
+            extra = {"box": box, "label": label, "evidence": evidence}
         return {
             "boxes": box[:, None],
             "scores": score[:, None],
             "classes": label[:, None],
             "valid": (presence > 0.5)[:, None],
             "presence": presence,
+            "objectness": outputs["presence"],
             **extra,
         }
 
@@ -74,4 +76,4 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     names = ["point_distance"] if points else ["iou", "class_accuracy"]
     protocol = {name: metrics.PROTOCOL[name] for name in (*names, "presence_accuracy")}
     best = ("point_distance", "min") if points else ("iou", "max")
-    return Detector(model, loss, predict, measure, protocol, best)
+    return Detector(model, loss, predict, measure, protocol, best, classifies=not points)

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from research import models
 from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
-from research.detection.selection import select
+from research.detection.selection import evidence, select
 from research.geometry.anchors import anchor_boxes
 from research.geometry.boxes import iou
 from research.losses.detection import cross_entropy, mean_where
@@ -45,7 +45,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     def predict(run: Run, batch: Batch) -> Outputs:
         images = run.images
         height, width = setting.image_size
-        boxes, scores = [], []
+        boxes, found_logits = [], []
         for size in sizes:
             # Windows may reach a quarter of their side over the border.
             margin = size / 4
@@ -61,13 +61,11 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             centres = jnp.stack(jnp.meshgrid(x, y), axis=-1).reshape(-1, 2)
             found = anchor_boxes(centres, jnp.full((1, 2), size / AROUND))[:, 0]
             boxes.append(jnp.broadcast_to(found, (len(logits), *found.shape)))
-            scores.append(jax.nn.softmax(logits)[..., 1:].reshape(len(logits), len(found), -1))
-        return select(
-            config,
-            jnp.concatenate(boxes, axis=1),
-            jnp.concatenate(scores, axis=1),
-            setting.image_size,
-        )
+            found_logits.append(logits.reshape(len(logits), len(found), -1))
+        logits = jnp.concatenate(found_logits, axis=1)
+        scores = jax.nn.softmax(logits)[..., 1:]
+        chosen = select(config, jnp.concatenate(boxes, axis=1), scores, setting.image_size)
+        return {**chosen, **evidence(logits)}
 
     return Detector(model, loss, predict, model_size=(WINDOW, WINDOW))
 

@@ -58,6 +58,11 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
 
     def predict(run: Run, batch: Batch) -> Outputs:
         raw = run()
-        return select(config, yolo.decode(raw, predictors), yolo.scores_of(raw), setting.image_size)
+        found = select(
+            config, yolo.decode(raw, predictors), yolo.scores_of(raw), setting.image_size
+        )
+        objectness, classes = raw[..., 4:5], raw[..., 5:]
+        anywhere = {"objectness": objectness[..., 0], "evidence": objectness + classes}
+        return found | {name: logits.max(1) for name, logits in anywhere.items()}
 
     return Detector(model, loss, predict)

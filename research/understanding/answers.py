@@ -13,15 +13,8 @@ from jaxtyping import Array, Float, UInt8
 from research.data.source import Source
 from research.errors import UserError
 from research.experiment import Batch, Measures, PyTree, Variables
-from research.understanding.network import (
-    Images,
-    Network,
-    Target,
-    choose_target,
-    layer_shapes,
-    layers_of,
-    score_layer,
-)
+from research.understanding.network import Images, Network, layer_shapes, layers_of
+from research.understanding.target import Target, choose_target, score_layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +40,19 @@ class Question:
 
     @property
     def asks_class(self) -> bool:
-        """Whether the target is a class, so that it has a probability."""
-        return not self.config.layer and bool(self.network.class_names)
+        """Whether the target is a class, so that an image is called something."""
+        return not self.config.layer and bool(self.network.class_names) and self.network.exclusive
 
     def target(self, default_class: str = "") -> Target:
         """The unit that is asked about; of a classifier without --class, all classes."""
         config = self.config
         unit = None if config.unit < 0 else config.unit
         name = config.class_ or ("" if config.layer or unit is not None else default_class)
+        if not self.network.exclusive and not config.layer and not config.class_ and unit is None:
+            raise UserError(
+                f"--method={config.method}: --class=WORD says which of the network's "
+                f"{len(self.network.class_names)} words is asked about; or name --layer."
+            )
         return choose_target(
             self.network, config.layer, unit, name, centre=config.place == "centre"
         )

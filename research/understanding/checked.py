@@ -19,6 +19,7 @@ from research.random import stream
 from research.understanding import gradients
 from research.understanding.adversarial import margin, norms, smallest_perturbation
 from research.understanding.answers import Answer, Question, probability_of
+from research.understanding.before_after import PROTOCOL
 from research.understanding.features import area_under
 from research.understanding.looked import (
     Image,
@@ -29,8 +30,8 @@ from research.understanding.looked import (
     notes,
     score_of,
 )
-from research.understanding.network import Target, check_rule, layer_shapes
-from research.understanding.optimised import PROTOCOL
+from research.understanding.network import layer_shapes
+from research.understanding.target import Target, check_rule
 
 
 def smallest(question: Question) -> Answer:

@@ -17,8 +17,8 @@ class QuestionConfig:
     unit: int = option(-1, "Channel of --layer; -1: all of them.", minimum=-1)
     class_: str = option(
         "",
-        "Class, by name or number, instead of --layer and --unit. Empty: goose or the first class "
-        "to visualise, and the most probable one of each input.",
+        "Class by name or number, or word of a caption, instead of --layer and --unit. Empty: "
+        "goose or the first class to visualise, and the most probable one of each input.",
     )
     place: Literal["mean", "centre"] = option(
         "mean", "Where on a layer's map: the mean over all places, or the central unit alone."
@@ -86,3 +86,49 @@ class LookConfig:
     chunk: int = option(16, "occlusion: copies worked on at once.", minimum=1, changes_result=False)
     count: int = option(9, "Patches or neighbours shown for each unit or image.", minimum=1)
     map: Literal["pca", "tsne"] = option("pca", "map: how features become two coordinates.")
+
+
+_GRADIENTS = (
+    *("saliency", "smooth_grad", "gradient_times_input", "integrated_gradients"),
+    *("guided_backpropagation", "deconvnet", "grad_cam", "segmentation"),
+)
+_UNITS = ("visualise", *_GRADIENTS, "occlusion", "deletion", "randomisation")  # ask about one
+_ATTACKS = ("fgsm", "pgd", "smallest")
+_FREE = ("visualise", "invert")  # their image starts from nothing
+_PAINTED = ("dream", "style")
+# The methods that a flag has an effect on, where it is not all of them.
+USED_BY: dict[str, tuple[str, ...]] = {
+    "steps": (*_FREE, *_PAINTED, "fool", "fgsm", "pgd"),
+    "learning_rate": (*_FREE, *_PAINTED, "fool", "fgsm", "pgd"),
+    "unit": (*_UNITS, "dream", "patches", "fool", *_ATTACKS),
+    "class_": (*_UNITS, "fool", *_ATTACKS),
+    "place": _UNITS,
+    "size": _PAINTED,
+    "original_size": _PAINTED,
+    "start": (*_FREE, "style"),
+    "parameterisation": _FREE,
+    "decorrelate": _FREE,
+    "l2": _FREE,
+    "total_variation": (*_FREE, *_PAINTED),
+    "jitter": ("visualise", "dream"),
+    "blur_every": _FREE,
+    "blur_sigma": _FREE,
+    "clip_norms": _FREE,
+    "clip_gradients": _FREE,
+    "solver": ("invert", "style"),
+    "style": ("style",),
+    "style_layers": ("style",),
+    "style_weight": ("style",),
+    "content_weight": ("style",),
+    "octaves": ("dream",),
+    "octave_scale": ("dream",),
+    "epsilon": _ATTACKS,
+    "norm": _ATTACKS,
+    "samples": ("smooth_grad", "integrated_gradients"),
+    "noise": ("smooth_grad",),
+    "patch": ("occlusion",),
+    "stride": ("occlusion",),
+    "chunk": ("occlusion",),
+    "count": ("patches", "neighbours"),
+    "map": ("map",),
+}

@@ -16,12 +16,14 @@ import numpy as np
 import PIL.Image
 from matplotlib.figure import Figure
 
+from research.config import without_unused
 from research.errors import UserError
 from research.experiment import Experiment
 from research.progress import console
 from research.record import RunFolder
 from research.training import parallel as parallel_lib
 from research.training.loop import Finished, train
+from research.understanding.config import USED_BY
 from research.understanding.methods import METHODS
 
 STYLE = """
@@ -59,7 +61,8 @@ def make_gallery(config: Any, build: Callable[[Any], Experiment]) -> str:
             changes["steps"] = config.steps
         if name == "style" and not config.style:
             changes["style"] = config.inputs[-1] if len(config.inputs) > 1 else ""
-        body = section(dataclasses.replace(config, **changes), build)
+        own = without_unused(dataclasses.replace(config, **changes), "method", USED_BY)
+        body = section(own, build)
         sections.append(
             f'<section id="{name}"><h2>{name.replace("_", " ")}</h2>'
             f'<p>{html.escape(method.summary)} <span class="paper">({html.escape(method.paper)})'

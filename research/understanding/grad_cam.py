@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.understanding.network import Images, Network, Target, layers_of
+from research.understanding.network import Images, Network, layers_of
+from research.understanding.target import Target
 
 
 def grad_cam(

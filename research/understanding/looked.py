@@ -26,19 +26,11 @@ from research.understanding.answers import (
 )
 from research.understanding.features import activation_tiles
 from research.understanding.grad_cam import grad_cam
-from research.understanding.network import (
-    Network,
-    Target,
-    check_layer,
-    check_rule,
-    inner_layers,
-    layer_shapes,
-    layers_of,
-)
+from research.understanding.network import Network, inner_layers, layer_shapes, layers_of
 from research.understanding.occlusion import occlude
-from research.understanding.optimised import middle_layer
 from research.understanding.relu_rules import Rule
 from research.understanding.segmentation import segment
+from research.understanding.target import Target, check_layer, check_rule, middle_layer
 
 NOTES = 16  # lines of notes, at most
 Image = Float[Array, "1 height width channel"]

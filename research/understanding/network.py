@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from flax.core.tracers import current_trace
 from jaxtyping import Array, Float
 
-from research.errors import UserError, nearest
 from research.experiment import Variables
 from research.nn.activations import ACTIVATIONS, Activation
 from research.understanding.relu_rules import RECTIFIERS, Rule, with_rule
@@ -33,43 +32,20 @@ class Network(NamedTuple):
       apply: (variables, images [B, H, W, C] of values 0..255) -> what the experiment predicts.
       class_names: in the order of the outputs; empty where it knows no classes.
       image_shape: height, width and channels of the images it was trained on.
+      class_layer: whose units the names are; "": the last layer with a unit for each.
+      exclusive: whether one of them is the answer, so that the others are not.
     """
 
     apply: Callable[[Variables, Images], Any]
     variables: Variables
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    class_layer: str = ""
+    exclusive: bool = True
 
     def outputs(self, images: Images) -> Any:
         """What the experiment predicts of images."""
         return self.apply(self.variables, images)
-
-
-class Target(NamedTuple):
-    """What is asked about: a unit of a layer.
-
-    Attributes:
-      layer: its name.
-      unit: the channel, which may be traced; None for all of the layer.
-      centre: whether a map's central place counts alone, or the mean over all places.
-    """
-
-    layer: str
-    unit: int | Array | None
-    centre: bool = False
-
-    def value(self, layers: Mapping[str, Array]) -> Scores:
-        """The unit's value for each image: before softmax where it is a class (a score)."""
-        x = layers[self.layer]  # [B, C] or [B, h, w, C]
-        if x.ndim == 4:
-            x = x[:, x.shape[1] // 2, x.shape[2] // 2] if self.centre else x.mean((1, 2))
-        x = x.reshape(len(x), -1, x.shape[-1]).mean(1)
-        return x.mean(-1) if self.unit is None else x[:, self.unit]
-
-    def probability(self, layers: Mapping[str, Array]) -> Scores:
-        """Softmax over the layer's units, at each place of a map, then the mean over places."""
-        x = jax.nn.softmax(layers[self.layer], axis=-1)
-        return self.value({self.layer: x})
 
 
 def observe(
@@ -188,111 +164,3 @@ def layer_shapes(network: Network, size: Sequence[int] | None = None) -> dict[st
 
     found = jax.eval_shape(values, jax.ShapeDtypeStruct(shape, jnp.float32))
     return {name: value.shape for name, value in zip(names, found, strict=True)}
-
-
-def score_layer(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The layer whose units are the classes, before softmax.
-
-    Raises:
-      UserError: where there is none.
-    """
-    count = len(network.class_names)
-    names = [n for n in inner_layers(shapes) if shapes[n][-1] == count and "activation" not in n]
-    if not count or not names:
-        raise UserError("the network has no layer with a unit for each class: name --layer.")
-    return names[-1]
-
-
-def choose_target(
-    network: Network,
-    layer: str = "",
-    unit: int | None = None,
-    class_name: str = "",
-    centre: bool = False,
-) -> Target:
-    """The unit that flags ask for.
-
-    Args:
-      layer: empty for the classes' own.
-      unit: its channel; None together with no class is all of the layer.
-      class_name: or the number of a class; sets layer and unit.
-
-    Raises:
-      UserError: a name that is unknown (the nearest is said), a unit out of range.
-    """
-    shapes = layer_shapes(network)
-    if class_name:
-        if layer or unit is not None:
-            raise UserError(f"--class={class_name}: is instead of --layer and --unit, not beside.")
-        return Target(score_layer(network, shapes), class_number(network, class_name), centre)
-    layer = layer or score_layer(network, shapes)
-    check_layer(layer, shapes)
-    size = shapes[layer][-1]
-    if unit is not None and not 0 <= unit < size:
-        raise UserError(f"--unit={unit}: the layer {layer} has units 0 to {size - 1}.")
-    target = Target(layer, unit, centre)
-    if layer.startswith("outputs"):
-        check_gradient(network, target)
-    return target
-
-
-def check_gradient(network: Network, target: Target) -> None:
-    """Raises UserError where no gradient goes back to the image, such as through a loop that ends
-    when a caption does.
-    """
-    image = jax.ShapeDtypeStruct((1, *network.image_shape), jnp.float32)
-    try:
-        jax.eval_shape(jax.grad(lambda x: target.value(layers_of(network, x)).sum()), image)
-    except ValueError as error:
-        reason = str(error).partition(".")[0]
-        raise UserError(
-            f"--layer={target.layer}: has no gradient ({reason}); name a layer before it."
-        ) from error
-
-
-def check_layer(layer: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises UserError, with the nearest name, where there is no such layer."""
-    if layer not in shapes:
-        hint = nearest(layer, shapes)
-        raise UserError(f"--layer={layer}: no such layer.{hint} --method=layers lists them.")
-
-
-def class_number(network: Network, name: str) -> int:
-    """The class of that name; of that number where no class has the name.
-
-    Raises:
-      UserError: where there is none, with the nearest name.
-    """
-    names = network.class_names
-    lower = [known.lower() for known in names]
-    if name.lower() in lower:
-        return lower.index(name.lower())
-    if name.isdigit() and int(name) < len(names):
-        return int(name)
-    hint = nearest(name.lower(), lower)
-    raise UserError(f"--class={name}: the network knows no such class of its {len(names)}.{hint}")
-
-
-def check_rule(network: Network, method: str) -> None:
-    """Raises UserError where the rules of relu_rules.py change nothing in a network, and why."""
-    found: set[str] = set()
-
-    def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        for field in getattr(context.module, "__dataclass_fields__", {}):
-            value = getattr(context.module, field, None)
-            found.update(name for name, known in ACTIVATIONS.items() if known is value)
-        return call(*args, **kwargs)
-
-    with nn.intercept_methods(note):
-        image = jax.ShapeDtypeStruct((1, *network.image_shape), jnp.float32)
-        jax.eval_shape(network.outputs, image)
-    if not found:
-        raise UserError(
-            f"--method={method}: the model takes no activation function as an argument, so its "
-            "gradient cannot be changed; take saliency or integrated_gradients."
-        )
-    if not found & {"relu", "relu6"}:
-        raise UserError(
-            f"--method={method}: is about ReLU, and the model's activation is "
-            f"{', '.join(sorted(found))}; take saliency or integrated_gradients."
-        )

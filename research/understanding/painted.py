@@ -16,20 +16,17 @@ from research.data import images as image_files
 from research.errors import UserError
 from research.understanding import objectives, regularisers
 from research.understanding.answers import Answer, Question, as_pixels
-from research.understanding.network import check_layer, layer_shapes, layers_of
-from research.understanding.optimised import (
-    PROTOCOL,
+from research.understanding.before_after import PROTOCOL, compared, pictures, says
+from research.understanding.network import layer_shapes, layers_of
+from research.understanding.optimisation import (
     SCALE,
-    compared,
     gradient_descent,
     make_loss,
-    middle_layer,
-    pictures,
-    says,
     start_images,
     step_rate,
 )
 from research.understanding.parameterisation import pixels
+from research.understanding.target import check_layer, middle_layer
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -14,8 +14,9 @@ from research.neighbours import Stored, nearest
 from research.projection import two_coordinates
 from research.understanding import features
 from research.understanding.answers import Answer, Question, averaged, per_unit
-from research.understanding.network import check_layer, inner_layers, layer_shapes, layers_of
+from research.understanding.network import inner_layers, layer_shapes, layers_of
 from research.understanding.receptive_fields import receptive_fields
+from research.understanding.target import check_layer
 
 QUERIES = 200  # images whose nearest neighbours are asked for
 MOST = 1500  # images of a map

@@ -4,12 +4,16 @@ import json
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import train
 
 import launch
 from experiments import captioning
+from research import models
+from research.data.preprocessing import Preprocessing
+from research.data.tokens import BEGIN, END
 
 COLOURS = {"red": (40, 40, 230), "green": (40, 220, 40), "blue": (230, 80, 40)}
 
@@ -95,6 +99,57 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
     assert len(rows) == 2 and all("square" in row["caption"] for row in rows)
     assert (place / "SAID" / "attention" / "7.png").stat().st_size > 3_000
     assert (place / "SAID" / "captions.png").exists()
+
+    # A word can be asked about by its name: the picture that makes it be said.
+    look = ["--experiment=input_optimization", f"--checkpoint={folder}", "--steps=40"]
+    look += [f"--workdir={place / 'BLUE'}", f"--compilation_cache={place / 'cache'}"]
+    assert run(*look) == 2
+    assert "--class=WORD says which of the network's" in capsys.readouterr().err
+    assert run(*look, "--class=bleu") == 2
+    assert "Did you mean 'blue'" in capsys.readouterr().err
+    assert run(*look, "--class=blue") == 0
+    metrics = read(place / "BLUE" / "result.json")["metrics"]
+    assert metrics["inputs/score_after"] > metrics["inputs/score_before"] + 1
+    seen = place / "BLUE" / "figures" / "inputs" / "image_0.png"
+    asked = ["--mode=predict", f"--checkpoint={folder}", f"--workdir={place / 'SAID_BLUE'}"]
+    assert run(*asked, f"--inputs={seen}") == 0
+    assert "blue" in json.loads((place / "SAID_BLUE" / "predictions.jsonl").read_text())["caption"]
+
+
+def test_a_words_score_is_its_highest_logit_up_to_the_end_of_the_sentence():
+    facts = {
+        "words": ["a", "red", "square"],
+        "preprocessing": Preprocessing((16, 16), 3, mean=(128.0,), std=(64.0,)).to_json(),
+        "train_examples": 8,
+        "monitored": "test",
+    }
+    sizes = {"embedding": 8, "features": 8}
+    options = tuple(f"{name}={value}" for name, value in sizes.items())
+    config = captioning.Config(backbone="convnet", model_options=options, max_length=6)
+    experiment = captioning.build(config, facts)
+    colours = np.random.default_rng(0).integers(0, 256, (16, 1, 1, 3))
+    images = np.broadcast_to(colours, (16, 16, 16, 3)).astype(np.uint8)
+    variables = experiment.init(jax.random.key(0), {})
+    last = variables["params"]["logits"]  # larger, so that sentences are of several lengths
+    last |= {"kernel": 8 * last["kernel"], "bias": last["bias"].at[END].set(0.5)}
+    outputs = experiment.predict(variables, {"image": images})
+    assert experiment.named.names[3:] == ("<unknown>", "a", "red", "square")
+
+    model = models.create("spatial_attention", vocabulary=7, backbone_name="convnet", **sizes)
+    standardised = jnp.asarray((images.astype("f") - 128) / 64)
+    lengths = set()
+    for i, tokens in enumerate(np.asarray(outputs["tokens"])):
+        maps = model.apply(variables, standardised[i : i + 1], method="maps")
+        state = model.apply(variables, maps, method="begin")
+        highest, previous = np.full(7, -np.inf), BEGIN
+        for token in tokens:
+            state, logits = model.apply(variables, state, jnp.array([previous]), method="step")
+            highest, previous = np.maximum(highest, logits[0]), token
+            if token == END:
+                break
+        lengths.add(np.count_nonzero(tokens))
+        np.testing.assert_allclose(outputs["words"][i, 4:], highest[4:], rtol=1e-4, atol=1e-4)
+    assert len(lengths) > 1
 
 
 def test_without_attention_the_whole_network_learns_from_captions_cut_short(place):

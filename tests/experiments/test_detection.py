@@ -175,6 +175,16 @@ def quickly_compiled():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+PREPROCESSING = Preprocessing((32, 32), 3, mean=(128.0,), std=(64.0,))
+FACTS = {
+    "class_names": ["red", "blue"],
+    "preprocessing": PREPROCESSING.to_json(),
+    "train_examples": 8,
+    "monitored": "test",
+    "sizes": [],
+}
+
+
 @pytest.mark.parametrize("model", ["yolo", "rcnn"])
 def test_eight_devices_train_the_same_detector_as_one(model, quickly_compiled):
     """Boxes, mosaic or proposals, suppression, crops' batch statistics (promise 2)."""
@@ -182,14 +192,6 @@ def test_eight_devices_train_the_same_detector_as_one(model, quickly_compiled):
     config = detection.Config(
         model=model, batch_size=8, steps=1, optimizer="sgd", learning_rate=0.1, **mosaic
     )
-    preprocessing = Preprocessing((32, 32), 3, mean=(128.0,), std=(64.0,))
-    facts = {
-        "class_names": ["red", "blue"],
-        "preprocessing": preprocessing.to_json(),
-        "train_examples": 8,
-        "monitored": "test",
-        "sizes": [],
-    }
     rng = np.random.default_rng(0)
     low = rng.uniform(0, 20, (8, 12, 2))
     boxes = np.concatenate([low, low + rng.uniform(4, 12, (8, 12, 2))], 2).astype("f")
@@ -204,7 +206,7 @@ def test_eight_devices_train_the_same_detector_as_one(model, quickly_compiled):
         "index": np.arange(8, dtype="i"),
         "mask": np.arange(8) < 7,
     }
-    experiment = detection.build(config, facts)
+    experiment = detection.build(config, FACTS)
     alone, rows = train(experiment, "single", [batch])
     for mode in ("jit", "pmap"):
         many, many_rows = train(experiment, mode, [batch])
@@ -214,6 +216,31 @@ def test_eight_devices_train_the_same_detector_as_one(model, quickly_compiled):
             (rows, many_rows),
         ):
             jax.tree.map(lambda x, y: np.testing.assert_allclose(y, x, rtol=1e-3, atol=1e-4), a, b)
+
+
+@pytest.mark.parametrize("model", ["yolo", "localisation", "sliding_windows", "faster_rcnn"])
+def test_classes_and_objectness_can_be_asked_about_with_gradients(model, quickly_compiled):
+    """Sure of what is seen there as it is of the best of all boxes, below any threshold."""
+    config = detection.Config(model=model)
+    sizes = [] if model == "localisation" else [[8.0, 8.0], [16.0, 16.0]]
+    experiment = detection.build(config, FACTS | {"sizes": sizes})
+    assert experiment.named == (("red", "blue"), "evidence", True)
+    image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("f")
+    variables = experiment.init(jax.random.key(0), {"image": image})
+
+    @jax.jit
+    def of(image):
+        outputs = experiment.predict(variables, {"image": image})
+        asked = {"objectness": outputs["objectness"].sum(), "red": outputs["evidence"][:, 0].sum()}
+        return asked, outputs
+
+    outputs = of(image)[1]
+    # A box's score is P(object) P(class | object).
+    assert (jax.nn.sigmoid(outputs["objectness"]) >= outputs["scores"].max(1) - 1e-6).all()
+    assert outputs["evidence"].shape == (2, 2)
+    gradients = jax.jit(jax.jacrev(lambda x: of(x)[0]))(image)
+    for gradient in gradients.values():
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
 
 
 def test_help_names_the_flags_of_detection_without_jax():

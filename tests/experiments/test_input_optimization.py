@@ -1,5 +1,6 @@
 """Input optimisation as a person uses it, on digits that a small network was trained on."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -14,9 +15,11 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 import launch
+from experiments.input_optimization import Config
 from research import models
 from research.models import convnet
 from research.understanding import methods
+from research.understanding.config import USED_BY, LookConfig, PictureConfig, QuestionConfig
 
 COMMON = ["--compilation_cache=", "--experiment=input_optimization"]
 
@@ -212,6 +215,8 @@ def test_methods_and_layers_are_listed(place, capsys):
         (["--method=occlusion", "--patch=33"], "larger than the image"),
         (["--method=saliency", "--parallel=pmap"], "runs on one device"),
         (["--method=visualise", "--optimizer=sgd"], "--optimizer: is about training networks"),
+        (["--method=dream", "--class=3"], "--class: has no effect on --method=dream, only on"),
+        (["--method=saliency", "--octaves=2"], "--octaves: has no effect on --method=saliency"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -223,6 +228,17 @@ def test_bad_input_is_one_line(place, capsys, monkeypatch, flags, said):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and said in lines[0]
     assert not (place / "runs").exists()
+
+
+def test_of_every_flag_it_is_said_which_methods_use_it():
+    own = {
+        field.name
+        for kind in (QuestionConfig, PictureConfig, LookConfig)
+        for field in dataclasses.fields(kind)
+    }
+    assert own - USED_BY.keys() == {"method", "checkpoint", "inputs", "layer"}
+    assert USED_BY.keys() <= {field.name for field in dataclasses.fields(Config)}
+    assert set().union(*USED_BY.values()) <= methods.METHODS.keys()
 
 
 def test_without_a_network_or_images_the_line_says_what_is_missing(place, capsys, monkeypatch):

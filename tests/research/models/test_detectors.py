@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import FAST_COMPILATION, drawn
+from toys import check_gradients, drawn, run_quickly
 
 from research.detection import FILES, Setting, make, running
 from research.detection.config import DetectionConfig
@@ -61,21 +61,16 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
         assert all(part.shape == (2,) for part in parts.values())
         return values.sum()
 
-    compiled = jax.jit(jax.grad(loss)).lower(variables["params"]).compile(FAST_COMPILATION)
-    for path, gradient in jax.tree.leaves_with_path(compiled(variables["params"])):
-        where = jax.tree_util.keystr(path)
-        assert np.isfinite(gradient).all(), where
-        assert np.any(gradient), f"no gradient reaches {where}"
+    check_gradients(loss, variables["params"])
     if name != "sliding_windows":
         assert "backbone" in variables["params"]
 
-    @jax.jit
     def predict(variables, batch):
         run = running.Evaluation(detector.model, variables, batch["image"], "float32")
         return detector.predict(run, batch)
 
     if name in ("yolo_v1", "localisation", "sliding_windows", "faster_rcnn"):
-        outputs = predict.lower(variables, batch).compile(FAST_COMPILATION)(variables, batch)
+        outputs = run_quickly(predict, variables, batch)
         assert all(np.isfinite(value).all() for value in outputs.values())
     else:  # compiling takes most of the time, and their parts are the others'
         outputs = jax.eval_shape(predict, variables, batch)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import check_gradients, drawn
 
 from research.models import available, count_parameters, create
 from research.models.efficientnet import STAGES
@@ -12,12 +13,6 @@ from research.nn.initialisers import INITIALISERS
 from research.nn.mobile import divisible
 
 SHALLOW = {"width": 0.25, "stages": STAGES[:3:2]}
-# Compiling is most of the time here; running takes milliseconds.
-FAST_COMPILATION = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
 
 
 @pytest.mark.parametrize(
@@ -84,18 +79,6 @@ def test_features_halve_from_stage_to_stage(name):
     ]
 
 
-def drawn(shapes):
-    """Variables of these shapes with He's variance, without compiling initialisers."""
-    rng = np.random.default_rng(0)
-
-    def draw(path, x):
-        deviation = {"kernel": np.sqrt(2 / np.prod(x.shape[:-1])), "bias": 0.1}.get(path[-1].key, 0)
-        start = path[-1].key in ("scale", "var")
-        return jnp.array(start + deviation * rng.normal(size=x.shape), x.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -122,7 +105,4 @@ def test_every_parameter_gets_a_gradient(name, options):
         )
         return -jax.nn.log_softmax(logits)[:, 0].mean()
 
-    gradient = jax.jit(jax.grad(loss)).lower(variables["params"]).compile(FAST_COMPILATION)
-    for path, value in jax.tree_util.tree_leaves_with_path(gradient(variables["params"])):
-        assert jnp.isfinite(value).all(), jax.tree_util.keystr(path)
-        assert value.any(), f"no gradient reaches {jax.tree_util.keystr(path)}"
+    check_gradients(loss, variables["params"])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import check_gradients, drawn
 
 from research.errors import UserError
 from research.models import attributes, available, create
@@ -61,25 +62,6 @@ def test_a_plain_network_is_the_residual_one_without_projections():
     assert sizes[1] - sizes[0] == sum(projections.values())
 
 
-def drawn(shapes):
-    """Variables of these shapes, without the time it takes to compile the initialisers."""
-    rng = np.random.default_rng(0)
-
-    def draw(path, x):
-        deviation = {"kernel": np.sqrt(2 / np.prod(x.shape[:-1])), "bias": 0.1}.get(path[-1].key, 0)
-        start = path[-1].key in ("scale", "var")
-        return np.asarray(start + deviation * rng.normal(size=x.shape), x.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-# Compiling is most of the time here; running takes milliseconds.
-FAST_COMPILATION = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
-
 # Every architecture at a size that trains in seconds: (name, attributes, side, channels).
 SMALL = [
     ("mlp", {"hidden": (16, 8), "normalise": True, "dropout": 0.1}, 8, 1),
@@ -126,13 +108,7 @@ def test_every_parameter_gets_a_gradient(name, options, size, channels):
         everything = [logits, *jax.tree.leaves(changes.get("auxiliary", {}))]
         return sum(-jax.nn.log_softmax(x)[:, 0].mean() for x in everything)
 
-    gradients = (jax.jit(jax.grad(loss)).lower(variables["params"]).compile(FAST_COMPILATION))(
-        variables["params"]
-    )
-    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
-        gradient = np.asarray(gradient)  # checked by NumPy: nothing to compile for every shape
-        assert np.isfinite(gradient).all(), jax.tree_util.keystr(path)
-        assert gradient.any(), f"no gradient reaches {jax.tree_util.keystr(path)}"
+    check_gradients(loss, variables["params"])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import check_gradients, drawn
 
 from research.errors import UserError
 from research.models import available, create
@@ -17,18 +18,6 @@ ZEROS = INITIALISERS["zeros"]
 def shapes(model, image=(1, 64, 64, 3)):
     model = model.clone(kernel_init=ZEROS)
     return jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(image, jnp.float32))
-
-
-def drawn(model, image=(1, 64, 64, 3)):
-    """Random variables, without the time it takes to compile the initialisers."""
-    rng = np.random.default_rng(0)
-
-    def draw(path, x):
-        deviation = {"kernel": np.sqrt(2 / np.prod(x.shape[:-1])), "bias": 0.1}.get(path[-1].key, 0)
-        start = path[-1].key in ("scale", "var")
-        return np.asarray(start + deviation * rng.normal(size=x.shape), x.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes(model, image))
 
 
 def images(*shape):
@@ -89,7 +78,7 @@ SMALL = {"width": 3, "depth": 2, "num_classes": 2, "dropout": 0.0}
 def test_a_pixel_far_from_the_border_sees_no_mirror(stem):
     """What is predicted inside is what the same pixels give with their real surroundings."""
     model = create("unet", stem=stem, **SMALL)
-    variables = drawn(model, (1, 32, 32, 1))
+    variables = drawn(shapes(model, (1, 32, 32, 1)))
     multiple, margin = model.multiple, model.margin
     scene = images(1, 6 * multiple + 2 * margin, 6 * multiple + 2 * margin, 1)
     predict = jax.jit(model.apply)
@@ -125,7 +114,7 @@ def test_mirroring_makes_any_size_whole():
 def test_padding_changes_nothing_where_sizes_divide(name):
     options = {"width": 3, "depth": 2, "num_classes": 2}
     model = create(name, **options)
-    variables = drawn(model)
+    variables = drawn(shapes(model))
     rows, columns = (-(-n // model.multiple) * model.multiple for n in (27, 23))
     exact = images(1, rows, columns, 3)
     predict = jax.jit(model.apply)
@@ -154,7 +143,7 @@ TINY = [
 def test_every_parameter_gets_a_gradient(name, options, channels):
     model = create(name, **{"num_classes": 3, **options})
     inputs = images(2, 18, 13, channels)
-    variables = drawn(model, inputs.shape)
+    variables = drawn(shapes(model, inputs.shape))
     state = {k: v for k, v in variables.items() if k != "params"}
 
     def loss(params):
@@ -168,10 +157,7 @@ def test_every_parameter_gets_a_gradient(name, options, channels):
         assert logits.shape == (2, 18, 13, model.num_classes)
         return -jax.nn.log_softmax(logits)[..., 0].mean()
 
-    gradients = jax.jit(jax.grad(loss))(variables["params"])
-    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
-        assert np.isfinite(gradient).all(), jax.tree_util.keystr(path)
-        assert gradient.any(), f"no gradient reaches {jax.tree_util.keystr(path)}"
+    check_gradients(loss, variables["params"])
 
 
 @pytest.mark.parametrize("name", ["fcn8s", "deeplab"])
@@ -226,7 +212,7 @@ def test_batch_statistics_do_not_depend_on_how_the_batch_is_split(name):
     options = {"width": 4} if name == "unet_lean" else {"backbone": "convnet", "widths": (4,)}
     model = create(name, num_classes=2, **options)
     batch = images(4, 16, 16, 3)
-    variables = drawn(model)
+    variables = drawn(shapes(model))
 
     def run(x, axis):
         return model.clone(axis=axis).apply(variables, x, train=True, mutable=["batch_stats"])

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import run_quickly
 
 from research import models, weights
 from research.models import googlenet, inception
@@ -57,16 +58,6 @@ def load(name):
     return model, filled
 
 
-def run(function, *arguments):
-    """Compiles without optimising, which is most of the time of running a network once."""
-    options = {
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-        "xla_cpu_use_fusion_emitters": False,
-    }
-    return jax.jit(function).lower(*arguments).compile(options)(*arguments)
-
-
 def drawn_map(name, shape):
     return jnp.array(reference.draw_map(name, tuple(shape)).transpose(1, 2, 0)[None], jnp.float32)
 
@@ -86,13 +77,15 @@ def assert_same(logits, expected):
 def test_logits_are_torchvisions(name):
     model, variables = load(name)
     side = EXPECTED[name]["side"]
-    assert_same(run(model.apply, variables, drawn_map("image", (3, side, side))), EXPECTED[name])
+    assert_same(
+        run_quickly(model.apply, variables, drawn_map("image", (3, side, side))), EXPECTED[name]
+    )
     # Auxiliary heads answer in training alone, so they are asked on their own.
     for head, expected in EXPECTED[name]["heads"].items():
         module = HEADS[name](1000, model.activation, model.kernel_init, None)
         own = {collection: tree[head] for collection, tree in variables.items()}
         maps = drawn_map(head, expected["shape"])
-        assert_same(run(lambda v, x, m=module: m.apply(v, x, False), own, maps), expected)
+        assert_same(run_quickly(lambda v, x, m=module: m.apply(v, x, False), own, maps), expected)
 
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED if "@timm" in name])

@@ -16,8 +16,9 @@ from research.nn.flatten import flatten
 from research.nn.pooling import max_pool
 from research.understanding import gradients
 from research.understanding.grad_cam import grad_cam
-from research.understanding.network import Network, Target, layers_of
+from research.understanding.network import Network, layers_of
 from research.understanding.occlusion import occlude
+from research.understanding.target import Target
 
 FILE = Path(__file__).parents[2] / "fixtures" / "captum_attributions.npz"
 TARGETS, STEPS, WINDOW, STRIDE, BASELINE = (3, 1), 50, (4, 3), (3, 2), 0.25

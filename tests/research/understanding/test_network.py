@@ -9,17 +9,9 @@ import pytest
 from research import models
 from research.errors import UserError
 from research.nn.initialisers import INITIALISERS
-from research.understanding.network import (
-    Network,
-    Target,
-    check_rule,
-    choose_target,
-    layer_shapes,
-    layers_of,
-    observe,
-    score_layer,
-)
+from research.understanding.network import Network, layer_shapes, layers_of, observe
 from research.understanding.relu_rules import with_rule
+from research.understanding.target import Target, check_rule, choose_target, score_layer
 
 
 class Block(nn.Module):
@@ -201,6 +193,21 @@ def test_what_is_predicted_can_be_asked_about_by_its_name(network):
     ]
     target = choose_target(asked, "outputs/log_probability", 0)
     np.testing.assert_allclose(target.value(layers), x.sum((1, 2, 3)), rtol=1e-5)
+
+
+def test_names_may_be_of_a_prediction(network):
+    def predict(variables, x):
+        scores = Model().apply(variables, x)
+        return {"words": jnp.concatenate([scores, scores], 1)}
+
+    names = tuple("abcdef")
+    asked = Network(predict, network.variables, names, (6, 5, 2), class_layer="outputs/words")
+    x = jax.random.normal(jax.random.key(1), (2, 6, 5, 2))
+    target = choose_target(asked, class_name="e")
+    assert target == Target("outputs/words", 4)
+    np.testing.assert_allclose(
+        target.value(layers_of(asked, x)), layers_of(network, x)["head"][:, 1], rtol=1e-5
+    )
 
 
 def test_what_has_no_gradient_is_refused(network):

@@ -1,0 +1,136 @@
+"""How an image is optimised: its coordinates, its loss, the optimizer and what it must keep to.
+
+Losses return a value for each image, and optimizers get the gradient of their sum.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from research.errors import UserError
+from research.experiment import Batch, Variables
+from research.random import stream
+from research.training import optimizers
+from research.understanding import objectives, regularisers
+from research.understanding.answers import Question
+from research.understanding.parameterisation import (
+    Parameterisation,
+    fourier,
+    pixels,
+    squashed,
+)
+
+# A coordinate of 1 is as far from the mean image as most pixels of photographs are.
+SCALE = 64.0
+
+Objective = Callable[[Float[Array, "n height width channel"], Array], Float[Array, " n"]]
+
+
+def coordinates(question: Question, height: int, width: int) -> Parameterisation:
+    """The parameterisation that the options ask for."""
+    config, channels = question.config, len(question.mean)
+    if config.parameterisation == "pixels":
+        return pixels(jnp.asarray(question.mean), SCALE)
+    return squashed(fourier(height, width), channels, config.decorrelate)
+
+
+def start_images(question: Question, count: int, height: int, width: int) -> np.ndarray:
+    """The mean image, or noise on it."""
+    start = np.broadcast_to(question.mean, (count, height, width, len(question.mean)))
+    if question.config.start == "noise":
+        draw = np.random.default_rng(question.config.seed).normal(size=start.shape)
+        start = np.clip(start + 20.0 * draw, 0, 255)
+    return start.astype(np.float32)
+
+
+def step_rate(question: Question, default: float) -> optax.Schedule:
+    """--learning_rate, or the method's own."""
+    return optax.constant_schedule(question.config.learning_rate or default)
+
+
+def pixel_projections(question: Question, space: Parameterisation) -> list[regularisers.Projection]:
+    config = question.config
+    found = []
+    if config.parameterisation == "pixels":
+        if config.blur_every:
+            found.append(regularisers.blur_every(config.blur_every, config.blur_sigma))
+        if config.clip_norms:
+            found.append(regularisers.clip_small_norms(config.clip_norms))
+        if config.clip_gradients:
+            found.append(regularisers.clip_small_gradients(config.clip_gradients))
+        found.append(regularisers.keep_between(space.low, space.high))
+    elif config.blur_every or config.clip_norms or config.clip_gradients:
+        raise UserError(
+            "--blur_every, --clip_norms, --clip_gradients: act on pixels; add "
+            "--parameterisation=pixels."
+        )
+    return found
+
+
+def make_loss(objective: Objective, to_images: Callable[[Array], Any], config: Any) -> Any:
+    """The contract's loss of an objective (images, step) -> value of each, to be minimised."""
+
+    def loss(variables: Variables, batch: Batch, key: Array, axis: str | None) -> Any:
+        images = to_images(variables["params"]["image"])
+        step = variables["schedule"]["step"]
+        pixels = config.jitter if config.jitter >= 0 else min(images.shape[1:3]) // 28
+        moved = regularisers.jitter(images, stream(key, "jitter"), pixels)
+        values = objective(moved, step)
+        if config.total_variation:
+            values += config.total_variation * objectives.total_variation(images / 255.0)
+        state = {"schedule": {"step": step + 1}}
+        return values[batch["index"]], state, {}
+
+    return loss
+
+
+def gradient_descent(
+    config: Any,
+    space: Parameterisation,
+    rate: optax.Schedule,
+    objective: Objective,
+    l2: float,
+    projections: Sequence[regularisers.Projection],
+) -> optax.GradientTransformation:
+    """Adam, or L-BFGS with a line search, and the regularisers."""
+    decay = [regularisers.l2_penalty(l2)] if l2 else []
+    if config.solver == "adam":
+        steps = optimizers.make("adam", rate)
+        return regularisers.projected(optax.chain(*decay, steps), projections)
+
+    def value(p: Array) -> Array:
+        images = space.to_images(p)
+        values = objective(images, jnp.int32(0))
+        if config.total_variation:
+            values += config.total_variation * objectives.total_variation(images / 255.0)
+        return values.sum() + l2 * (p**2).sum()
+
+    return regularisers.projected(optax.chain(*decay, lbfgs(value)), projections)
+
+
+def lbfgs(value: Callable[[Array], Array]) -> optax.GradientTransformation:
+    """optax's L-BFGS, for a loss known as a function: it searches along its direction.
+
+    Args:
+      value: the image's coordinates -> what the gradients are the gradient of.
+    """
+    inner = optax.lbfgs()
+
+    def of_params(params: Any) -> Array:
+        return value(params["image"])
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return inner.update(
+            gradients,
+            state,
+            params,
+            value=of_params(params),
+            grad=gradients,
+            value_fn=of_params,
+        )
+
+    return optax.GradientTransformation(inner.init, update)
