@@ -75,6 +75,7 @@ def nearest(
         part = np.asarray(part, np.float32).reshape(len(part), -1)
         there = len(part)
         rows_on_device = jnp.asarray(_padded(part, size))  # copied once for all queries
+        jax.block_until_ready(best)  # the next block is read meanwhile, but no more than that
         best = [
             _merge(so_far, *block, rows_on_device, np.int32(first), np.int32(there), metric)
             for so_far, block in zip(best, blocks, strict=True)

@@ -48,12 +48,13 @@ def look(question: Question, one: Look) -> Callable[[Variables, Batch], PyTree]:
 
     def of_image(image: Float[Array, "height width channel"]) -> dict[str, Array]:
         target = asked
-        found = {}
         if question.asks_class:
             scores = question.class_scores(image[None])
             unit = scores[0].argmax() if every_unit else jnp.asarray(asked.unit or 0)
             target = asked._replace(unit=unit)
             found = {"unit": unit, "probability": probability_of(scores, unit)[0]}
+        else:
+            found = {"score": score_of(question.network, asked)(image[None])[0]}
         return {**found, **one(image[None], target)}
 
     def predict(variables: Variables, batch: Batch) -> PyTree:
@@ -74,14 +75,22 @@ def mean_image(question: Question) -> Float[Array, " channel"]:
 
 def captions(question: Question, outputs: PyTree) -> list[str]:
     """The class that each image is asked about, and its probability."""
-    target = question.target()
     if "unit" not in outputs:
-        unit = "all units" if target.unit is None else f"unit {target.unit}"
-        return [f"{target.layer}, {unit}"] * len(outputs["map"])
+        return [asked_text(question)] * len(outputs["map"])
     return [
         f"{question.class_name(int(unit))} {float(p):.2f}"
         for unit, p in zip(outputs["unit"], outputs["probability"], strict=True)
     ]
+
+
+def asked_text(question: Question) -> str:
+    """What is asked about, where it is not a class."""
+    target, network = question.target(), question.network
+    if target.unit is None:
+        return f"{target.layer}, mean of all units"
+    if target.layer == network.class_layer:
+        return f"{network.class_names[int(target.unit)]!r} in {target.layer}"
+    return f"{target.layer}, unit {target.unit}"
 
 
 def measure_all(names: Sequence[str]) -> Callable[[PyTree, Batch], Measures]:
@@ -111,7 +120,11 @@ def heat_answer(question: Question, one: Look, protocol: Mapping[str, str] | Non
             )
         }
 
-    told = {"probability": "softmax of the class asked about", **(protocol or {})}
+    told = {
+        "probability": "softmax of the class asked about",
+        "score": f"value of {asked_text(question)}",
+        **(protocol or {}),
+    }
     return Answer(
         predict=look(question, one),
         measure=measure_all(list(told)),
