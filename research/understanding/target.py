@@ -40,11 +40,6 @@ class Target(NamedTuple):
         x = x.reshape(len(x), -1, x.shape[-1]).mean(1)
         return x.mean(-1) if self.unit is None else x[:, self.unit]
 
-    def probability(self, layers: Mapping[str, Array]) -> Scores:
-        """Softmax over the layer's units, at each place of a map, then the mean over places."""
-        x = jax.nn.softmax(layers[self.layer], axis=-1)
-        return self.value({self.layer: x})
-
 
 def score_layer(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """The layer whose units are the classes, before softmax.
