@@ -11,7 +11,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from research.config import option, redefault
+from research.config import option, redefault, refuse_unused
 from research.data.config import Augmentation, ImageDataConfig
 from research.training.config import TrainingConfig
 
@@ -98,6 +98,15 @@ class Config(PredictionConfig, ImageDataConfig, TrainingConfig):
     shift: float = redefault(Augmentation, "shift", 0.07)
 
 
+# The losses that a flag has an effect on, where it is not all of them.
+USED_BY: dict[str, tuple[LossName, ...]] = {
+    "mining": ("triplet",),
+    "distance": ("triplet",),
+    "margin": ("triplet", "contrastive", "arcface"),
+    "logit_scale": ("supcon", "softmax", "arcface", "proxy_nca"),
+}
+
+
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
     """The experiment, from its data set, or from the facts that lie in a checkpoint.
 
@@ -166,6 +175,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     trains = facts is None
     if facts is None:
+        refuse_unused(config, "loss", USED_BY)
         order()  # batches that cannot be made are refused before anything is written
         raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {

@@ -225,6 +225,22 @@ def answered(config: Config) -> bool:
     return config.method in methods.ANSWERS
 
 
+def check_flags(config: Config) -> None:
+    """Raises UserError for flags that have no effect on any method, or that contradict others."""
+    from research.errors import UserError
+    from research.weights.pretrained import PRETRAINED
+
+    for field in dataclasses.fields(config):
+        if field.name in NOT_HERE and getattr(config, field.name) != field.default:
+            raise UserError(
+                f"--{field.name}: is about training networks, and has no effect here; leave it out."
+            )
+    if config.checkpoint and config.init_from:
+        raise UserError("--init_from: --checkpoint names a network already; leave one out.")
+    if config.model and (config.checkpoint or config.init_from in (*PRETRAINED, "")):
+        raise UserError("--model: is for --init_from=FILE; the network named here has its own.")
+
+
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
     """The method as an experiment: what is optimised is an image, and the network is frozen.
 
@@ -241,11 +257,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.understanding import checked, looked, optimised, painted, surveyed
 
     method_kind(config)
-    for field in dataclasses.fields(config):
-        if field.name in NOT_HERE and getattr(config, field.name) != field.default:
-            raise UserError(
-                f"--{field.name}: is about training networks, and has no effect here; leave it out."
-            )
+    check_flags(config)
     refuse_unused(config, "method", USED_BY)
     if config.parallel != "single" and method_kind(config) != "survey":
         raise UserError(
@@ -293,6 +305,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
 def check_gallery(config: Config) -> None:
     """Raises UserError for what --mode=gallery cannot show."""
+    check_flags(config)
     ask(dataclasses.replace(config, method="saliency")).needs_inputs()
 
 

@@ -29,7 +29,11 @@ HELLO = "hello"
 class Config(TrainingConfig):
     """Language"""
 
-    text: str = option("", f'Text file to learn, UTF-8; empty: the word "{HELLO}".')
+    text: str = option(
+        "",
+        f'Text file to learn, or to be evaluated on, UTF-8; empty: the word "{HELLO}".',
+        learned=False,
+    )
     cell: Literal["rnn", "lstm", "gru"] = option("rnn", "Cell of the recurrent layers.")
     features: int = option(8, "Hidden units of a layer.", minimum=1)
     layers: int = option(1, "Recurrent layers.", minimum=1)

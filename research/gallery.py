@@ -36,7 +36,11 @@ def read_folder(folder: Path) -> Gallery:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            images = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in EXTENSIONS]
+            images = [
+                file
+                for file in sorted(path.rglob("*"))
+                if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+            ]
             name = path.name
             if not images:
                 raise UserError(f"{path}: holds no images; fill or remove it")
@@ -66,8 +70,8 @@ def read_pairs(file: Path) -> list[tuple[str, str]]:
       UserError: naming the file and line where there are not two images.
     """
     try:
-        lines = list(csv.reader(file.read_text().splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
+        lines = list(csv.reader(file.read_text("utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"--pairs={file}: cannot be read ({error})") from None
     pairs = []
     for number, cells in enumerate(lines, 1):

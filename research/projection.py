@@ -24,8 +24,13 @@ def two_coordinates(
     """A place on a plane for each example.
 
     "pca" keeps the two directions of largest variance (Pearson 1901); "tsne" keeps neighbours
-    together (van der Maaten and Hinton 2008), and distances between groups mean little.
+    together (van der Maaten and Hinton 2008), and distances between groups mean little. A single
+    example or feature lies on an axis.
     """
+    missing = [(0, max(2 - n, 0)) for n in features.shape]
+    if any(more for _, more in missing):
+        places = np.pad(features - features.mean(0), missing)[: len(features), :2]
+        return Plane(places.astype(np.float32), "as it is")
     pca = PCA(min(_COMPONENTS, *features.shape) if kind == "tsne" else 2, random_state=seed)
     reduced = pca.fit_transform(features)
     if kind == "pca":

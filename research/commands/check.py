@@ -56,12 +56,13 @@ def check(experiment: Experiment, config: Any) -> None:
         out.print("step       none: nothing is optimised here, a run evaluates and draws")
         return
 
+    examples = len(batch["index"])  # of input_optimization, the images there are
     began = time.perf_counter()
     step = compile_train_step(experiment, config, parallel, state, placed)
     out.print(f"step       compiled in {time.perf_counter() - began:.1f} s")
     cost = step.cost_analysis() or {}
     if flops := cost.get("flops"):
-        per_example = flops * parallel.devices / config.batch_size
+        per_example = flops * parallel.devices / examples
         out.print(f"step       {per_example / 1e6:,.1f} MFLOPs an example, forward and backward")
 
     # A network that cannot learn a single batch learns nothing.
@@ -72,9 +73,9 @@ def check(experiment: Experiment, config: Any) -> None:
         value, weight = jax.device_get(totals["loss"])
         losses.append(float(value / weight))
         seconds.append(time.perf_counter() - began)
-    rate = config.batch_size / sorted(seconds)[len(seconds) // 2]
+    rate = examples / sorted(seconds)[len(seconds) // 2]
     plan = make_plan(config, len(data.train.examples), experiment.steps)
-    hours = plan.steps * config.batch_size / rate / 3600
+    hours = plan.steps * examples / rate / 3600
     out.print(f"rate       {rate:,.0f} examples/s; {plan.steps:,} steps take about {hours:.2f} h")
     fell = sum(losses[-3:]) / 3 < losses[0]
     out.print(

@@ -135,7 +135,9 @@ def _matched(
             f"{missing[0]} {hint.format('captions')}"
         )
     there = {
-        str(f.relative_to(images)) for f in images.rglob("*") if f.suffix.lower() in EXTENSIONS
+        str(f.relative_to(images))
+        for f in images.rglob("*")
+        if f.suffix.lower() in EXTENSIONS and not f.name.startswith(".")
     }
     silent = sorted(there - by_image.keys(), key=natural)
     if silent and not skip:
@@ -196,7 +198,7 @@ def lines(file: Path) -> Iterator[Line]:
     Raises:
       UserError: for a file of none of them, and the first line that does not fit.
     """
-    text = _text(file)
+    text = _text(file).replace("\r\n", "\n").replace("\r", "\n")
     first = text.lstrip()[:1]
     if not first:
         raise UserError(f"{file}: is empty")
@@ -214,14 +216,18 @@ def lines(file: Path) -> Iterator[Line]:
                     raise UserError(f"{file}: line {number} is not IMAGE#NUMBER <tab> CAPTION")
                 yield Line(f"{file}: line {number}", match[1], match[2])
     else:
-        yield from _from_csv(file, text)
+        try:
+            yield from _from_csv(file, text)
+        except csv.Error as error:
+            raise UserError(f"{file}: is no CSV ({error})") from None
 
 
 def _from_csv(file: Path, text: str) -> Iterator[Line]:
     header = text.lstrip().splitlines()[0]
     delimiter = max(",;|\t", key=header.count)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=delimiter == "|")
-    names = [name.strip().lower() for name in next(rows)]
+    named = next(row for row in rows if any(cell.strip() for cell in row))
+    names = [name.strip().lower() for name in named]
     image = next((names.index(n) for n in _IMAGE if n in names), None)
     caption = next((names.index(n) for n in _CAPTION if n in names), None)
     if image is None or caption is None:
@@ -244,12 +250,17 @@ def _from_csv(file: Path, text: str) -> Iterator[Line]:
 
 def _from_json(file: Path, content: Any) -> Iterator[Line]:
     if isinstance(content, dict) and "annotations" in content and "images" in content:
-        names = {image["id"]: image["file_name"] for image in content["images"]}
+        names: dict[Any, str] = {}
+        for number, row in enumerate(content["images"]):
+            if not isinstance(row, dict) or not {"id", "file_name"} <= row.keys():
+                raise UserError(f"{file}: image {number} needs an id and a file_name")
+            names[row["id"]] = str(row["file_name"])
         for number, row in enumerate(content["annotations"]):
             where = f"{file}: annotation {number}"
-            if row.get("image_id") not in names or "caption" not in row:
+            known = isinstance(row, dict) and row.get("image_id") in names
+            if not known or not isinstance(row.get("caption"), str):
                 raise UserError(f"{where} needs a caption and the image_id of one of the images")
-            yield Line(where, names[row["image_id"]], str(row["caption"]))
+            yield Line(where, names[row["image_id"]], row["caption"])
         return
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         content = content["images"]
@@ -259,7 +270,7 @@ def _from_json(file: Path, content: Any) -> Iterator[Line]:
         where = f"{file}: entry {number}"
         image = _first(row, _IMAGE)
         texts = _first(row, _CAPTION)
-        if not isinstance(image, str) or texts is None:
+        if not isinstance(image, str) or not isinstance(texts, str | list):
             raise UserError(f"{where} needs the keys image and captions")
         if not texts:
             raise UserError(f"{where}: {image} has no caption")

@@ -67,9 +67,10 @@ class Question:
         return self.network.class_names[unit]
 
     def class_scores(self, images: Images) -> Float[Array, "batch classes"]:
-        """Of each class, before softmax; the mean over places where there is a map."""
+        """Of each class, before softmax; at --place where there is a map."""
         layer = score_layer(self.network, layer_shapes(self.network))
-        return per_unit(layers_of(self.network, images)[layer])
+        every = Target(layer, None, centre=self.config.place == "centre")
+        return every.units(layers_of(self.network, images))
 
 
 def per_unit(values: Float[Array, "batch *places channel"]) -> Float[Array, "batch channel"]:

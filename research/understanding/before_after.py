@@ -67,7 +67,7 @@ PROTOCOL = {
     "probability_after": "the same on the result, its pixels rounded to 8 bits",
     "called_otherwise": "share of images whose most probable class is another one",
     "linf": "largest change of a value, values 0..255",
-    "l2": "Euclidean length of the change, values 0..255",
+    "l2": "Euclidean length of the change, values 0..255, rounded as a file holds them",
     "changed_pixels": "share of pixels that changed",
 }
 

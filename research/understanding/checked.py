@@ -84,7 +84,7 @@ def smallest(question: Question) -> Answer:
             "found": f"share of images that change their class within {highest:g}",
             "probability": "softmax of the class before",
             "linf": PROTOCOL["linf"] + ", not rounded; an upper bound of the smallest",
-            "l2": PROTOCOL["l2"] + ", not rounded",
+            "l2": "Euclidean length of the change, values 0..255, not rounded",
         },
         draw=draw,
         notes=lambda outputs, batch: [
@@ -222,9 +222,11 @@ def randomisation(question: Question) -> Answer:
 def rank_correlation(
     a: Float[np.ndarray, "height width"], b: Float[np.ndarray, "height width"]
 ) -> float:
-    """Spearman's correlation of two maps."""
+    """Spearman's correlation of two maps; 0 where one is the same everywhere."""
     from scipy.stats import spearmanr
 
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
     return float(spearmanr(a.reshape(-1), b.reshape(-1)).statistic)
 
 

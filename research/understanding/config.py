@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from research.config import option
+from research.understanding.methods import METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,10 @@ class QuestionConfig:
 class PictureConfig:
     """Optimising an image"""
 
-    start: Literal["zeros", "noise", "input"] = option(
-        "zeros", "Start of visualise, invert and style: the mean image, noise on it, or --inputs."
+    start: Literal["auto", "zeros", "noise", "input"] = option(
+        "auto",
+        "Start of visualise, invert and style: the mean image, noise on it, or --inputs; auto: "
+        "--inputs, but the mean image where there are none, and for invert.",
     )
     parameterisation: Literal["pixels", "fourier"] = option(
         "fourier", "Coordinates in which the image is optimised."
@@ -79,7 +82,12 @@ class PictureConfig:
 class LookConfig:
     """Looking at an image or a data set"""
 
-    samples: int = option(32, "smooth_grad: noisy copies; integrated_gradients: points.", minimum=1)
+    samples: int = option(
+        0,
+        "smooth_grad: noisy copies, 0: 32; integrated_gradients: points, 0: as many, up to 864, as "
+        "bring completeness_gap below 1 %.",
+        minimum=0,
+    )
     noise: float = option(0.15, "smooth_grad: deviation, as a share of the range.", minimum=0.0)
     patch: int = option(0, "occlusion: side of the patch, pixels; 0: a sixth.", minimum=0)
     stride: int = option(0, "occlusion: pixels between patches; 0: half a patch.", minimum=0)
@@ -100,7 +108,8 @@ _PAINTED = ("dream", "style")
 USED_BY: dict[str, tuple[str, ...]] = {
     "steps": (*_FREE, *_PAINTED, "fool", "fgsm", "pgd"),
     "learning_rate": (*_FREE, *_PAINTED, "fool", "fgsm", "pgd"),
-    "unit": (*_UNITS, "dream", "patches", "fool", *_ATTACKS),
+    "inputs": tuple(name for name in METHODS if name != "filters"),
+    "unit": (*_UNITS, "dream", "patches"),
     "class_": (*_UNITS, "fool", *_ATTACKS),
     "place": _UNITS,
     "size": _PAINTED,

@@ -37,7 +37,7 @@ code { background: #f3f3f3; padding: .1rem .3rem; }
 """
 # Few steps and large strides: a page is to be looked at, not to be waited for.
 QUICK: dict[str, dict[str, Any]] = {
-    "visualise": {"steps": 64},
+    "visualise": {"steps": 64, "inputs": ()},
     "invert": {"steps": 64},
     "style": {"steps": 60, "size": 128},
     "dream": {"steps": 12, "octaves": 2},

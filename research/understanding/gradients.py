@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Images = Float[Array, "batch height width channel"]
 Maps = Float[Array, "batch height width"]
@@ -74,6 +74,55 @@ def integrated_gradients(
 
     total, _ = jax.lax.scan(add, jnp.zeros_like(images), along)
     return total * (images - start)
+
+
+def refined_integrated_gradients(
+    score: Score,
+    images: Images,
+    baseline: Images | float = 0.0,
+    tolerance: float = 0.01,
+    points: int = 32,
+    refinements: int = 3,
+) -> tuple[Images, Int[Array, ""]]:
+    """`integrated_gradients` by the midpoint rule, with as many points as completeness needs.
+
+    Deep networks of ReLUs have kinks all along the line, and no rule is exact with few points.
+    While the gap is above the tolerance the points are tripled: the middles of thirds, of which the
+    middle one was there before.
+
+    Returns:
+      The attributions, and the number of points: `points` times 3 to the power of `refinements` at
+      most.
+    """
+    start = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
+
+    def at(share: Array) -> Images:
+        return gradient(score, start + share * (images - start))
+
+    def refine(state: tuple[Array, Images, Array]) -> tuple[Array, Images, Array]:
+        n, total, _ = state
+
+        def add(i: Array, total: Images) -> Images:
+            outer = jnp.stack([i + 1 / 6, i + 5 / 6]) / n
+            return total + jax.lax.map(at, outer).sum(0)
+
+        total = jax.lax.fori_loop(0, n, add, total)
+        return 3 * n, total, gap(3 * n, total)
+
+    def gap(n: Array | int, total: Images) -> Array:
+        found = total / n * (images - start)
+        return completeness_gap(score, images, found, start).max()
+
+    total = jax.lax.fori_loop(
+        0, points, lambda i, total: total + at((i + 0.5) / points), jnp.zeros_like(images)
+    )
+    most = points * 3**refinements
+    n, total, _ = jax.lax.while_loop(
+        lambda state: (state[2] > tolerance) & (state[0] < most),
+        refine,
+        (jnp.int32(points), total, gap(points, total)),
+    )
+    return total / n * (images - start), n
 
 
 def completeness_gap(

@@ -26,11 +26,11 @@ from research.understanding.answers import (
 )
 from research.understanding.features import activation_tiles
 from research.understanding.grad_cam import grad_cam
-from research.understanding.network import Network, inner_layers, layer_shapes, layers_of
+from research.understanding.network import Network, layer_shapes, layers_of
 from research.understanding.occlusion import occlude
 from research.understanding.relu_rules import Rule
 from research.understanding.segmentation import segment
-from research.understanding.target import Target, check_layer, check_rule, middle_layer
+from research.understanding.target import Target, check_layer, check_rule, last_maps, middle_layer
 
 NOTES = 16  # lines of notes, at most
 Image = Float[Array, "1 height width channel"]
@@ -148,7 +148,7 @@ def smooth_grad(question: Question) -> Answer:
         question,
         lambda x, target: {
             "map": gradients.smooth_grad(
-                score_of(question.network, target), x, key, config.samples, config.noise
+                score_of(question.network, target), x, key, config.samples or 32, config.noise
             )[0]
         },
     )
@@ -167,23 +167,25 @@ def gradient_times_input(question: Question) -> Answer:
 
 
 def integrated_gradients(question: Question) -> Answer:
-    steps = question.config.samples
+    baseline, samples = mean_image(question), question.config.samples
 
     def one(x: Image, target: Target) -> dict[str, Array]:
-        score, baseline = (
-            score_of(question.network, target),
-            jnp.broadcast_to(mean_image(question), x.shape),
-        )
-        found = gradients.integrated_gradients(score, x, baseline, steps)
-        gap = gradients.completeness_gap(score, x, found, baseline)
-        return {"map": found[0].sum(-1), "completeness_gap": gap[0]}
+        score, start = score_of(question.network, target), jnp.broadcast_to(baseline, x.shape)
+        if samples:
+            found, points = gradients.integrated_gradients(score, x, start, samples), samples
+        else:
+            found, points = gradients.refined_integrated_gradients(score, x, start)
+        gap = gradients.completeness_gap(score, x, found, start)
+        points = jnp.asarray(points, jnp.float32)
+        return {"map": found[0].sum(-1), "completeness_gap": gap[0], "points": points}
 
     return heat_answer(
         question,
         one,
         {
             "completeness_gap": "|sum of attributions - (score - score of the mean image)| / "
-            f"|the difference|, {steps} points"
+            "|the difference|",
+            "points": "on the line from the mean image",
         },
     )
 
@@ -208,18 +210,8 @@ def ruled(question: Question, rule: Rule) -> Answer:
     return answer._replace(draw=draw)
 
 
-def last_maps(question: Question) -> str:
-    """The last layer with maps: what Grad-CAM weights."""
-    shapes = layer_shapes(question.network)
-    sizes = {name: shapes[name] for name in inner_layers(shapes) if len(shapes[name]) == 4}
-    maps = [name for name, s in sizes.items() if s[1] * s[2] > 1]
-    if not maps:
-        raise UserError("--method=grad_cam: the network has no maps, only vectors.")
-    return maps[-1]
-
-
 def cam(question: Question) -> Answer:
-    layer = last_maps(question)
+    layer = last_maps(layer_shapes(question.network), question.target())
 
     def one(x: Image, target: Target) -> dict[str, Array]:
         return {"map": grad_cam(question.network, target, layer, x)[0]}
@@ -289,7 +281,7 @@ def segmentation(question: Question) -> Answer:
 def activations(question: Question) -> Answer:
     question.needs_inputs()
     shapes = layer_shapes(question.network)
-    layer = question.config.layer or middle_layer(shapes, question.network.image_shape[0])
+    layer = question.config.layer or middle_layer(shapes, question.network.image_shape[:2])
     check_layer(layer, shapes)
     if len(shapes[layer]) != 4:
         raise UserError(f"--layer={layer}: gives vectors, not maps; --method=layers lists shapes.")

@@ -34,6 +34,8 @@ def coordinates(question: Question, height: int, width: int) -> Parameterisation
     """The parameterisation that the options ask for."""
     config, channels = question.config, len(question.mean)
     if config.parameterisation == "pixels":
+        if not config.decorrelate:
+            raise UserError("--decorrelate: is about --parameterisation=fourier; leave it out.")
         return pixels(jnp.asarray(question.mean), SCALE)
     return squashed(fourier(height, width), channels, config.decorrelate)
 
@@ -55,6 +57,8 @@ def step_rate(question: Question, default: float) -> optax.Schedule:
 def pixel_projections(question: Question, space: Parameterisation) -> list[regularisers.Projection]:
     config = question.config
     found = []
+    if config.blur_sigma != 1.0 and not config.blur_every:
+        raise UserError("--blur_sigma: there is no blur without --blur_every.")
     if config.parameterisation == "pixels":
         if config.blur_every:
             found.append(regularisers.blur_every(config.blur_every, config.blur_sigma))
@@ -98,6 +102,8 @@ def gradient_descent(
 ) -> optax.GradientTransformation:
     """Adam, or L-BFGS with a line search, and the regularisers."""
     decay = [regularisers.l2_penalty(l2)] if l2 else []
+    if config.solver == "lbfgs" and config.learning_rate:
+        raise UserError("--learning_rate: L-BFGS searches for its own step; leave it out.")
     if config.solver == "adam":
         steps = optimizers.make("adam", rate)
         return regularisers.projected(optax.chain(*decay, steps), projections)

@@ -36,9 +36,12 @@ def visualise(question: Question) -> Answer:
     A probability also rises when other classes fall, so pictures of it show less of the class.
     """
     config = question.config
-    default = "goose" if "goose" in question.network.class_names else "0"
-    target = question.target(default)
-    if config.start == "input":
+    names = question.network.class_names
+    target = question.target("goose" if "goose" in names else "0" if names else "")
+    given = len(question.images) > 0
+    if given and config.start in ("zeros", "noise"):
+        raise UserError(f"--inputs: has no effect with --start={config.start}; leave one out.")
+    if given or config.start == "input":
         question.needs_inputs()
         before = question.images.astype(np.float32)
     else:
@@ -85,8 +88,10 @@ def invert(question: Question) -> Answer:
     """An image that a layer cannot tell from the input: what the layer kept of it."""
     question.needs_inputs()
     config, network = question.config, question.network
+    if config.start == "input":
+        raise UserError("--start=input: is what --method=invert looks for; leave it out.")
     shapes = layer_shapes(network)
-    layer = config.layer or middle_layer(shapes, network.image_shape[0])
+    layer = config.layer or middle_layer(shapes, network.image_shape[:2])
     check_layer(layer, shapes)
     original = question.images.astype(np.float32)
     wanted = np.asarray(jax.jit(lambda x: layers_of(network, x)[layer])(original))
@@ -139,8 +144,6 @@ def attack(question: Question) -> Answer:
             "called anything; it needs a classifier, and no --layer."
         )
     aim = question.target().unit  # None: away from what it is called
-    if aim is not None and not config.class_:
-        raise UserError(f"--method={config.method}: takes --class, not --unit.")
     original = question.images.astype(np.float32)
     space = pixels()
     first = np.asarray(jax.jit(lambda x: question.class_scores(x).argmax(-1))(original))
@@ -153,6 +156,8 @@ def attack(question: Question) -> Answer:
 
     steps = config.steps or {"fool": 100, "fgsm": 1, "pgd": 20}[config.method]
     epsilon = config.epsilon or {"linf": 2.0, "l2": 200.0}[config.norm]
+    if config.norm == "linf" and epsilon % 1:
+        raise UserError(f"--epsilon={epsilon:g}: files hold whole values 0..255; take a whole one.")
     near = regularisers.keep_near(jnp.asarray(original), epsilon, config.norm)
     limits = [regularisers.keep_between(0.0, 255.0)]
     if config.method == "fool":

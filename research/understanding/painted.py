@@ -40,16 +40,17 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def at_work_size(question: Question, longest: int) -> np.ndarray:
-    """Inputs [N, H, W, C], all of one shape, their longer side `longest` pixels.
+    """Inputs [N, H, W, C], all of one shape, their longer side about `longest` pixels.
 
     Raises:
-      UserError: inputs of several shapes.
+      UserError: inputs of several shapes, or that the network does not take.
     """
     channels = question.network.image_shape[2]
     results = []
     for original in question.originals:
         scale = longest / max(original.shape[:2])
-        height, width = (max(round(n * scale), 1) for n in original.shape[:2])
+        sides = [max(round(n * scale), 1) for n in original.shape[:2]]
+        height, width = fitting(question, *sides)
         results.append(with_channels(resized(original, height, width), channels))
     if len({x.shape for x in results}) > 1:
         raise UserError(
@@ -68,18 +69,28 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2GRAY)[..., None]
 
 
-def check_size(question: Question, height: int, width: int) -> None:
-    """Raises UserError where the network takes images of its own size alone."""
-    try:
-        layer_shapes(question.network, (height, width))
-    except UserError:
-        raise
-    except Exception as error:  # Flax and JAX have many ways to say so
-        own = " x ".join(map(str, question.network.image_shape[:2]))
-        raise UserError(
-            f"--method={question.config.method}: the model takes images of {own} alone "
-            f"(not {height} x {width}); its dense layers depend on the size."
-        ) from error
+def fitting(question: Question, height: int, width: int) -> tuple[int, int]:
+    """That size, or the nearest in steps of 8, 16 or 32 pixels, that the network takes.
+
+    Raises:
+      UserError: where there is none: the network takes images of its own size alone.
+    """
+    problem: Exception | None = None
+    for step in (1, 8, 16, 32):
+        size = max(round(height / step), 1) * step, max(round(width / step), 1) * step
+        try:
+            layer_shapes(question.network, size)
+        except Exception as error:  # Flax and JAX have many ways to say so
+            problem = problem or error
+        else:
+            return size
+    if isinstance(problem, UserError):
+        raise UserError(f"--method={question.config.method}: {problem} Try another --size.")
+    own = " x ".join(map(str, question.network.image_shape[:2]))
+    raise UserError(
+        f"--method={question.config.method}: the model takes images of {own} alone "
+        f"(not {height} x {width}); its dense layers depend on the size."
+    ) from problem
 
 
 def dream(question: Question) -> Answer:
@@ -92,12 +103,10 @@ def dream(question: Question) -> Answer:
     config, network = question.config, question.network
     before = at_work_size(question, config.size or max(network.image_shape[:2]))
     height, width = before.shape[1:3]
-    check_size(question, height, width)
     scales = [config.octave_scale ** -(config.octaves - 1 - i) for i in range(config.octaves)]
-    sizes = [(max(round(height * s), 1), max(round(width * s), 1)) for s in scales]
-    check_size(question, *sizes[0])
+    sizes = [fitting(question, round(height * s), round(width * s)) for s in scales]
     shapes = layer_shapes(network, (height, width))
-    layer = config.layer or middle_layer(shapes, max(height, width))
+    layer = config.layer or middle_layer(shapes, (height, width))
     check_layer(layer, shapes)
     space = pixels(jnp.asarray(question.mean), SCALE)
     steps = config.steps or 15 * config.octaves
@@ -183,7 +192,6 @@ def style(question: Question) -> Answer:
         raise UserError("--method=style: needs --style=painting.jpg.")
     before = at_work_size(question, config.size or 256)
     height, width = before.shape[1:3]
-    check_size(question, height, width)
     picture = image_files.read(config.style)
     longest = max(height, width) / max(picture.shape[:2])
     sizes = [max(round(n * longest), 1) for n in picture.shape[:2]]
@@ -213,9 +221,8 @@ def style(question: Question) -> Answer:
         style_part, content_part = losses(images)
         return config.style_weight * style_part + config.content_weight * content_part
 
-    start = (
-        before if config.start != "noise" else start_images(question, len(before), height, width)
-    )
+    drawn = config.start in ("zeros", "noise")
+    start = start_images(question, len(before), height, width) if drawn else before
     space = pixels(jnp.asarray(question.mean), SCALE)
     rate = step_rate(question, 0.1)
     smooth = dataclasses.replace(config, jitter=0)

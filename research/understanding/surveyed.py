@@ -22,6 +22,14 @@ QUERIES = 200  # images whose nearest neighbours are asked for
 MOST = 1500  # images of a map
 
 
+def several(question: Question) -> Source:
+    """The data set that is surveyed. Raises UserError where it is a single image."""
+    source = question.survey()
+    if len(source.examples) < 2:
+        raise UserError(f"--method={question.config.method}: needs at least two images.")
+    return source
+
+
 def no_measures(outputs: PyTree, batch: Batch) -> Measures:
     """For methods whose numbers are of the whole split."""
     return {}
@@ -99,11 +107,14 @@ def patches(question: Question) -> Answer:
     """Cut out of the images as the unit sees them: its receptive field, exactly."""
     config, network = question.config, question.network
     layer = _layer(question, maps=True)
-    size = layer_shapes(network)[layer][-1]
+    shape = layer_shapes(network)[layer]
+    size = shape[-1]
     if config.unit >= size:
         raise UserError(f"--unit={config.unit}: the layer {layer} has units 0 to {size - 1}.")
     units = [config.unit] if config.unit >= 0 else list(range(min(size, 8)))
-    fields = receptive_fields(network)[layer]
+    fields = receptive_fields(network).get(layer)
+    if fields is None or len(shape) == 3:
+        raise UserError(f"--layer={layer}: has no places in the image; take a layer with maps.")
     source = question.survey()
 
     def predict(variables: Variables, batch: Batch) -> PyTree:
@@ -192,7 +203,7 @@ def _features(question: Question) -> tuple[str, Callable[[Variables, Batch], PyT
 
 def neighbours(question: Question) -> Answer:
     """Who is alike in features, and who in pixels; pictures are read again, a block at a time."""
-    source, config = question.survey(), question.config
+    source, config = several(question), question.config
     layer, predict = _features(question)
 
     def found(outputs: PyTree, targets: Batch) -> dict[str, np.ndarray]:
@@ -245,7 +256,7 @@ def neighbours(question: Question) -> Answer:
 
 def plane(question: Question) -> Answer:
     """PCA or t-SNE of the features, with thumbnails."""
-    source, config = question.survey(), question.config
+    source, config = several(question), question.config
     layer, predict = _features(question)
 
     def draw_split(outputs: PyTree, targets: Batch) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from research.errors import UserError, nearest
 from research.nn.activations import ACTIVATIONS
@@ -32,12 +32,16 @@ class Target(NamedTuple):
     unit: int | Array | None
     centre: bool = False
 
-    def value(self, layers: Mapping[str, Array]) -> Scores:
-        """The unit's value for each image: before softmax where it is a class (a score)."""
+    def units(self, layers: Mapping[str, Array]) -> Float[Array, "batch unit"]:
+        """The values of all the layer's units for each image."""
         x = layers[self.layer]  # [B, C] or [B, h, w, C]
         if x.ndim == 4:
             x = x[:, x.shape[1] // 2, x.shape[2] // 2] if self.centre else x.mean((1, 2))
-        x = x.reshape(len(x), -1, x.shape[-1]).mean(1)
+        return x.reshape(len(x), -1, x.shape[-1]).mean(1)
+
+    def value(self, layers: Mapping[str, Array]) -> Scores:
+        """The unit's value for each image: before softmax where it is a class (a score)."""
+        x = self.units(layers)
         return x.mean(-1) if self.unit is None else x[:, self.unit]
 
 
@@ -121,19 +125,42 @@ def class_number(network: Network, name: str) -> int:
     lower = [known.lower() for known in names]
     if name.lower() in lower:
         return lower.index(name.lower())
-    if name.isdigit() and int(name) < len(names):
+    if name.isdecimal() and int(name) < len(names):
         return int(name)
     hint = nearest(name.lower(), lower)
     raise UserError(f"--class={name}: the network knows no such class of its {len(names)}.{hint}")
 
 
-def middle_layer(shapes: Mapping[str, tuple[int, ...]], side: int) -> str:
-    """The last layer whose maps are at least a sixteenth of the image's side."""
-    sizes = {name: shapes[name] for name in inner_layers(shapes) if len(shapes[name]) == 4}
-    maps = [name for name, s in sizes.items() if s[1] >= side // 16 and s[1] > 1]
+def maps_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The inner layers with maps of several places [1, h, w, C]."""
+    inner = {name: shapes[name] for name in inner_layers(shapes)}
+    return {name: s for name, s in inner.items() if len(s) == 4 and s[1] * s[2] > 1}
+
+
+def middle_layer(shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> str:
+    """The last layer whose maps are at least a sixteenth of the image's longer side."""
+    maps = [n for n, s in maps_of(shapes).items() if max(s[1:3]) >= max(size) // 16]
     if not maps:
         raise UserError("the network has no maps, only vectors: name --layer.")
     return maps[-1]
+
+
+def last_maps(shapes: Mapping[str, tuple[int, ...]], target: Target) -> str:
+    """The coarsest maps before the target, the last of them: what Grad-CAM weights.
+
+    Where a prediction is asked about, before the network's last layer. Finer maps that come after,
+    as in a U-Net, are nearly the prediction itself.
+
+    Raises:
+      UserError: where there are none.
+    """
+    inner = inner_layers(shapes)
+    end = inner.index(target.layer) if target.layer in inner else len(inner) - 1
+    maps = {name: s for name, s in maps_of(shapes).items() if inner.index(name) < end}
+    if not maps:
+        raise UserError(f"--method=grad_cam: there are no maps before {target.layer}.")
+    least = min(s[1] * s[2] for s in maps.values())
+    return [name for name, s in maps.items() if s[1] * s[2] == least][-1]
 
 
 def check_rule(network: Network, method: str) -> None:

@@ -60,8 +60,8 @@ HEADS = {
 
 @pytest.mark.parametrize("loss", HEADS)
 def test_every_loss_falls_on_one_batch_and_reaches_every_parameter(place, loss):
-    margin = 1.0 if loss == "contrastive" else 0.3
-    experiment = build(config(place, loss=loss, margin=margin, model="mlp"))
+    margin = {"margin": 1.0} if loss == "contrastive" else {}
+    experiment = build(config(place, loss=loss, model="mlp", **margin))
     batch = experiment.data().train.batch(0)
     parallel = parallel_lib.create("single", 16)
     state = state_lib.create(experiment, state_lib.init(experiment, 0, batch), False)
@@ -135,6 +135,7 @@ def test_collapse_is_named_and_stops_where_asked(place):
             "--accumulate=4: its parts hold fewer than two .* --images_per_class=8",
         ),
         ({"mixup": 0.2}, "--mixup: mixes classes"),
+        ({"loss": "softmax", "mining": "batch_all"}, "--mining: has no effect on --loss=softmax"),
         ({"model": "conv5"}, "Did you mean 'conv4'"),
         ({"model": "linear"}, "--model: has no feature maps"),
         ({"image_size": 3}, "--image_size=3"),

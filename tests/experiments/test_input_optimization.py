@@ -113,14 +113,20 @@ def test_shuffled_weights_destroy_saliency_and_guided_backpropagation_less(ask):
 
 
 def test_integrated_gradients_sum_to_the_difference_within_a_percent(ask):
-    _, result = ask("ig", "--method=integrated_gradients", "--samples=100")
+    _, result = ask("ig", "--method=integrated_gradients")
     assert result["metrics"]["inputs/completeness_gap"] < 0.01
+    _, rough = ask("ig_rough", "--method=integrated_gradients", "--samples=2")
+    assert rough["metrics"]["inputs/points"] == 2
+    assert (
+        rough["metrics"]["inputs/completeness_gap"] > result["metrics"]["inputs/completeness_gap"]
+    )
     assert result["step"] == 0
 
 
 def test_neighbours_in_features_are_of_the_same_class_more_often_than_in_pixels(ask):
     out, result = ask("neighbours", "--method=neighbours", "--count=3", inputs=())
     metrics = result["metrics"]
+    assert metrics["data/same_class_features"] > metrics["data/same_class_pixels"]
     assert metrics["data/same_class_features"] > 0.8
     assert {p.name for p in (out / "figures" / "data").iterdir()} == {
         "neighbours_features.png",
@@ -169,6 +175,14 @@ def test_dream_takes_any_size_and_saves_at_the_inputs_own(place, colour):
     assert 0 < abs(large - original).mean() < 30
 
 
+def test_dream_takes_a_strip(place, colour):
+    picture, out = paint(place, "strip.png", 12, 300), place / "strip"
+    flags = ["--method=dream", "--size=150", "--octaves=1", "--steps=2", f"--inputs={picture}"]
+    assert run(*colour, *flags, f"--workdir={out}") == 0
+    image = cv2.imread(str(out / "figures" / "inputs" / "image_strip.png"))
+    assert image.shape == (6, 150, 3)
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_style_transfer_cuts_the_style_loss_tenfold(place, colour, solver):
     content, style = paint(place, "content.png", 40, 30), paint(place, "style.png", 33, 64)
@@ -210,7 +224,19 @@ def test_methods_and_layers_are_listed(place, capsys):
         (["--method=activations", "--layer=logits"], "gives vectors, not maps"),
         (["--method=filters", "--layer=logits"], "is no convolution"),
         (["--method=patches", "--layer=logits", "--unit=10"], "units 0 to 9"),
-        (["--method=pgd", "--layer=logits", "--unit=2"], "no --layer"),
+        (["--method=pgd", "--layer=logits"], "no --layer"),
+        (["--method=pgd", "--epsilon=0.6"], "take a whole one"),
+        (["--method=smallest", "--unit=3"], "--unit: has no effect on --method=smallest"),
+        (["--method=grad_cam", "--layer=c1", "--unit=0"], "no maps before c1"),
+        (["--method=map", "--inputs=3.png"], "needs at least two images"),
+        (["--method=filters", "--inputs=3.png"], "--inputs: has no effect on --method=filters"),
+        (["--method=visualise", "--start=noise", "--inputs=3.png"], "with --start=noise"),
+        (["--method=invert", "--start=input"], "--start=input: is what"),
+        (["--method=invert", "--solver=lbfgs", "--learning_rate=1"], "searches for its own step"),
+        (["--method=invert", "--blur_sigma=2"], "no blur without --blur_every"),
+        (["--method=saliency", "--model=resnet18"], "--model: is for --init_from=FILE"),
+        (["--method=saliency", "--init_from=hed_vgg16"], "--checkpoint names a network already"),
+        (["--mode=gallery", "--optimizer=sgd"], "--optimizer: is about training networks"),
         (["--method=visualise", "--blur_every=4"], "--parameterisation=pixels"),
         (["--method=occlusion", "--patch=33"], "larger than the image"),
         (["--method=saliency", "--parallel=pmap"], "runs on one device"),
@@ -236,7 +262,7 @@ def test_of_every_flag_it_is_said_which_methods_use_it():
         for kind in (QuestionConfig, PictureConfig, LookConfig)
         for field in dataclasses.fields(kind)
     }
-    assert own - USED_BY.keys() == {"method", "checkpoint", "inputs", "layer"}
+    assert own - USED_BY.keys() == {"method", "checkpoint", "layer"}
     assert USED_BY.keys() <= {field.name for field in dataclasses.fields(Config)}
     assert set().union(*USED_BY.values()) <= methods.METHODS.keys()
 

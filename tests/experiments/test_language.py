@@ -22,6 +22,13 @@ def test_hello_is_learned_and_gone_on_with(tmp_path, capsys):
     assert run("--mode=evaluate", f"--checkpoint={folder},{folder}") == 2
     assert "an ensemble averages probabilities of classes" in capsys.readouterr().err
 
+    # Another text, such as the same file after it was moved, may be evaluated.
+    (tmp_path / "loop.txt").write_text("olleh" * 4)
+    elsewhere = [f"--text={tmp_path / 'loop.txt'}", f"--workdir={tmp_path / 'other'}"]
+    assert run("--mode=evaluate", f"--checkpoint={folder}", *elsewhere, *where[1:]) == 0
+    other = json.loads((tmp_path / "other" / "result.json").read_text())["metrics"]
+    assert other["text/bits_per_character"] > 1
+
     (tmp_path / "h.txt").write_text("h\n")
     (tmp_path / "hel.txt").write_text("hel")
     (tmp_path / "x.txt").write_text("x")

@@ -53,6 +53,8 @@ def test_pairs_are_two_files_a_line_from_the_folder_of_the_list(tmp_path):
     file.write_text(f'# first, second\n"a, b.png", c.png\n\n{tmp_path / "c.png"},c.png\n')
     a, c = str(tmp_path / "a, b.png"), str(tmp_path / "c.png")
     assert gallery.read_pairs(file) == [(a, c), (c, c)]
+    file.write_text("c.png,c.png\r\n", "utf-8-sig")  # as spreadsheets save it
+    assert gallery.read_pairs(file) == [(c, c)]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,7 @@ def test_pairs_are_two_files_a_line_from_the_folder_of_the_list(tmp_path):
         ("c.png\n", "line 1: has 1 columns"),
         ("c.png,c.png\nc.png,d.png\n", r"line 2: .*d\.png: no such file"),
         ("\n# nothing\n", "holds no pairs"),
+        ('"' + "c.png " * 30_000, "cannot be read"),
         (None, "cannot be read"),
     ],
 )

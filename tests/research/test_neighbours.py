@@ -32,6 +32,18 @@ def test_of_equally_distant_rows_the_first_comes_first():
         assert found.tolist() == [[0, 1, 2, 3, 4, 5]]
 
 
+def test_photographs_that_differ_in_a_few_pixels_are_told_apart():
+    """Their squared length is 10^9, of which float32 cannot hold the difference."""
+    gallery = RNG.integers(0, 256, (30, 100_000)).astype("f")
+    for i in range(1, 12):  # nearest last
+        gallery[i] = gallery[0]
+        gallery[i, : 13 - i] = (gallery[0, : 13 - i] + 1) % 256
+    distance, found = nearest(gallery[:1], gallery, 5, others=np.zeros(1, int))
+    assert found[0].tolist() == [11, 10, 9, 8, 7]
+    full = np.sqrt(((gallery[:1, None].astype("d") - gallery) ** 2).sum(-1))
+    np.testing.assert_allclose(distance, np.take_along_axis(full, found, 1), rtol=1e-5)
+
+
 def test_a_gallery_may_be_read_as_it_is_needed(monkeypatch):
     """Whole images, a few at a time, each once."""
     monkeypatch.setattr("research.neighbours.BLOCK_NUMBERS", 6 * 9)
@@ -58,3 +70,12 @@ def test_groups_stay_together_on_the_plane(kind):
     inside = max(np.linalg.norm(p - p.mean(0), axis=1).mean() for p in (places[:15], places[15:]))
     assert np.linalg.norm(places[:15].mean(0) - places[15:].mean(0)) > 2 * inside
     assert title.startswith({"pca": "PCA, 9", "tsne": "t-SNE, perplexity 10"}[kind])
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (1, 4), (1, 1)])
+def test_a_single_feature_or_example_has_a_place_too(shape):
+    points = RNG.normal(size=shape).astype("f")
+    for kind in ("pca", "tsne"):
+        places = two_coordinates(points, kind).points
+        assert places.shape == (shape[0], 2)
+        np.testing.assert_allclose(places[:, 0], (points - points.mean(0))[:, 0])

@@ -117,6 +117,12 @@ def test_flickr8ks_lists_beside_the_token_file_are_the_splits(folder):
     assert "1 images or captions without the other left out" in dataset.citation
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_lines_may_end_as_elsewhere_and_blank_ones_come_first(folder, end):
+    (folder / "._0_a.jpg").write_bytes(b"what other systems leave beside a file")
+    assert pairs(load(folder, "\n" + csv_file(SAID).replace("\n", end))) == SAID
+
+
 def test_a_file_may_begin_with_a_byte_order_mark(folder):
     assert pairs(load(folder, csv_file(SAID), "utf-8-sig")) == SAID
 
@@ -133,6 +139,11 @@ def test_a_file_may_begin_with_a_byte_order_mark(folder):
         ('{"0_a.jpg": []}', "0_a.jpg has no caption"),
         ('[{"image": "0_a.jpg", "caption": "a", "split": "sample"}]', "'sample' is no split"),
         ('{"images": [], "annotations": [{"image_id": 3}]}', "annotation 0 needs a caption"),
+        ('{"images": [{"id": 3}], "annotations": []}', "image 0 needs an id and a file_name"),
+        ('{"images": [], "annotations": ["a dog"]}', "annotation 0 needs a caption"),
+        ('{"0_a.jpg": 3}', "entry 0 needs the keys image and captions"),
+        ('{"0_a.jpg": {"caption": "a dog"}}', "entry 0 needs the keys image and captions"),
+        ('image,caption\n0_a.jpg,"' + "a dog " * 30_000, "is no CSV"),
         (token_file({**SAID, "0_a.jpg": ["a dog", " . "]}), r"line 2: the caption of 0_a.jpg is "),
         (token_file({**SAID, "x.jpg": ["a dog"]}), r"1 captioned images are not in .*x\.jpg"),
         (token_file(dict(list(SAID.items())[:8])), r"no caption for 2 images .* 8_a\.jpg"),

@@ -11,7 +11,7 @@ from research.errors import UserError
 from research.nn.initialisers import INITIALISERS
 from research.understanding.network import Network, layer_shapes, layers_of, observe
 from research.understanding.relu_rules import with_rule
-from research.understanding.target import Target, check_rule, choose_target, score_layer
+from research.understanding.target import Target, check_rule, choose_target, last_maps, score_layer
 
 
 class Block(nn.Module):
@@ -192,6 +192,22 @@ def test_what_is_predicted_can_be_asked_about_by_its_name(network):
     ]
     target = choose_target(asked, "outputs/log_probability", 0)
     np.testing.assert_allclose(target.value(layers), x.sum((1, 2, 3)), rtol=1e-5)
+
+
+def test_grad_cam_weights_the_coarsest_maps_before_the_target():
+    shapes = {
+        "down": (1, 16, 16, 4),
+        "bottom": (1, 4, 4, 8),
+        "bottom/activation": (1, 4, 4, 8),
+        "up": (1, 16, 16, 4),
+        "head": (1, 16, 16, 3),
+        "outputs": (1, 16, 16, 3),
+    }
+    for layer in ("head", "outputs", "up"):
+        assert last_maps(shapes, Target(layer, 0)) == "bottom/activation"
+    assert last_maps(shapes, Target("bottom", 0)) == "down"
+    with pytest.raises(UserError, match="no maps before down"):
+        last_maps(shapes, Target("down", 0))
 
 
 def test_names_may_be_of_a_prediction(network):
