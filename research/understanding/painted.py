@@ -72,25 +72,29 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
 def fitting(question: Question, height: int, width: int) -> tuple[int, int]:
     """That size, or the nearest in steps of 8, 16 or 32 pixels, that the network takes.
 
+    Without --size its own as a last resort, of another aspect: it takes images of that size alone.
+
     Raises:
-      UserError: where there is none: the network takes images of its own size alone.
+      UserError: where there is none.
     """
-    problem: Exception | None = None
+    problems: list[Exception] = []
     for step in (1, 8, 16, 32):
         size = max(round(height / step), 1) * step, max(round(width / step), 1) * step
         try:
             layer_shapes(question.network, size)
         except Exception as error:  # Flax and JAX have many ways to say so
-            problem = problem or error
+            problems.append(error)
         else:
             return size
-    if isinstance(problem, UserError):
-        raise UserError(f"--method={question.config.method}: {problem} Try another --size.")
+    if not question.config.size:
+        return question.network.image_shape[:2]
+    if all(isinstance(problem, UserError) for problem in problems):
+        raise UserError(f"--size={question.config.size}: {problems[0]}") from problems[0]
     own = " x ".join(map(str, question.network.image_shape[:2]))
     raise UserError(
-        f"--method={question.config.method}: the model takes images of {own} alone "
-        f"(not {height} x {width}); its dense layers depend on the size."
-    ) from problem
+        f"--size={question.config.size}: the model takes images of {own} alone (not {height} x "
+        f"{width}); what it predicts depends on the size. Leave the flag out."
+    ) from problems[-1]
 
 
 def dream(question: Question) -> Answer:

@@ -175,6 +175,14 @@ def test_dream_takes_any_size_and_saves_at_the_inputs_own(place, colour):
     assert 0 < abs(large - original).mean() < 30
 
 
+def test_dream_goes_through_the_only_size_that_a_network_takes(ask, place):
+    paint(place, "oblong.png", 40, 70)  # LeNet-5's dense layers fit 32 x 32
+    flags = ["--method=dream", "--octaves=2", "--steps=2", "--original_size"]
+    out, _ = ask("oblong", *flags, inputs=["oblong.png"])
+    large = cv2.imread(str(out / "figures" / "inputs" / "original_size_oblong.png"))
+    assert large.shape == (40, 70, 3)
+
+
 def test_dream_takes_a_strip(place, colour):
     picture, out = paint(place, "strip.png", 12, 300), place / "strip"
     flags = ["--method=dream", "--size=150", "--octaves=1", "--steps=2", f"--inputs={picture}"]
