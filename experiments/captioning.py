@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from research.config import option, redefault
+from research.config import option, redefault, refuse_unused
 from research.data.config import ImageDataConfig, Resize
 from research.training.config import TrainingConfig
 
@@ -82,6 +82,10 @@ class Config(ImageDataConfig, TrainingConfig):
     epochs: float = redefault(TrainingConfig, "epochs", 5.0)
 
 
+# The ways of decoding that a flag has an effect on.
+USED_BY = {"beam_width": ("beam",), "length_penalty": ("beam",), "temperature": ("sample",)}
+
+
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
     """The experiment, from its data set, or from the facts that lie in a checkpoint.
 
@@ -112,6 +116,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.record import fingerprint
     from research.training.recipe import make_recipe
 
+    refuse_unused(config, "decoding", USED_BY)
     if config.mixup:
         raise UserError("--mixup: two captions cannot be mixed; leave it at 0.")
 
@@ -134,7 +139,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     @functools.cache
     def splits(raw: Preprocessing, cache_mb: int = config.cache_mb) -> dict[str, Examples]:
         told = captions_lib.tokenise(
-            dataset().splits, texts(), vocabulary(), config.max_length, config.cut_long
+            dataset().splits, texts(), vocabulary(), config.max_length, config.cut_long, trains
         )
         return pipeline.open_splits(told, raw, dataclasses.replace(config, cache_mb=cache_mb))
 

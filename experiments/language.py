@@ -202,7 +202,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def read(files: list[str]) -> dict[str, np.ndarray]:
         beginnings = []
         for file in files:
-            beginning = text_lib.read_text(file)
+            beginning = text_lib.read_text(file, "--inputs")
             if len(beginning) > 1:
                 beginning = beginning.removesuffix("\n")
             if not beginning:

@@ -1,6 +1,7 @@
 """What embeddings are for, on a person's own files: who is this, are these two the same?"""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from research.neighbours import Metric, nearest
 from research.record import save_figures
 
 THUMBNAIL = 28  # pixels a side
+UNKNOWN = "unknown"  # whom nobody in the gallery is near enough to
 LEAST_MAPPED = 5  # images that make a map
 
 
@@ -107,8 +109,13 @@ def _verifying(
     pairs: dict[str, tuple[str, str]] = {}
 
     def inputs() -> list[str]:
-        read = gallery_lib.read_pairs(Path(config.pairs))
-        pairs.update({f"{first} | {second}": (first, second) for first, second in read})
+        read = gallery_lib.read_pairs(Path(config.pairs).expanduser())
+        for first, second in read:
+            name, times = f"{first} | {second}", 1
+            while name in pairs:  # every line has its answer, also one that comes again
+                times += 1
+                name = f"{first} | {second} ({times})"
+            pairs[name] = (first, second)
         Verdict.choose(config.threshold, experiment.facts, metric)
         return list(pairs)
 
@@ -137,7 +144,7 @@ def _identifying(
 
     def consult(embed: Callable[[list[str]], Any]) -> Experiment:
         verdict = Verdict.choose(config.threshold, experiment.facts, metric)
-        path, made_with = Path(config.gallery), network(experiment.facts)
+        path, made_with = Path(config.gallery).expanduser(), network(experiment.facts)
         if path.is_file():
             known, embeddings = gallery_lib.load_embeddings(path, made_with)
         else:
@@ -178,7 +185,7 @@ def _identity(known: Gallery, verdict: Verdict, distance: float, place: int) -> 
     if distance <= verdict.threshold:
         identity, summary = name, f"{name}, distance {distance:.3f}"
     else:
-        identity, summary = "unknown", f"unknown; nearest is {name}, distance {distance:.3f}"
+        identity, summary = UNKNOWN, f"{UNKNOWN}; nearest is {name}, distance {distance:.3f}"
     return {
         "summary": summary,
         "identity": identity,
@@ -194,6 +201,19 @@ def network(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"preprocessing": facts["preprocessing"], "weights": facts["weights"]}
 
 
+def names_of(files: Sequence[str]) -> list[str]:
+    """Whose images these are, as `research.gallery.read_folder` has it.
+
+    The folder below the one that holds them all, or the file's own name where it lies in that one.
+    """
+    parents = [Path(file).absolute().parent for file in files]
+    whole = Path(os.path.commonpath(parents))
+    below = [parent.relative_to(whole).parts for parent in parents]
+    return [
+        parts[0] if parts else Path(file).stem for file, parts in zip(files, below, strict=True)
+    ]
+
+
 def save_all(
     folder: Path,
     rows: list[dict[str, Any]],
@@ -203,7 +223,10 @@ def save_all(
     """Writes embeddings.npz, TensorBoard's projector, and maps by PCA and t-SNE."""
     x = np.array([row["embedding"] for row in rows], np.float32)
     files = [row["file"] for row in rows]
-    names = [row.get("identity", Path(row["file"]).stem) for row in rows]
+    names = [
+        name if row.get("identity", UNKNOWN) == UNKNOWN else row["identity"]
+        for name, row in zip(names_of(files), rows, strict=True)
+    ]
     gallery_lib.save_embeddings(folder / "embeddings.npz", x, files, names, network(facts))
     pictures = np.concatenate([small(load(files[i : i + 256])) for i in range(0, len(files), 256)])
     writer = SummaryWriter(str(folder / "projector"))

@@ -13,8 +13,8 @@ from research.losses.pairwise import root, squared_distances
 
 Metric: TypeAlias = Literal["euclidean", "cityblock"]
 QUERY_BLOCK, GALLERY_BLOCK = 1024, 4096
-SPARE = 6  # candidates of a block that are compared exactly, beside twice as many as are asked for
-BATCH = 16  # queries whose candidates are compared at once
+SPARE = 6  # rows of a block that are compared with care, beside twice as many as are asked for
+VERY_NEAR = 1e-3  # squared distance over squared length: of less, float32 keeps too few digits
 BLOCK_NUMBERS = 2**25  # of a block of the gallery, at most: 128 MiB, where rows are whole images
 
 
@@ -45,7 +45,7 @@ def nearest(
     """Distances and positions of the `count` gallery rows nearest to each query, nearest first.
 
     Args:
-      gallery: each row is read once.
+      gallery: each row is read once, and once more where a query has very near rows.
       count: at most the size of the gallery.
       others: a position in the gallery for each query that is no neighbour of it: itself.
 
@@ -54,9 +54,31 @@ def nearest(
     if isinstance(gallery, np.ndarray):
         rows = gallery
         gallery = Stored(lambda start, stop: rows[start:stop], len(rows))
-    count = min(count, gallery.length)
     if others is None:
         others = np.full(len(queries), -1)
+    count = min(count, gallery.length)
+    distance, position = _search(queries, gallery, count, metric, others)
+    if metric == "euclidean":
+        lengths = ((queries - queries.mean(0)) ** 2).sum(1, keepdims=True)
+        doubtful = (distance**2 < VERY_NEAR * lengths).any(1)
+        if doubtful.any():
+            again = _search(
+                queries[doubtful], gallery, count, metric, others[doubtful], careful=True
+            )
+            distance, position = distance.copy(), position.copy()
+            distance[doubtful], position[doubtful] = again
+    return distance, position
+
+
+def _search(
+    queries: Float[np.ndarray, "query d"],
+    gallery: Stored,
+    count: int,
+    metric: Metric,
+    others: Int[np.ndarray, " query"],
+    careful: bool = False,
+) -> tuple[Float32[np.ndarray, "query count"], Int32[np.ndarray, "query count"]]:
+    """`nearest` in one pass over the gallery."""
     width = queries.shape[1]
     size = min(max(min(GALLERY_BLOCK, BLOCK_NUMBERS // width), count), gallery.length)
     length = min(QUERY_BLOCK, len(queries))
@@ -76,10 +98,10 @@ def nearest(
         part = gallery.read(first, min(first + size, gallery.length))
         part = np.asarray(part, np.float32).reshape(len(part), -1)
         there = len(part)
-        rows_on_device = jnp.asarray(_padded(part, size))  # copied once for all queries
+        rows = jnp.asarray(_padded(part, size))  # copied once for all queries
         jax.block_until_ready(best)  # the next block is read meanwhile, but no more than that
         best = [
-            _merge(so_far, *block, rows_on_device, np.int32(first), np.int32(there), metric)
+            _merge(so_far, *block, rows, np.int32(first), np.int32(there), metric, careful)
             for so_far, block in zip(best, blocks, strict=True)
         ]
     found = zip(*jax.device_get(best), strict=True)
@@ -92,7 +114,7 @@ def _padded(x: Num[np.ndarray, "n *d"], size: int) -> Num[np.ndarray, "{size} *d
     return x if len(x) == size else np.pad(x, [(0, size - len(x)), *[(0, 0)] * (x.ndim - 1)])
 
 
-@functools.partial(jax.jit, static_argnames="metric")
+@functools.partial(jax.jit, static_argnames=("metric", "careful"))
 def _merge(
     best: tuple[Array, Array],
     queries: Float[Array, "query d"],
@@ -101,6 +123,7 @@ def _merge(
     first: Int[Array, ""],
     there: Int[Array, ""],
     metric: Metric,
+    careful: bool,
 ) -> tuple[Array, Array]:
     """The nearest so far, and those of one more block of the gallery.
 
@@ -108,27 +131,21 @@ def _merge(
       best: negative distances and positions [query, count].
       first: position of the block's first row in the gallery.
       there: rows of the block that are no padding.
+      careful: distances are of differences; |a|^2 - 2ab + |b|^2 only says which rows to look at.
     """
     count, size = best[0].shape[1], len(rows)
     place = jnp.arange(size)
     excluded = (place >= there) | (first + place == others[:, None])
-    # About the queries' mean, |a|^2 - 2ab + |b|^2 loses fewer digits. It still cannot tell rows
-    # apart that are much nearer to the query than to the mean, so it only chooses candidates.
-    middle = queries.mean(0)
-    rough = distances(queries - middle, rows - middle, metric)
-    rough = jnp.where(excluded, jnp.inf, rough)
-    _, found = jax.lax.top_k(-rough, min(2 * count + SPARE, size))
-    found = jnp.sort(found, axis=1)  # of equally distant rows the first comes first
-
-    def exact(query: Array, found: Array) -> Array:
-        change = rows[found] - query
-        if metric == "cityblock":
-            return jnp.abs(change).sum(-1)
-        return jnp.sqrt((change**2).sum(-1))
-
-    near = jax.lax.map(lambda pair: exact(*pair), (queries, found), batch_size=BATCH)
-    near = jnp.where(jnp.take_along_axis(excluded, found, 1), jnp.inf, near)
-    both = jnp.concatenate([best[0], -near], 1)
+    # Around the queries' mean the lengths are small, and fewer digits are lost.
+    distance = distances(queries - queries.mean(0), rows - queries.mean(0), metric)
+    wanted = min(2 * count + SPARE if careful else count, size)
+    new, found = jax.lax.top_k(jnp.where(excluded, -jnp.inf, -distance), wanted)
+    if careful:
+        found = jnp.sort(found, axis=1)  # of equally distant rows the first comes first
+        exact = lambda pair: root(((rows[pair[1]] - pair[0]) ** 2).sum(-1))
+        new = -jax.lax.map(exact, (queries, found))
+        new = jnp.where(jnp.take_along_axis(excluded, found, axis=1), -jnp.inf, new)
+    both = jnp.concatenate([best[0], new], 1)
     positions = jnp.concatenate([best[1], first + found], 1)
     kept, order = jax.lax.top_k(both, count)
     return kept, jnp.take_along_axis(positions, order, axis=1)

@@ -92,7 +92,11 @@ def load(rest: str, *, skip_corrupt: bool = False) -> Dataset:
         if not words(line.caption):
             raise UserError(f"{line.where}: the caption of {line.image} is empty; take it out")
         by_image.setdefault(line.image, []).append(line.caption)
-        splits[line.image] = line.split
+        if splits.setdefault(line.image, line.split) != line.split:
+            raise UserError(
+                f"{line.where}: {line.image} is in the split {line.split or 'none'} here, and in "
+                f"{splits[line.image] or 'none'} before"
+            )
     if not by_image:
         raise UserError(f"{file}: holds no captions")
     by_image, left_out = _matched(images, file, by_image, skip_corrupt)
@@ -209,7 +213,7 @@ def lines(file: Path) -> Iterator[Line]:
             raise UserError(f"{file}: line {error.lineno} is no JSON ({error.msg})") from None
         yield from _from_json(file, content)
     elif _TOKEN.fullmatch(text.lstrip().splitlines()[0]):
-        for number, row in enumerate(text.splitlines(), 1):
+        for number, row in enumerate(text.split("\n"), 1):
             if row.strip():
                 match = _TOKEN.fullmatch(row)
                 if match is None:
@@ -245,6 +249,10 @@ def _from_csv(file: Path, text: str) -> Iterator[Line]:
         # A comma that nobody quoted is part of the caption, where that comes last.
         said = delimiter.join(row[caption:]) if caption == len(names) - 1 else row[caption]
         part = "" if split is None else _split(row[split], where)
+        if "\n" in said:
+            raise UserError(
+                f"{where}: a caption goes on over lines; is a quotation mark not closed?"
+            )
         yield Line(where, row[image].strip(), said, part)
 
 

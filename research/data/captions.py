@@ -18,6 +18,7 @@ from research.data.source import Arrays, Example, Examples, read_many
 from research.data.splits import Labelled, Subset
 from research.data.tokens import PADDING, UNKNOWN, Vocabulary, pad, words
 from research.errors import UserError
+from research.progress import console
 
 Texts = Mapping[str, Sequence[Sequence[str]]]  # sentences of each image of each split
 
@@ -54,6 +55,7 @@ def tokenise(
     vocabulary: Vocabulary,
     max_length: int,
     cut_long: bool,
+    trains: bool = True,
 ) -> dict[str, Tokenised]:
     """Every split with tokens in the place of sentences.
 
@@ -61,7 +63,8 @@ def tokenise(
       vocabulary: with numbers for all words of the texts, also those that a model does not know.
       max_length: words of the captions that are trained on. References of other splits keep all
         their words, so that no metric is measured against half a sentence.
-      cut_long: cut longer ones to it, instead of refusing them.
+      cut_long: cut longer ones to it, and say how many, instead of refusing them.
+      trains: whether "train" is learned from, and not only other splits evaluated.
 
     Raises:
       UserError: captions that are too long, and a split of which no word is known.
@@ -71,12 +74,19 @@ def tokenise(
         rows = [[vocabulary.encode(text) for text in sentences] for sentences in texts[split]]
         lengths = np.array([len(tokens) - 1 for row in rows for tokens in row])
         long = int((lengths > max_length).sum())
-        if split == "train" and long and not cut_long:
+        learned = split == "train" and trains
+        if learned and long and not cut_long:
             raise UserError(
                 f"--max_length={max_length}: {long:,} of {len(lengths):,} captions are longer, the "
                 f"longest has {lengths.max()} words; raise it, or cut them with --cut_long."
             )
-        if not any(_knows(vocabulary, tokens) for row in rows for tokens in row):
+        if learned and long:
+            console().print(
+                f"{long:,} of {len(lengths):,} captions cut to --max_length={max_length} words",
+                markup=False,
+            )
+        known = any(_knows(vocabulary, tokens) for row in rows for tokens in row)
+        if not known and (learned or split != "train"):
             raise UserError(
                 f"--dataset: no word of the captions of {split} is among the "
                 f"{len(vocabulary.known)} that are known ({', '.join(vocabulary.known[:5])}, ...)."

@@ -10,21 +10,22 @@ from research.data.source import Example
 from research.errors import UserError
 
 
-def read_text(path: str | Path) -> str:
-    """The content of a text file.
+def read_text(path: str | Path, flag: str = "--text") -> str:
+    """The content of a text file, which the flag named; lines end with a line feed.
 
     Raises:
       UserError: a file that is not there, or not UTF-8.
     """
     try:
-        return Path(path).expanduser().read_bytes().decode("utf-8-sig")
+        text = Path(path).expanduser().read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise UserError(f"--text={path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{flag}={path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise UserError(
-            f"--text={path}: is not UTF-8 (byte {error.start}); convert it, as with "
+            f"{flag}={path}: is not UTF-8 (byte {error.start}); convert it, as with "
             "iconv -f latin1 -t utf-8"
         ) from None
+    return text.replace("\r\n", "\n")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -72,7 +72,8 @@ def protocol(ways: int) -> dict[str, str]:
     return {
         f"accuracy_{ways}way_1shot": f"{episodes}; nearest single support",
         f"accuracy_{ways}way_5shot": f"{episodes}; nearest mean of 5 supports",
-        f"pixel_accuracy_{ways}way_1shot": "the same episodes, by raw pixels: the baseline",
+        f"pixel_accuracy_{ways}way_1shot": "the same episodes, by the pixels of grey images of "
+        "28 x 28: the baseline",
         f"cross_accuracy_{ways}way_1shot": "supports of one domain (typeface family, drawer), "
         "queries of another",
         "recognition_accuracy": "1:K, nearest of K classes with one image each; K is all there are",
@@ -88,7 +89,7 @@ def protocol(ways: int) -> dict[str, str]:
         "map_at_r": "mean average precision of the R nearest; R others are of the class",
         "nmi": "normalised mutual information with as many k-means clusters as classes",
         "one_shot_error": "20-way, within an alphabet, on the published runs of Lake et al. 2015",
-        "pixel_one_shot_error": "the same runs, by raw pixels",
+        "pixel_one_shot_error": "the same runs, by the pixels of grey images of 28 x 28",
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 import launch
 from experiments.embedding import Config, build
 from research.errors import UserError
+from research.identification import names_of
 from research.training import parallel as parallel_lib
 from research.training import state as state_lib
 from research.training.step import make_train_step
@@ -250,13 +251,21 @@ def test_a_gallery_names_whom_it_knows_and_unknown_beyond_the_threshold(place, t
     assert rows(measured)[0]["threshold"] == pytest.approx(metrics["test/verification_threshold"])
 
 
+def test_identities_are_the_folders_below_the_common_one():
+    assert names_of(["a/anna/1.png", "a/anna/x/2.png", "a/bob/1.png", "a/carl.png"]) == [
+        *("anna", "anna", "bob", "carl"),
+    ]
+    assert names_of(["a/1.png", "a/2.png"]) == ["1", "2"] and names_of(["3.png"]) == ["3"]
+
+
 def test_pairs_are_verified(place, trained, capsys):
-    (place / "pairs.csv").write_text("own/A/0.png,own/A/0.png\nown/A/0.png,own/X/1.png\n")
+    same, other = "own/A/0.png,own/A/0.png", "own/A/0.png,own/X/1.png"
+    (place / "pairs.csv").write_text(f"{same}\n{other}\n{same}\n")  # an answer for each line
     out = place / "verified"
     flags = ["--mode=predict", f"--checkpoint={trained}", f"--pairs={place / 'pairs.csv'}"]
     assert run(*flags, "--threshold=0.01", f"--workdir={out}") == 0
     found = rows(out)
-    assert [row["same"] for row in found] == [True, False]
+    assert [row["same"] for row in found] == [True, False, True]
     assert found[0]["distance"] == pytest.approx(0, abs=1e-3) and found[1]["distance"] > 0.01
     assert "the same, distance 0.000 (threshold 0.010)" in capsys.readouterr().out
 

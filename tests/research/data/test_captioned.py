@@ -143,6 +143,8 @@ def test_a_file_may_begin_with_a_byte_order_mark(folder):
         ('{"images": [], "annotations": ["a dog"]}', "annotation 0 needs a caption"),
         ('{"0_a.jpg": 3}', "entry 0 needs the keys image and captions"),
         ('{"0_a.jpg": {"caption": "a dog"}}', "entry 0 needs the keys image and captions"),
+        ('image,caption\n0_a.jpg,"a dog\n1_a.jpg,a cat', "line 3: a caption goes on over lines"),
+        ("image,caption,split\na,x,train\na,y,test", "line 3: a is in the split test here, and in"),
         ('image,caption\n0_a.jpg,"' + "a dog " * 30_000, "is no CSV"),
         (token_file({**SAID, "0_a.jpg": ["a dog", " . "]}), r"line 2: the caption of 0_a.jpg is "),
         (token_file({**SAID, "x.jpg": ["a dog"]}), r"1 captioned images are not in .*x\.jpg"),
