@@ -82,6 +82,8 @@ def _search(
     width = queries.shape[1]
     size = min(max(min(GALLERY_BLOCK, BLOCK_NUMBERS // width), count), gallery.length)
     length = min(QUERY_BLOCK, len(queries))
+    middle = queries.mean(0)  # lengths are small around it, and fewer digits are lost
+    queries = queries - middle
     blocks = [
         (
             jnp.asarray(_padded(queries[i : i + length], length)),
@@ -96,7 +98,7 @@ def _search(
     best = [start] * len(blocks)
     for first in range(0, gallery.length, size):
         part = gallery.read(first, min(first + size, gallery.length))
-        part = np.asarray(part, np.float32).reshape(len(part), -1)
+        part = part.reshape(len(part), -1) - middle
         there = len(part)
         rows = jnp.asarray(_padded(part, size))  # copied once for all queries
         jax.block_until_ready(best)  # the next block is read meanwhile, but no more than that
@@ -136,9 +138,8 @@ def _merge(
     count, size = best[0].shape[1], len(rows)
     place = jnp.arange(size)
     excluded = (place >= there) | (first + place == others[:, None])
-    # Around the queries' mean the lengths are small, and fewer digits are lost.
-    distance = distances(queries - queries.mean(0), rows - queries.mean(0), metric)
     wanted = min(2 * count + SPARE if careful else count, size)
+    distance = distances(queries, rows, metric)
     new, found = jax.lax.top_k(jnp.where(excluded, -jnp.inf, -distance), wanted)
     if careful:
         found = jnp.sort(found, axis=1)  # of equally distant rows the first comes first

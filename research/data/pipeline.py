@@ -11,7 +11,7 @@ from research.data.config import DataConfig, ImageDataConfig
 from research.data.normalisation import learn
 from research.data.preprocessing import Mapped, Preprocessing, fit_example
 from research.data.source import Example, Examples, Source, decode, decoded_bytes
-from research.data.splits import Dataset, Labelled, hold_out
+from research.data.splits import Dataset, Labelled, hold_out, refuse_second_validation
 from research.errors import UserError
 from research.experiment import Data
 from research.models import Entry
@@ -90,9 +90,13 @@ def open_splits(
 
     Args:
       fit: brings an example to that size: its image, and what belongs to the image.
+
+    Raises:
+      UserError: --validation for a set that has such a split.
     """
     opened: dict[str, Labelled] = dict(splits)
     if config.validation:
+        refuse_second_validation(splits)
         opened["train"], opened["validation"] = hold_out(splits["train"], config.validation)
     mapped = {name: Mapped(split, preprocessing, fit) for name, split in opened.items()}
     return {

@@ -1,7 +1,7 @@
 """A data set's splits, and fixed parts of them, stratified by class."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -101,6 +101,12 @@ def with_test(splits: dict[str, Labelled], where: str) -> dict[str, Labelled]:
         if not len(split):
             raise UserError(f"{where}: its {name} split holds no images")
     return splits
+
+
+def refuse_second_validation(splits: Collection[str]) -> None:
+    """Raises UserError where a set has the split that --validation would make."""
+    if "validation" in splits:
+        raise UserError("--validation: the set has a validation split of its own; leave it out.")
 
 
 def hold_out(examples: Labelled, share: float) -> tuple[Subset, Subset]:

@@ -14,7 +14,7 @@ import numpy as np
 from research.data import folders
 from research.data.images import decode_image, with_channels
 from research.data.source import Example
-from research.data.splits import Dataset, Labelled, Subset, spaced
+from research.data.splits import Dataset, Labelled, Subset, refuse_second_validation, spaced
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
@@ -121,6 +121,7 @@ def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
         splits = {k: _of(part, held) for k, part in (others or {"test": train}).items()}
         trained = np.setdiff1d(trained, held)
     if validation:
+        refuse_second_validation(splits)
         held = trained[spaced(len(trained), max(round(validation * len(trained)), 2))]
         splits["validation"] = _of(train, held)
         trained = np.setdiff1d(trained, held)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from research.data.splits import Subset, hold_out, stratified
+from research.data.splits import Subset, hold_out, refuse_second_validation, stratified
+from research.errors import UserError
 
 
 class Letters:
@@ -53,3 +54,9 @@ def test_subsets_show_their_own_examples():
 def test_nothing_held_out_for_a_share_of_nothing():
     kept, held = stratified(np.zeros(9, np.int32), 0.0)
     assert len(kept) == 9 and not len(held)
+
+
+def test_a_set_with_a_validation_split_needs_no_other():
+    refuse_second_validation(["train", "test"])
+    with pytest.raises(UserError, match="has a validation split of its own"):
+        refuse_second_validation(["train", "validation", "test"])
