@@ -32,12 +32,14 @@ class PredictionConfig:
         "embeddings.npz that an earlier prediction left.",
         changes_result=False,
         saved=False,
+        only="predict",
     )
     pairs: str = option(
         "",
         "CSV file of pairs to verify, two image files a line.",
         changes_result=False,
         saved=False,
+        only="predict",
     )
     threshold: float = option(
         0.0,
@@ -45,6 +47,7 @@ class PredictionConfig:
         minimum=0.0,
         changes_result=False,
         saved=False,
+        only="predict",
     )
 
 

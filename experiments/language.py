@@ -47,7 +47,11 @@ class Config(TrainingConfig):
         changes_result=False,
     )
     written: int = option(
-        400, "Characters that --mode=predict writes.", minimum=1, changes_result=False
+        400,
+        "Characters that --mode=predict writes.",
+        minimum=1,
+        changes_result=False,
+        only="predict",
     )
     # The recipe of the default run, for "hello".
     validation: float = redefault(TrainingConfig, "validation", 0.0)

@@ -22,6 +22,7 @@ def option(
     saved: bool = True,
     repeated: bool = False,
     learned: bool = True,
+    only: str = "",
 ) -> Any:
     """A dataclass field that becomes a flag.
 
@@ -35,6 +36,7 @@ def option(
       repeated: True for a tuple whose flag is given once for each item, not as A,B,...
       learned: False for what is done with a network's outputs: a checkpoint may be evaluated, and
         predict, under another value; a run is not resumed under it.
+      only: the --mode that alone takes the flag.
     """
     metadata = {
         "help": help,
@@ -44,6 +46,7 @@ def option(
         "saved": saved,
         "repeated": repeated,
         "learned": learned,
+        "only": only,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -66,6 +69,7 @@ class Option(NamedTuple):
     saved: bool
     repeated: bool
     learned: bool
+    only: str
 
     @property
     def flag(self) -> str:
@@ -105,6 +109,7 @@ def options(config_class: type) -> list[Option]:
                     "saved": True,
                     "repeated": False,
                     "learned": True,
+                    "only": "",
                     **field.metadata,
                 },
             )

@@ -66,8 +66,8 @@ class Verdict:
         measured = facts.get("measured", {}).get(f"{facts['monitored']}/verification_threshold")
         if not given and measured is None:
             raise UserError(
-                "the checkpoint was saved between evaluations, so no threshold is known; set "
-                "--threshold, or take the last or best checkpoint."
+                "the checkpoint was saved between evaluations, or no class had two images to "
+                "evaluate, so no threshold is known; set --threshold, or take the last checkpoint."
             )
         return cls(metric, given or measured)
 

@@ -8,6 +8,7 @@ from research.commands.evaluate import open_weights, run_evaluation
 from research.commands.output import output_folder, show_report
 from research.commands.predict import run_prediction
 from research.commands.train import run_study, run_training
+from research.config import options
 from research.errors import UserError
 from research.progress import console
 from research.runtime import hide_failed_writes, reuse_memory, use_compilation_cache
@@ -34,6 +35,10 @@ def run(
     Raises:
       UserError: for everything a person can mend.
     """
+    for row in options(type(config)):
+        elsewhere = row.only not in ("", launch.mode)
+        if elsewhere and getattr(config, row.name) != row.default:
+            raise UserError(f"--{row.flag}: is for --mode={row.only}; leave it out.")
     reuse_memory()
     hide_failed_writes()
     use_compilation_cache(config.compilation_cache)

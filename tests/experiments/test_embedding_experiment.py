@@ -270,6 +270,12 @@ def test_pairs_are_verified(place, trained, capsys):
     assert "the same, distance 0.000 (threshold 0.010)" in capsys.readouterr().out
 
 
+def test_who_it_is_is_asked_in_prediction_alone(place, capsys):
+    assert run("--experiment=embedding", "--pairs=pairs.csv", f"--workdir={place / 'x'}") == 2
+    assert "--pairs: is for --mode=predict; leave it out" in capsys.readouterr().err
+    assert not (place / "x").exists()
+
+
 def test_embeddings_alone_need_no_gallery(place, trained):
     out = place / "alone"
     predict = ["--mode=predict", f"--checkpoint={trained}", f"--workdir={out}"]
