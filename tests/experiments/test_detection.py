@@ -238,6 +238,8 @@ def test_classes_and_objectness_can_be_asked_about_with_gradients(model, quickly
     # A box's score is P(object) P(class | object).
     assert (jax.nn.sigmoid(outputs["objectness"]) >= outputs["scores"].max(1) - 1e-6).all()
     assert outputs["evidence"].shape == (2, 2)
+    if model == "localisation":  # of its one object it tells the class itself
+        assert (outputs["evidence"].argmax(1) == outputs["label"]).all()
     gradients = jax.jit(jax.jacrev(lambda x: of(x)[0]))(image)
     for gradient in gradients.values():
         assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
