@@ -26,7 +26,7 @@ from research.understanding.optimisation import (
     step_rate,
 )
 from research.understanding.parameterisation import pixels
-from research.understanding.target import check_layer, middle_layer
+from research.understanding.target import check_layer, check_unit, middle_layer
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -112,6 +112,7 @@ def dream(question: Question) -> Answer:
     shapes = layer_shapes(network, (height, width))
     layer = config.layer or middle_layer(shapes, (height, width))
     check_layer(layer, shapes)
+    check_unit(config.unit, layer, shapes)
     space = pixels(jnp.asarray(question.mean), SCALE)
     steps = config.steps or 15 * config.octaves
     each = math.ceil(steps / config.octaves)

@@ -16,7 +16,7 @@ from research.understanding import features
 from research.understanding.answers import Answer, Question, averaged, per_unit
 from research.understanding.network import inner_layers, layer_shapes, layers_of
 from research.understanding.receptive_fields import receptive_fields
-from research.understanding.target import check_layer
+from research.understanding.target import check_layer, check_unit
 
 QUERIES = 200  # images whose nearest neighbours are asked for
 MOST = 1500  # images of a map
@@ -107,13 +107,11 @@ def patches(question: Question) -> Answer:
     """Cut out of the images as the unit sees them: its receptive field, exactly."""
     config, network = question.config, question.network
     layer = _layer(question, maps=True)
-    shape = layer_shapes(network)[layer]
-    size = shape[-1]
-    if config.unit >= size:
-        raise UserError(f"--unit={config.unit}: the layer {layer} has units 0 to {size - 1}.")
-    units = [config.unit] if config.unit >= 0 else list(range(min(size, 8)))
+    shapes = layer_shapes(network)
+    check_unit(config.unit, layer, shapes)
+    units = [config.unit] if config.unit >= 0 else list(range(min(shapes[layer][-1], 8)))
     fields = receptive_fields(network).get(layer)
-    if fields is None or len(shape) == 3:
+    if fields is None or len(shapes[layer]) == 3:
         raise UserError(f"--layer={layer}: has no places in the image; take a layer with maps.")
     source = question.survey()
 

@@ -85,9 +85,8 @@ def choose_target(
         return Target(score_layer(network, shapes), number, centre)
     layer = layer or score_layer(network, shapes)
     check_layer(layer, shapes)
-    size = shapes[layer][-1]
-    if unit is not None and not 0 <= unit < size:
-        raise UserError(f"--unit={unit}: the layer {layer} has units 0 to {size - 1}.")
+    if unit is not None:
+        check_unit(unit, layer, shapes)
     target = Target(layer, unit, centre)
     if layer.startswith("outputs"):
         check_gradient(network, target)
@@ -113,6 +112,13 @@ def check_layer(layer: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if layer not in shapes:
         hint = nearest(layer, shapes)
         raise UserError(f"--layer={layer}: no such layer.{hint} --method=layers lists them.")
+
+
+def check_unit(unit: int, layer: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises UserError where the layer has no such unit; -1 is all of them."""
+    size = shapes[layer][-1]
+    if not -1 <= unit < size:
+        raise UserError(f"--unit={unit}: the layer {layer} has units 0 to {size - 1}.")
 
 
 def class_number(network: Network, name: str) -> int:

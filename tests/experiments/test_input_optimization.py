@@ -228,6 +228,7 @@ def test_methods_and_layers_are_listed(place, capsys):
         (["--method=saliency", "--inputs=NOT"], "NOT: is damaged, or no image"),
         (["--method=segmentation"], "the model sees grey"),
         (["--method=style"], "needs --style"),
+        (["--method=dream", "--layer=c3", "--unit=16"], "has units 0 to 15"),
         (["--method=dream", "--size=60"], "takes images of 32 x 32 alone"),
         (["--method=activations", "--layer=logits"], "gives vectors, not maps"),
         (["--method=filters", "--layer=logits"], "is no convolution"),
