@@ -7,8 +7,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from research.experiment import PyTree, Variables
+from research.nn.regularisation import Dropout
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -45,7 +47,8 @@ def forward(
       axis: the pmap axis that batch statistics are computed over.
       frozen: path of a parameter -> whether it is frozen: it gets no gradient, and none is worked
         out below the first parameter that learns. Batch normalisation whose scale is frozen uses
-        its running statistics in training too, and leaves them as they are.
+        its running statistics in training too, and leaves them as they are; dropout and stochastic
+        depth are off inside a module of which every parameter is frozen.
       options: further arguments of the model, such as features=True, or method="begin".
 
     Returns:
@@ -64,7 +67,8 @@ def forward(
         outputs = model.apply(casted, *arguments, train=False, **options)
         return cast(outputs, jnp.float32), state
     rngs = None if key is None else {"dropout": key}
-    with nn.intercept_methods(_freeze(frozen)) if frozen else contextlib.nullcontext():
+    held = nn.intercept_methods(_freeze(frozen, params)) if frozen else contextlib.nullcontext()
+    with held:
         outputs, new_state = model.clone(axis=axis).apply(
             casted, *arguments, train=True, rngs=rngs, mutable=[*state, "auxiliary"], **options
         )
@@ -75,8 +79,13 @@ def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _freeze(frozen: Callable[[str], bool]) -> Callable[..., Any]:
-    """An interceptor that makes frozen batch-normalisation layers behave as in evaluation."""
+def _freeze(frozen: Callable[[str], bool], params: PyTree) -> Callable[..., Any]:
+    """An interceptor that makes frozen layers behave as in evaluation: see `forward`."""
+    holds, learns = set(), set()  # modules that hold parameters, and any that are trained
+    for path in flatten_dict(dict(params)):
+        above = {path[:end] for end in range(len(path))}
+        holds |= above
+        learns |= set() if frozen("/".join(path)) else above
 
     def interceptor(
         call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
@@ -84,6 +93,12 @@ def _freeze(frozen: Callable[[str], bool]) -> Callable[..., Any]:
         layer = context.module
         if "use_running_average" in kwargs and frozen("/".join((*layer.path, "scale"))):
             kwargs = {**kwargs, "use_running_average": True}
+        if isinstance(layer, Dropout) and context.method_name == "__call__":
+            inside = layer.path
+            while inside not in holds:  # the dropout itself, and modules without parameters
+                inside = inside[:-1]
+            if inside not in learns:
+                return call(*args[:1], **{**kwargs, "train": False})
         return call(*args, **kwargs)
 
     return interceptor

@@ -106,7 +106,8 @@ class TransferConfig:
     freeze: str = option(
         "",
         "Regular expression; parameters in whose path it is found stay as they are, and so do "
-        "the batch statistics beside them. --mode=check lists paths.",
+        "the batch statistics beside them; nothing is dropped inside modules that are frozen "
+        "whole. --mode=check lists paths.",
     )
     transfer_rate: float = option(
         1.0,

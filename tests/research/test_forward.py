@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +6,8 @@ import pytest
 import toys
 
 from research.forward import forward
+from research.nn.mobile import InvertedResidual
+from research.nn.regularisation import Dropout
 
 IMAGES = jax.random.normal(jax.random.key(7), (4, 8, 8, 3))
 
@@ -70,3 +73,41 @@ def test_what_is_frozen_gets_no_gradient_and_costs_no_backward_pass(variables):
         assert all(np.any(x) == (layer == "Dense_0") for x in jax.tree.leaves(leaves)), layer
     flops = [x.cost_analysis()["flops"] for x in (part, gradients(None))]
     assert flops[0] < 0.8 * flops[1]
+
+
+class Regularised(nn.Module):
+    """Stochastic depth inside a backbone, and dropout before the classifier."""
+
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = InvertedResidual(6, 3, drop_path=0.5, axis=self.axis, name="backbone")(x, train)
+        self.sow("intermediates", "map", x)
+        x = Dropout(0.5, self.axis)(x.mean((1, 2)), train)
+        self.sow("intermediates", "dropped", x)
+        return nn.Dense(5, name="head")(x)
+
+
+def test_nothing_random_happens_inside_a_frozen_module_and_dropout_before_a_trained_one_stays():
+    shapes = jax.eval_shape(Regularised().init, jax.random.key(0), IMAGES)
+    variables = toys.drawn({name: shapes[name] for name in ("params", "batch_stats")})
+
+    def seen(frozen, keys):
+        def one(key):
+            state = {**variables, "intermediates": {}}
+            train = {"train": True, "key": key, "frozen": frozen}
+            return forward(Regularised(), state, IMAGES, **train)[1]["intermediates"]
+
+        return toys.run_quickly(jax.vmap(one), keys)
+
+    evaluate = lambda x: Regularised().apply(variables, x, mutable="intermediates")[1]
+    (expected,) = toys.run_quickly(evaluate, IMAGES)["intermediates"]["map"]
+    keys = jax.random.split(jax.random.key(1), 4)
+    found = seen(lambda path: path.startswith("backbone/"), keys)
+    for maps in found["map"][0]:
+        np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-5)
+    assert (np.asarray(found["dropped"][0]) == 0).any()  # the head learns from noisy maps
+    # A module of which a part learns is trained as any other.
+    maps = np.asarray(seen(lambda path: path.startswith("backbone/block_0"), keys)["map"][0])
+    assert np.abs(maps - maps[0]).max() > 1e-3
