@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from research.experiment import PyTree, Variables
+from research.nn.normalisation import BatchNorm
 from research.nn.regularisation import Dropout
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -91,9 +92,11 @@ def _freeze(frozen: Callable[[str], bool], params: PyTree) -> Callable[..., Any]
         call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         layer = context.module
-        if "use_running_average" in kwargs and frozen("/".join((*layer.path, "scale"))):
-            kwargs = {**kwargs, "use_running_average": True}
-        if isinstance(layer, Dropout) and context.method_name == "__call__":
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        if isinstance(layer, BatchNorm) and frozen("/".join((*layer.path, "scale"))):
+            kwargs = {**kwargs, "train": False}
+        if isinstance(layer, Dropout):
             inside = layer.path
             while inside not in holds:  # the dropout itself, and modules without parameters
                 inside = inside[:-1]

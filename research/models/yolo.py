@@ -27,6 +27,9 @@ from research.nn.pyramid import FeaturePyramid
 class Yolo(nn.Module):
     """A backbone, a pyramid where there are several strides, and one head that all strides share.
 
+    The head's convolutions are shared; its batch normalisation is one for each stride. A shared one
+    would be trained on each map's own statistics, but evaluated with a mixture of all maps'.
+
     Attributes:
       activation: None keeps the backbone's own, and is ReLU in the head.
       backbone: a classifier's name; its variables lie under "backbone".
@@ -66,14 +69,14 @@ class Yolo(nn.Module):
             Conv(self.width, 3, use_bias=False, kernel_init=self.kernel_init, name=f"head{i}_conv")
             for i in range(self.depth)
         ]
-        norms = [norm(name=f"head{i}_bn") for i in range(self.depth)]
         outputs = 5 + self.num_classes
         # Small, so that training starts from the prior box in the middle of the cell.
         last = Conv(self.boxes * outputs, 1, kernel_init=normal(lambda shape: 0.01), name="predict")
         predictions = []
-        for x in maps:
-            for convolution, normalise in zip(convolutions, norms, strict=True):
-                x = activation(normalise(convolution(x)))
+        for stride, x in zip(self.strides, maps, strict=True):
+            own = f"_stride{stride}" if len(maps) > 1 else ""
+            for i, convolution in enumerate(convolutions):
+                x = activation(norm(name=f"head{i}_bn{own}")(convolution(x)))
             predictions.append(last(x).reshape(len(x), -1, outputs))
         raw = jnp.concatenate(predictions, axis=1)
         # At the start an object is nowhere, or the many empty cells would drown all else.

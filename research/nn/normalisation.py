@@ -1,51 +1,129 @@
 """Normalisation over the batch and over neighbouring channels."""
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 Norm = Callable[..., nn.Module]  # takes the layer's name
 
 
-class BatchNorm(nn.BatchNorm):
-    """nn.BatchNorm that says in its call which statistics it uses.
+class BatchNorm(nn.Module):
+    """Brings each channel to mean 0 and variance 1, then scales and shifts it.
 
-    So `research.forward` can step in between and keep frozen layers at their running statistics.
+    y = scale (x - mean) / sqrt(variance + epsilon) + bias, algorithm 1 of Ioffe and Szegedy,
+    "Batch normalization", 2015. In training mean and variance are those of the whole batch, also
+    where pmap splits it, and the running statistics move towards them; in evaluation the running
+    statistics are used. Statistics are float32 whatever the images are.
+
+    The variance is biased (divided by n) in the running statistics too: so evaluation under one
+    batch's statistics equals training on that batch. It is computed in two passes: the difference
+    of two large means loses its digits where the mean is hundreds of deviations.
 
     Attributes:
       train: whether to use, and to follow, the batch's own statistics.
+      momentum: the share of the old running statistics kept each step (PyTorch's is 1 minus ours).
+      axis: the pmap axis that the batch is split over; None for one device or a mesh.
     """
 
     train: bool = False
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    axis: str | None = None
 
-    def __call__(  # type: ignore[override]
-        self, x: Float[Array, "batch *rest"]
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch *rest"],
+        train: bool | None = None,
+        momentum: float | None = None,
     ) -> Float[Array, "batch *rest"]:
-        return super().__call__(x, use_running_average=not self.train)
+        """Normalises x over all but its last dimension.
+
+        Args:
+          train, momentum: in the place of the attributes. An interceptor sets them, which knows
+            what the model does not: see `own_statistics` and `research.forward`.
+        """
+        train = self.train if train is None else train
+        momentum = self.momentum if momentum is None else momentum
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_variance = self.variable("batch_stats", "var", jnp.ones, shape)
+        mean, variance = running_mean.value, running_variance.value
+        if train:
+            mean, variance = self.moments(x)
+            if not self.is_initializing():
+                running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
+                running_variance.value = (
+                    momentum * running_variance.value + (1 - momentum) * variance
+                )
+        y = (x - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias
+        return y.astype(x.dtype)
+
+    def moments(
+        self, x: Float[Array, "batch *rest"]
+    ) -> tuple[Float[Array, " channel"], Float[Array, " channel"]]:
+        """Returns the batch's mean and variance of each channel, in float32, over all devices."""
+        x = x.astype(jnp.float32)
+        dimensions = tuple(range(x.ndim - 1))
+
+        def over_devices(value: Array) -> Array:
+            return value if self.axis is None else jax.lax.pmean(value, self.axis)
+
+        mean = over_devices(x.mean(dimensions))
+        return mean, over_devices(jnp.square(x - mean).mean(dimensions))
 
 
 def batch_norm(train: bool, axis: str | None, momentum: float = 0.9, epsilon: float = 1e-5) -> Norm:
-    """Returns the class of a model's batch-normalisation layers: Ioffe and Szegedy 2015.
-
-    In training the statistics are those of the whole batch, also where pmap splits it, and the
-    running statistics move by 1 - momentum; in evaluation the running statistics are used.
-    They are float32 whatever the images are.
-
-    Args:
-      axis: the pmap axis that the batch is split over; None for one device or a mesh.
-      momentum: the share of the old running statistics kept each step (PyTorch's is 1 minus ours).
-    """
+    """Returns the class of a model's batch-normalisation layers; see `BatchNorm`."""
     return partial(
-        BatchNorm,
-        train=train,
-        momentum=momentum,
-        epsilon=epsilon,
-        axis_name=axis if train else None,
+        BatchNorm, train=train, momentum=momentum, epsilon=epsilon, axis=axis if train else None
     )
+
+
+@contextlib.contextmanager
+def own_statistics() -> Iterator[None]:
+    """Makes batch normalisation forget all batches but the last: momentum 0, whatever a model says.
+
+    The state that a pass in training mode leaves then is the statistics of that batch.
+    """
+
+    def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            kwargs = {**kwargs, "momentum": 0.0}
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(interceptor):
+        yield
+
+
+@contextlib.contextmanager
+def counting_values() -> Iterator[dict[str, int]]:
+    """Counts, while a training step is traced, the values of a channel that each layer averages.
+
+    Yields a dictionary that fills with {path of a layer: values}, over all devices. Layers that use
+    their running statistics, as frozen ones do, are not in it.
+    """
+    counts: dict[str, int] = {}
+
+    def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        layer = context.module
+        if isinstance(layer, BatchNorm) and context.method_name == "moments":
+            devices = 1 if layer.axis is None else jax.lax.axis_size(layer.axis)
+            counts["/".join(layer.path)] = math.prod(args[0].shape[:-1]) * devices
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(interceptor):
+        yield counts
 
 
 def local_response_normalisation(

@@ -19,7 +19,9 @@ import orbax.checkpoint as ocp
 
 from research.errors import UserError
 from research.experiment import PyTree, Variables
+from research.progress import console
 from research.training.state import TrainState
+from research.training.upgrades import upgrade
 
 # Version of the layout above. It rises when older code could not read what newer code writes.
 SCHEMA = 1
@@ -113,6 +115,8 @@ class Checkpointer:
         weights, optimizer = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _split(template))
         try:
             with ocp.StandardCheckpointer() as reader:
+                if said := upgrade(_stored_shapes(reader, path), metadata)[1]:
+                    raise UserError(f"{path}: {said}, in another --workdir.")
                 weights = reader.restore(path / "weights", weights)
                 optimizer = reader.restore(path / "optimizer", optimizer)
         except (ValueError, KeyError, TypeError) as error:
@@ -226,18 +230,26 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
+def _stored_shapes(reader: ocp.StandardCheckpointer, path: Path) -> dict[str, Any]:
+    """The tree of shapes of a checkpoint's weights."""
+    return dict(reader.metadata(path / "weights").item_metadata.tree)
+
+
 def open_checkpoint(path: str | Path) -> Opened:
     """Reads a checkpoint from the path of a run or of a checkpoint, on whatever device there is."""
     path = locate(path).absolute()
     metadata = read_metadata(path)
     try:
         with ocp.StandardCheckpointer() as reader:
-            shapes = reader.metadata(path / "weights").item_metadata.tree
-            template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), dict(shapes))
+            shapes = _stored_shapes(reader, path)
+            template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes)
             weights = reader.restore(path / "weights", template)
     except (ValueError, KeyError, OSError) as error:
         raise UserError(
             f"{path}: its weights cannot be read ({str(error).splitlines()[0]})."
         ) from error
+    weights, said = upgrade(weights, metadata)
+    if said:
+        console().print(f"{path}: {said}.", markup=False)
     variables = weights.get("average") or {"params": weights["params"], **weights["model_state"]}
     return Opened(path, metadata, variables)

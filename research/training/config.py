@@ -86,6 +86,12 @@ class OptimizationConfig:
     accumulate: int = option(
         1, "Parts a batch is worked through in, one after another, to save memory.", minimum=1
     )
+    statistics_batches: int = option(
+        16,
+        "Training batches over which batch statistics are averaged anew, for the weights as they "
+        "are, before each evaluation and checkpoint; 0: running averages, which lag behind.",
+        minimum=0,
+    )
     ema_decay: float = option(
         0.0,
         "Decay of an exponential moving average of the weights, which is then evaluated; 0: none.",

@@ -1,9 +1,7 @@
 """The one training loop, read from top to bottom; every experiment goes through it."""
 
-import collections
 import contextlib
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +11,7 @@ from research import config as config_lib
 from research.errors import NotFiniteError
 from research.evaluation import Evaluation, flat_metrics, make_evaluate
 from research.experiment import Batch, Experiment, Variables
+from research.nn.normalisation import counting_values
 from research.progress import TrainingProgress
 from research.record import RunFolder, fingerprint
 from research.runtime import environment
@@ -20,9 +19,10 @@ from research.training import state as state_lib
 from research.training.checkpoint import Checkpointer
 from research.training.config import TrainingConfig
 from research.training.interrupts import Interrupts
-from research.training.parallel import CompiledByShape, Parallel
+from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.plan import make_plan
 from research.training.state import TrainState
+from research.training.statistics import check_values, make_estimate
 from research.training.step import make_eval_step, make_train_step
 
 # Steps that may be under way on the device at once: enough to hide the host's work, few enough
@@ -57,16 +57,6 @@ def compile_train_step(
         return make_train_step(experiment, config.seed, axis, config.accumulate, config.ema_decay)
 
     return parallel.compile(make, state, batch, donate=True)
-
-
-def placed_batches(batches: Iterator[Batch], parallel: Parallel) -> Iterator[Batch]:
-    """Batches on the devices, one ahead: the next is copied while a step runs."""
-    ahead: collections.deque[Batch] = collections.deque()
-    for batch in batches:
-        ahead.append(parallel.put_batch(batch))
-        if len(ahead) > 1:
-            yield ahead.popleft()
-    yield from ahead
 
 
 class Window:
@@ -125,8 +115,11 @@ def train(
         step_fn = CompiledByShape(
             lambda state, batch: compile_train_step(experiment, config, parallel, state, batch)
         )
-        if plan.steps:
-            step_fn.program(state, parallel.put_batch(first))
+        noisy = None
+        with counting_values() as normalised:
+            if plan.steps:
+                step_fn.program(state, parallel.put_batch(first))
+                noisy = check_values(normalised, config.accumulate)
         for source in data.evals.values():
             jax.eval_shape(make_eval_step(experiment, None), state.variables, source.batch(0))
         identity = {
@@ -160,6 +153,10 @@ def train(
             return seconds_before + time.perf_counter() - began
 
         evaluate = make_evaluate(experiment, parallel)
+        batches_of_statistics = config.statistics_batches if normalised else 0
+        estimate = make_estimate(
+            experiment, config.seed, parallel, data.train, batches_of_statistics, config.accumulate
+        )
         best_name, best_mode = experiment.best
         best_value = checkpointer.best_metrics().get(best_name)
 
@@ -169,6 +166,8 @@ def train(
         # --- Train ---
         progress = stack.enter_context(TrainingProgress(plan.steps, start))
         interrupts = stack.enter_context(Interrupts())
+        if noisy:
+            progress.say(noisy)
         if start:
             progress.say(f"going on after step {start} of {plan.steps}")
         batches = stack.enter_context(contextlib.closing(data.train.iterate(start, plan.steps)))
@@ -193,6 +192,8 @@ def train(
                 progress.say(f"step {step}: {warning}")
             metrics["train/learning_rate"] = float(experiment.learning_rate(step - 1))
             is_best = False
+            if due_eval or due_save:
+                state = state.evaluated_with(estimate(state.variables, step))
             if due_eval:
                 evaluations = evaluate_all()
                 metrics |= flat_metrics(evaluations)

@@ -4,7 +4,8 @@ A function to compile has the form (replicated, batch) -> (replicated, per-examp
 by `make(axis)`; training and evaluation steps share it.
 """
 
-from collections.abc import Callable
+import collections
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -75,6 +76,16 @@ class Parallel(NamedTuple):
             donate_argnums=donated,
         )
         return jitted.lower(values, batch).compile()
+
+
+def placed_batches(batches: Iterator[Batch], parallel: Parallel) -> Iterator[Batch]:
+    """Yields batches on the devices, one ahead: the next is copied while a step runs."""
+    ahead: collections.deque[Batch] = collections.deque()
+    for batch in batches:
+        ahead.append(parallel.put_batch(batch))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+    yield from ahead
 
 
 def for_evaluation(config: Any) -> Parallel:

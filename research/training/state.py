@@ -29,6 +29,13 @@ class TrainState(NamedTuple):
             return self.average
         return {"params": self.params, **self.model_state}
 
+    def evaluated_with(self, variables: Variables) -> "TrainState":
+        """Returns the state whose variables to evaluate are these; what is trained stays."""
+        if self.average is not None:
+            return self._replace(average=variables)
+        state = {name: value for name, value in variables.items() if name != "params"}
+        return self._replace(model_state=state)
+
 
 def init(experiment: Experiment, seed: int, batch: Batch) -> Variables:
     """The variables before training; `batch` gives shapes alone. Pure, meant for jax.jit."""

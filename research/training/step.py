@@ -27,6 +27,21 @@ def masked_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.where(weight > 0, values.astype(jnp.float32) * weight, 0.0).sum()
 
 
+def parts_of(batch: Batch, key: jax.Array, accumulate: int) -> tuple[Batch, jax.Array]:
+    """Splits a batch into the parts that it is worked through in, each with its key.
+
+    Returns the batch and the key as they are for one part, else both with a leading dimension.
+    """
+    if accumulate == 1:
+        return batch, key
+    # Rows j, j + k, ...: a part is then spread over all devices of a mesh, as the batch is.
+    parts = jax.tree.map(
+        lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), dict(batch)
+    )
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(accumulate))
+    return parts, keys
+
+
 def make_train_step(
     experiment: Experiment,
     seed: int,
@@ -65,22 +80,15 @@ def make_train_step(
         if accumulate == 1:
             grads, (model_state, sums) = gradient(state.params, state.model_state, batch, key)
         else:
-            # Rows j, j + k, ...: a part is then spread over all devices of a mesh, as the batch is.
-            parts = jax.tree.map(
-                lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), dict(batch)
-            )
 
-            def add_part(carry, part_and_number):
+            def add_part(carry, part_and_key):
                 model_state, grads = carry
-                part, number = part_and_number
-                more, (model_state, sums) = gradient(
-                    state.params, model_state, part, jax.random.fold_in(key, number)
-                )
+                more, (model_state, sums) = gradient(state.params, model_state, *part_and_key)
                 return (model_state, jax.tree.map(jnp.add, grads, more)), sums
 
             zeros = jax.tree.map(jnp.zeros_like, state.params)
             (model_state, grads), sums = jax.lax.scan(
-                add_part, (state.model_state, zeros), (parts, jnp.arange(accumulate))
+                add_part, (state.model_state, zeros), parts_of(batch, key, accumulate)
             )
             sums = jax.tree.map(lambda x: x.sum(0), sums)
 

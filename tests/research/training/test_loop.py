@@ -50,13 +50,16 @@ def lines(folder):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StopsAt(Source):
-    """A source that raises, or sends a signal, where batch `stop` is made."""
+    """A source that raises, or sends a signal, where batch `stop` is made for the first time."""
 
     stop: int = 0
     action: Callable[[], None] = lambda: None
+    made: set[int] = dataclasses.field(default_factory=set)
 
     def batch(self, step):
-        if step == self.stop:
+        again = step in self.made
+        self.made.add(step)
+        if step == self.stop and not again:
             self.action()
         return super().batch(step)
 
