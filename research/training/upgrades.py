@@ -19,8 +19,8 @@ def upgrade(weights: PyTree, metadata: Mapping[str, Any]) -> tuple[PyTree, str]:
       weights: nested dictionaries of arrays, as they lie in a checkpoint.
       metadata: of the checkpoint.
     """
-    strides = metadata["config"].get("strides", ())
-    if metadata["experiment"] != "detection" or len(strides) < 2:
+    strides = metadata.get("config", {}).get("strides", ())
+    if metadata.get("experiment") != "detection" or len(strides) < 2:
         return weights, ""
     upgraded, changed = _one_normalisation_a_stride(weights, strides)
     return upgraded, SHARED_NORMALISATION if changed else ""
