@@ -21,15 +21,15 @@ _SCALINGS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "momentum": lambda momentum: optax.trace(momentum),
     # v = m v + g;  p -= lr (g + m v)                        Nesterov 1983, as Sutskever et al. 2013
     "nesterov": lambda momentum: optax.trace(momentum, nesterov=True),
-    # s = s + g²;  p -= lr g / sqrt(s)                       Duchi et al. 2011
-    "adagrad": lambda momentum: optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-10),
+    # s = s + g²;  p -= lr g / (sqrt(s) + eps)               Duchi et al. 2011, with PyTorch's eps
+    "adagrad": lambda momentum: _scale_by_root_of_sum(1e-10),
     # s = 0.9 s + 0.1 g²;  p -= lr g / (sqrt(s) + eps)       Tieleman & Hinton 2012, lecture 6.5
     "rmsprop": lambda momentum: optax.scale_by_rms(decay=0.9, eps=1e-8, eps_in_sqrt=False),
     # first and second moments, bias corrected               Kingma & Ba 2015, algorithm 1
     "adam": lambda momentum: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
     # Adam; decay outside the moments                        Loshchilov & Hutter 2019, algorithm 2
     "adamw": lambda momentum: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-    # AdamW's step, each tensor's scaled to |p|              You et al. 2020, algorithm 2
+    # AdamW's step, each tensor's that decays scaled to |p|  You et al. 2020, algorithm 2
     "lamb": lambda momentum: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-6),
 }
 _DECOUPLED = ("adamw", "lamb")
@@ -55,6 +55,8 @@ def make(
       weight_decay: λ, on parameters of more than one dimension (no biases, no normalisation).
         adamw and lamb subtract lr λ p beside the adaptive step (decoupled; lamb scales both by its
         trust ratio); the others add λ p to the gradient (the L2 penalty λ/2 |p|²), as PyTorch does.
+        lamb scales what would decay alone, as its authors' code does: the norm of a bias that
+        starts at zero would hold it there.
       clip_norm: gradients whose norm over all parameters that train is larger are scaled down to
         it (Pascanu et al. 2013), before weight decay; 0 for no clipping.
       frozen: path such as "stem/conv1/kernel" -> whether that parameter stays as it is, bit for
@@ -72,7 +74,7 @@ def make(
         *([decay] if weight_decay and name not in _DECOUPLED else []),
         scaling,
         *([decay] if weight_decay and name in _DECOUPLED else []),
-        *([optax.scale_by_trust_ratio()] if name == "lamb" else []),
+        *([_scale_by_trust_ratio()] if name == "lamb" else []),
         optax.scale_by_learning_rate(schedule),
         *([_scale_by_path(rate)] if rate is not None else []),
     ]
@@ -110,6 +112,40 @@ def _scale_by_path(rate: Callable[[str], float]) -> optax.GradientTransformation
             lambda path, u: rate(path_name(path)) * u, updates
         )
     )
+
+
+def _scale_by_trust_ratio() -> optax.GradientTransformation:
+    """optax's, of parameters that decay; the steps of the others stay as they are.
+
+    Not `optax.masked`, whose state would be laid out otherwise than in checkpoints that there are.
+    """
+    every = optax.scale_by_trust_ratio()
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
+        scaled, state = every.update(updates, state, params)
+        decays = _has_more_than_one_dimension(updates)
+        return jax.tree.map(lambda d, s, u: s if d else u, decays, scaled, updates), state
+
+    return optax.GradientTransformation(every.init, update)
+
+
+def _scale_by_root_of_sum(eps: float) -> optax.GradientTransformation:
+    """g / (sqrt(s) + eps), s the sum of all g² so far.
+
+    optax.scale_by_rss adds eps to s: gradients below its root then hardly move anything.
+    """
+
+    def update(
+        updates: PyTree, state: optax.ScaleByRssState, params: PyTree | None = None
+    ) -> tuple[PyTree, optax.ScaleByRssState]:
+        sums = jax.tree.map(lambda g, s: s + g * g, updates, state.sum_of_squares)
+        steps = jax.tree.map(lambda g, s: g / (jnp.sqrt(s) + eps), updates, sums)
+        return steps, optax.ScaleByRssState(sums)
+
+    def init(params: PyTree) -> optax.ScaleByRssState:
+        return optax.ScaleByRssState(jax.tree.map(jnp.zeros_like, params))
+
+    return optax.GradientTransformation(init, update)
 
 
 def _has_more_than_one_dimension(params: PyTree) -> PyTree:
