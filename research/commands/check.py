@@ -7,11 +7,13 @@ import jax
 from rich.table import Table
 
 from research.errors import UserError
-from research.experiment import Experiment, PyTree
+from research.experiment import Batch, Experiment, PyTree
+from research.flops import Cost, count_flops, shown
 from research.progress import console
 from research.training import parallel as parallel_lib
 from research.training.loop import compile_train_step, new_state
 from research.training.plan import make_plan
+from research.training.step import make_train_step
 
 OVERFIT_STEPS = 30
 
@@ -27,6 +29,12 @@ def parameter_table(params: PyTree) -> Table:
     table.add_section()
     table.add_row("all", "", f"{total:,}")
     return table
+
+
+def step_cost(experiment: Experiment, config: Any, state: PyTree, batch: Batch) -> Cost:
+    """What one step on this process' part of a batch costs, however it is split."""
+    step = make_train_step(experiment, config.seed, None, config.accumulate, config.ema_decay)
+    return count_flops(step, state, dict(batch))
 
 
 def check(experiment: Experiment, config: Any) -> None:
@@ -60,10 +68,11 @@ def check(experiment: Experiment, config: Any) -> None:
     began = time.perf_counter()
     step = compile_train_step(experiment, config, parallel, state, placed)
     out.print(f"step       compiled in {time.perf_counter() - began:.1f} s")
-    cost = step.cost_analysis() or {}
-    if flops := cost.get("flops"):
-        per_example = flops * parallel.devices / examples
-        out.print(f"step       {per_example / 1e6:,.1f} MFLOPs an example, forward and backward")
+    cost = step_cost(experiment, config, state, batch)
+    said = f"{shown(cost.flops / examples)} an example, forward and backward"
+    if cost.open_loops:
+        said += f"; {cost.open_loops} loops that the data end are counted once"
+    out.print(f"step       {said}")
 
     # A network that cannot learn a single batch learns nothing.
     losses, seconds = [], []
