@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 
 from research.data.folders import SPLITS, natural
-from research.data.images import EXTENSIONS, read
+from research.data.images import EXTENSIONS, read, upright_size
 from research.data.masks import (
     IGNORE,
     MOST_CLASSES,
@@ -189,11 +189,9 @@ def _look(
                 values = to_classes(values, table, mask)
             try:
                 with PIL.Image.open(image) as picture:
-                    size, grey = (picture.height, picture.width), picture.mode in ("L", "1", "I;16")
-                    turned = picture.getexif().get(0x0112, 1) >= 5  # the camera lay on its side
+                    size, grey = upright_size(picture), picture.mode in ("L", "1", "I;16")
             except (OSError, ValueError, SyntaxError) as error:
                 raise UserError(f"{image}: is damaged, or no image ({error})") from None
-            size = size[::-1] if turned else size
             if values.shape != size:
                 raise UserError(
                     f"{mask}: is {values.shape[1]} x {values.shape[0]} pixels, its image {image} "

@@ -3,9 +3,10 @@ import io
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from research.data.images import list_images, read
+from research.data.images import list_images, read, upright_size
 from research.errors import UserError
 
 PICTURE = (np.random.default_rng(0).integers(0, 256, (4, 6, 3)) // 8 * 8).astype(np.uint8)
@@ -61,29 +62,123 @@ def test_palettes_and_bilevel_images(tmp_path):
     np.testing.assert_array_equal(image[:, :, 0], bilevel * np.uint8(255))
 
 
-@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
-@pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_a_camera_s_orientation_is_followed(tmp_path, kind, orientation):
-    exif = Image.Exif()
-    exif[0x112] = orientation
-    path = save(tmp_path / f"a.{kind}", SMOOTH, exif=exif)
-    upright = {3: 2, 6: 3, 8: 1}[orientation]  # quarter turns against the clock
-    expected = np.rot90(SMOOTH, upright).astype(int)
-    image = read(path).astype(int)
-    assert image.shape == expected.shape and abs(image - expected).mean() < 4
+# EXIF's orientation -> what brings the stored rows and columns upright.
+UPRIGHT = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, 3),
+    7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
+ALPHA = np.broadcast_to(np.linspace(-100, 400, 60).clip(0, 255).astype(np.uint8), (40, 60))
 
 
-def encoded(kind, **options):
+def over_white(colours, alpha):
+    share = alpha[:, :, None] / 255
+    return colours * share + 255 * (1 - share)
+
+
+def pictures():
+    """{name: (Pillow's image, what it is over white)}."""
+    grey = SMOOTH[:, :, 0]
+    palette = Image.fromarray(SMOOTH).quantize(200)
+    indices = np.array(palette)
+    indices[10:20] = 255
+    holes = Image.fromarray(indices, "P")
+    holes.putpalette(palette.getpalette()[:600] + [7] * 168)
+    whole = np.array(palette.convert("RGB"))
+    whole[10:20] = 255
+    holes.info["transparency"] = 255
+    both = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(ALPHA)])
+    return {
+        "RGB": (Image.fromarray(SMOOTH), SMOOTH),
+        "RGBA": (Image.fromarray(np.dstack([SMOOTH, ALPHA])), over_white(SMOOTH, ALPHA)),
+        "LA": (both, over_white(np.repeat(grey[:, :, None], 3, 2), ALPHA)),
+        "P": (holes, whole),
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *(("jpg", "RGB"), ("png", "RGB"), ("webp", "RGB"), ("tiff", "RGB")),
+        *(("png", "RGBA"), ("webp", "RGBA"), ("tiff", "RGBA"), ("avif", "RGBA")),
+        *(("png", "LA"), ("tiff", "LA"), ("png", "P")),
+    ],
+)
+def test_a_camera_s_orientation_is_followed_and_transparency_lies_over_white(tmp_path, kind, mode):
+    picture, shown = pictures()[mode]
+    lossy = {"quality": 98}
+    lossless = {"lossless": True, "exact": True}
+    options = {"webp": lossless, "avif": lossy, "jpg": lossy}.get(kind, {})
+    for orientation, upright in UPRIGHT.items():
+        exif = Image.Exif()
+        exif[0x112] = orientation
+        path = save(tmp_path / f"{orientation}.{kind}", picture, exif=exif, **options)
+        image = read(path)
+        expected = upright(shown)
+        assert image.shape == expected.shape
+        with Image.open(path) as opened:
+            assert upright_size(opened) == image.shape[:2]
+        limit = {"jpg": 4, "avif": 2}.get(kind, 0.51)  # decoders round differently
+        error = np.abs(image.astype(float) - expected).mean()
+        assert error < limit, f"orientation {orientation}"
+
+
+def test_transparency_of_what_knows_no_orientation(tmp_path):
+    holes, shown = pictures()["P"]
+    np.testing.assert_array_equal(read(save(tmp_path / "a.gif", holes, transparency=255)), shown)
+    picture, shown = pictures()["RGBA"]
+    stored = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGBA2BGRA)
+    cv2.imwrite(str(tmp_path / "a.bmp"), stored)  # with a mask for alpha
+    assert np.abs(read(tmp_path / "a.bmp") - shown).max() <= 0.51
+    cv2.imwrite(str(tmp_path / "a.png"), stored.astype(np.uint16) * 257)
+    assert np.abs(read(tmp_path / "a.png") - shown).max() <= 0.51
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_tiffs_are_read_or_refused(tmp_path, mode, alpha, dtype):
+    """Colours may be stored multiplied by alpha (associated), in 8 or 16 bits, or as planes."""
+    picture, shown = pictures()[mode]
+    stored = np.asarray(picture)
+    if alpha == "assocalpha":
+        colours = (stored[:, :, :-1] * (ALPHA[:, :, None] / 255)).round()
+        stored = np.dstack([colours.astype(np.uint8), ALPHA])
+    stored = stored.astype(dtype) * dtype(257 if dtype is np.uint16 else 1)
+    options = {
+        "photometric": "rgb" if mode == "RGBA" else "minisblack",
+        "extrasamples": [alpha],
+    }
+    tifffile.imwrite(tmp_path / "a.tiff", stored, **options)
+    if (mode, dtype) == ("LA", np.uint16):
+        with pytest.raises(UserError, match=r"a\.tiff: has transparency .* save it as PNG"):
+            read(tmp_path / "a.tiff")
+    else:
+        assert np.abs(read(tmp_path / "a.tiff") - shown).max() < 2  # rounded twice
+    planes = np.ascontiguousarray(stored.transpose(2, 0, 1))
+    tifffile.imwrite(tmp_path / "planes.tiff", planes, planarconfig="separate", **options)
+    with pytest.raises(UserError, match=r"planes\.tiff: has transparency .* save it as PNG"):
+        read(tmp_path / "planes.tiff")
+
+
+def encoded(kind, picture=SMOOTH, **options):
     file = io.BytesIO()
-    Image.fromarray(SMOOTH).save(file, kind, **options)
+    Image.fromarray(picture).save(file, kind, **options)
     return file.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"])
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
-def test_truncated_files_are_named(tmp_path, kind, share):
+def test_truncated_files_are_named(tmp_path, kind, share, transparent):
     path = tmp_path / f"cut.{kind.lower()}"
-    data = encoded(kind)
+    picture = SMOOTH if not transparent or kind == "JPEG" else np.dstack([SMOOTH, ALPHA])
+    data = encoded(kind, picture)
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(UserError, match=rf"cut\.{kind.lower()}: is (truncated|damaged)"):
         read(path)
