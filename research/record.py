@@ -175,7 +175,7 @@ class RunFolder:
         if self._writer is not None:
             self._writer.close()
         elif self._made:
-            for file in ("checkpoints/latest", "checkpoints", ".lock", ""):
+            for file in (".lock", ""):
                 _remove(self.path / file)
         self._lock.close()
 

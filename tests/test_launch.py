@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,21 @@ def test_evaluate_reproduces_the_metrics_exactly_from_the_checkpoint_alone(place
     done = shell("--mode=evaluate", f"--checkpoint={checkpoint}", f"--workdir={out}", cwd=place)
     assert done.returncode == 0, done.stderr
     assert read(out / "result.json")["metrics"] == read(place / "RUN" / "result.json")["metrics"]
+
+
+def test_a_damaged_checkpoint_is_neither_evaluated_nor_predicted_with(place, tmp_path, capsys):
+    shutil.copytree(place / "RUN" / "checkpoints" / "best", tmp_path / "best")
+    files = [file for file in tmp_path.rglob("*/weights/**/*") if file.is_file()]
+    file = max(files, key=lambda file: file.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    for mode in ("evaluate", "predict"):
+        flags = [f"--checkpoint={tmp_path / 'best'}", f"--workdir={tmp_path / 'out'}"]
+        assert launch.main(["x", f"--mode={mode}", *flags, "--compilation_cache="]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and f"{file.name} is not what was written" in said
+        assert not (tmp_path / "out").exists()
 
 
 def test_an_ensemble_reports_each_member_and_the_mean_of_their_probabilities(place):

@@ -16,7 +16,7 @@ from research.progress import TrainingProgress
 from research.record import RunFolder, fingerprint
 from research.runtime import environment
 from research.training import state as state_lib
-from research.training.checkpoint import Checkpointer
+from research.training.checkpointer import Checkpointer
 from research.training.config import TrainingConfig
 from research.training.interrupts import Interrupts
 from research.training.parallel import CompiledByShape, Parallel, placed_batches

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 
@@ -16,7 +17,8 @@ from research.errors import UserError
 from research.experiment import Data
 from research.record import RunFolder
 from research.training import parallel as parallel_lib
-from research.training.checkpoint import Checkpointer, open_checkpoint
+from research.training.checkpoint import open_checkpoint
+from research.training.checkpointer import Checkpointer
 from research.training.config import TrainingConfig
 from research.training.loop import train
 
@@ -72,7 +74,7 @@ def interrupted(stop, action):
     return toys.experiment(data=broken)
 
 
-def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path):
+def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path, capsys):
     whole = run(tmp_path / "whole")
 
     def fail():
@@ -88,6 +90,18 @@ def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path):
     # The log reads as if nothing had happened: each step once, with the same numbers.
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
     assert [row["step"] for row in lines(tmp_path / "whole")] == [3, 4, 5, 6, 8, 9, 10, 12]
+
+    # So too where the last checkpoint is damaged, and training goes on from the one before.
+    file = tmp_path / "whole" / "checkpoints" / "latest" / "12" / "optimizer" / "manifest.ocdbt"
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+    shutil.rmtree(tmp_path / "whole" / "checkpoints" / "best")
+    again = run(tmp_path / "whole")
+    said = capsys.readouterr().out
+    assert "latest/12: is damaged (optimizer/manifest.ocdbt" in said
+    assert "Going on from latest/8." in said
+    assert again.result["fingerprint"] == whole.result["fingerprint"]
+    assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
+    assert open_checkpoint(tmp_path / "whole").metadata["step"] == 12
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -181,7 +195,7 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_intact(tmp_path, monkeyp
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(checkpointer._latest, "save", full)
+        monkeypatch.setattr(checkpointer._writer, "save", full)
         with pytest.raises(UserError, match=r"No space left.*step 1 is intact"):
             checkpointer.save(state._replace(step=jnp.int32(2)), {"metrics": {}}, best=False)
     assert open_checkpoint(tmp_path).metadata["step"] == 1

@@ -6,7 +6,8 @@ import pytest
 import toys
 
 from research.errors import UserError
-from research.training.checkpoint import Checkpointer, open_checkpoint
+from research.training.checkpoint import open_checkpoint
+from research.training.checkpointer import Checkpointer
 from research.training.upgrades import upgrade
 
 OLD = {
