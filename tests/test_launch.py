@@ -141,7 +141,16 @@ def test_evaluate_reproduces_the_metrics_exactly_from_the_checkpoint_alone(place
     out = place / "evaluated"
     done = shell("--mode=evaluate", f"--checkpoint={checkpoint}", f"--workdir={out}", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert read(out / "result.json")["metrics"] == read(place / "RUN" / "result.json")["metrics"]
+    trained, evaluated = read(place / "RUN" / "result.json"), read(out / "result.json")
+    assert evaluated["metrics"] == trained["metrics"]
+    # Both say which weights these are, and what the best ones were chosen by.
+    printed = (place / "output.txt").read_text()
+    assert "weights  checkpoints/latest/8, step 8: not chosen by any metric" in printed
+    assert "test/accuracy, so too good on the test split; --validation" in printed
+    weights = checkpoint / "checkpoints" / "latest" / "8"
+    assert f"weights  {weights}, step 8: not chosen by any metric" in done.stdout
+    assert evaluated["weights"][0]["chosen_by"] is None
+    assert trained["best_checkpoint"]["chosen_by"]["split"] == "test"
 
 
 def test_a_damaged_checkpoint_is_neither_evaluated_nor_predicted_with(place, tmp_path, capsys):

@@ -13,6 +13,7 @@ from research.experiment import Experiment
 from research.record import save_figures, write_json
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
+from research.training.chosen import opened_weights
 
 # What a checkpoint may be evaluated under another value of, beside what changes no result.
 _MAY_DIFFER = ("dataset", "skip_corrupt")
@@ -81,6 +82,7 @@ def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]])
         "experiment": name,
         "checkpoint": [str(opened.path) for _, _, opened in members],
         "step": opened.metadata["step"],
+        "weights": [opened_weights(one, made.best)._asdict() for _, made, one in members],
         "metrics": flat_metrics(evaluations),
         "members": alone,
         "protocol": dict(experiment.protocol),

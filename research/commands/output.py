@@ -15,6 +15,7 @@ from research.experiment import Experiment
 from research.progress import console
 from research.record import save_figures
 from research.report import Report, save_rows
+from research.training.chosen import in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,6 +49,10 @@ def show_result(result: Mapping[str, Any], path: Path) -> None:
                 table.add_row(name, f"{value:.4f}", f"of {member} alone")
     out = console()
     out.print(table)
+    for weights in result.get("weights", []):  # older results do not say
+        out.print(f"weights  {in_words(weights)}", markup=False)
+    if best := result.get("best_checkpoint"):
+        out.print(f"best     {in_words(best)}", markup=False)
     for line in result.get("notes", []):
         out.print(line, markup=False)
     for picture in sorted((path / "figures").rglob("*.png")):

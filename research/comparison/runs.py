@@ -54,7 +54,7 @@ def report(runs: Mapping[str, Sequence[Run]]) -> Report:
     wanted = dict.fromkeys(["train/loss", f"train/{best.partition('/')[2]}", best])
     columns = sorted({name for group in runs.values() for run in group for name in run.numbers})
     names = [name for name in wanted if name in columns]
-    table = Table("variant", *names, "seconds", box=None)
+    table = Table("variant", *names, "seconds", title="weights after the last step", box=None)
     for label, group in runs.items():
         failure = next((run.failure for run in group if run.failure), "")
         cells = [_spread([run.numbers.get(name, math.nan) for run in group]) for name in names]

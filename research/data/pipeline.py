@@ -11,7 +11,13 @@ from research.data.config import DataConfig, ImageDataConfig
 from research.data.normalisation import learn
 from research.data.preprocessing import Mapped, Preprocessing, fit_example
 from research.data.source import Example, Examples, Source, decode, decoded_bytes
-from research.data.splits import Dataset, Labelled, hold_out, refuse_second_validation
+from research.data.splits import (
+    VALIDATION,
+    Dataset,
+    Labelled,
+    hold_out,
+    refuse_second_validation,
+)
 from research.errors import UserError
 from research.experiment import Data
 from research.models import Entry
@@ -140,4 +146,4 @@ def monitored(splits: Mapping[str, Examples]) -> str:
     "" where there is no split but "train".
     """
     evals = [split for split in splits if split != "train"]
-    return next((s for s in ("validation", "val", "test") if s in evals), "".join(evals[:1]))
+    return next((s for s in (*VALIDATION, "test") if s in evals), "".join(evals[:1]))

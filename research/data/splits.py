@@ -10,6 +10,8 @@ from jaxtyping import Bool, Int
 from research.data.source import Example, Examples, read_many
 from research.errors import UserError
 
+VALIDATION = ("validation", "val")  # names of splits that are there to choose by
+
 
 @runtime_checkable
 class Labelled(Examples, Protocol):

@@ -33,6 +33,7 @@ class Opened(NamedTuple):
     path: Path
     metadata: dict[str, Any]  # schema, step, experiment, config, facts, metrics, environment
     variables: Variables  # the average where there is one; NumPy arrays
+    averaged: bool = False
 
 
 def steps(folder: Path) -> list[int]:
@@ -201,5 +202,6 @@ def open_checkpoint(path: str | Path) -> Opened:
     weights, said = upgrade(read_arrays(path, "weights"), metadata)
     if said:
         console().print(f"{path}: {said}.", markup=False)
-    variables = weights.get("average") or {"params": weights["params"], **weights["model_state"]}
-    return Opened(path, metadata, variables)
+    if average := weights.get("average"):
+        return Opened(path, metadata, average, averaged=True)
+    return Opened(path, metadata, {"params": weights["params"], **weights["model_state"]})

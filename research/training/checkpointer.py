@@ -194,6 +194,10 @@ class Checkpointer:
         path = self._best / str(max(steps(self._best), default=-1))
         return read_metadata(path)["metrics"] if path.exists() and not damage(path) else {}
 
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint."""
+        return max(steps(self._best), default=None)
+
     def last_good(self) -> int | None:
         """The step of the newest finished checkpoint on disk."""
         return max(steps(self._latest), default=None)

@@ -17,6 +17,7 @@ from research.record import RunFolder, fingerprint
 from research.runtime import environment
 from research.training import state as state_lib
 from research.training.checkpointer import Checkpointer
+from research.training.chosen import chosen_by, weights_of_run
 from research.training.config import TrainingConfig
 from research.training.interrupts import Interrupts
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
@@ -210,6 +211,7 @@ def train(
                     "config": config_lib.to_json(config),
                     "facts": dict(experiment.facts),
                     "metrics": metrics,
+                    "chosen_by": chosen_by(experiment.best) if is_best else None,
                     "seconds": elapsed(),
                     "environment": surroundings,
                 }
@@ -226,6 +228,7 @@ def train(
         if not evaluations:  # killed after the last checkpoint, before the result was written
             evaluations = evaluate_all()
         checkpointer.wait()
+        averaged = state.average is not None
         result = {
             "experiment": run.experiment,
             "step": plan.steps,
@@ -233,6 +236,7 @@ def train(
             "metrics": flat_metrics(evaluations),
             "protocol": dict(experiment.protocol),
             "best": list(experiment.best),
+            **weights_of_run(experiment.best, plan.steps, checkpointer.best_step(), averaged),
             "notes": notes(experiment, evaluations),
             "fingerprint": fingerprint([state.params, state.model_state]),
         }

@@ -159,11 +159,22 @@ def test_what_the_watch_says_is_logged_and_what_it_raises_stops_the_run(tmp_path
 
 
 def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path):
-    run(tmp_path)
+    result = run(tmp_path).result
     scores = {r["step"]: r["test/accuracy"] for r in lines(tmp_path) if "test/accuracy" in r}
     assert sorted(scores) == [5, 10, 12]
     best = max(scores, key=lambda step: (scores[step], -step))
-    assert open_checkpoint(tmp_path / "checkpoints" / "best").metadata["step"] == best
+    opened = open_checkpoint(tmp_path / "checkpoints" / "best")
+    assert opened.metadata["step"] == best
+    # What it was chosen by is told, here the test split itself.
+    assert opened.metadata["chosen_by"] == result["best_checkpoint"]["chosen_by"]
+    assert opened.metadata["chosen_by"]["split"] == "test"
+    assert result["best_checkpoint"]["step"] == best
+    assert result["weights"][0] == {
+        "checkpoint": "checkpoints/latest/12",
+        "step": 12,
+        "average": False,
+        "chosen_by": None,
+    }
 
 
 def test_every_parallel_mode_gives_the_same_run(tmp_path):
