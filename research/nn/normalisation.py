@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from research.nn.regularisation import Dropout
+
 Norm = Callable[..., nn.Module]  # takes the layer's name
 
 
@@ -92,14 +94,18 @@ def batch_norm(train: bool, axis: str | None, momentum: float = 0.9, epsilon: fl
 
 @contextlib.contextmanager
 def own_statistics() -> Iterator[None]:
-    """Makes batch normalisation forget all batches but the last: momentum 0, whatever a model says.
+    """Makes a pass in training mode leave the statistics of its batch, as evaluation needs them.
 
-    The state that a pass in training mode leaves then is the statistics of that batch.
+    Batch normalisation forgets all batches but this one: momentum 0, whatever a model says. Dropout
+    and stochastic depth are off, as in evaluation: they would add to the variance of what follows
+    them (Li et al., "Understanding the disharmony between dropout and batch normalization", 2019).
     """
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+        if context.method_name == "__call__" and isinstance(context.module, BatchNorm):
             kwargs = {**kwargs, "momentum": 0.0}
+        if context.method_name == "__call__" and isinstance(context.module, Dropout):
+            return call(args[0], train=False)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(interceptor):

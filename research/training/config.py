@@ -87,7 +87,7 @@ class OptimizationConfig:
         1, "Parts a batch is worked through in, one after another, to save memory.", minimum=1
     )
     statistics_batches: int = option(
-        16,
+        8,
         "Training batches over which batch statistics are averaged anew, for the weights as they "
         "are, before each evaluation and checkpoint; 0: running averages, which lag behind.",
         minimum=0,

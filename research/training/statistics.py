@@ -81,7 +81,7 @@ def make_statistics_step(
     """Returns a pure ((variables, estimate), batch) -> (estimate, None) that takes a batch in.
 
     The pass is training's: the same augmentation and keys as step `estimate.step` has, and the
-    same parts of a batch where gradients are accumulated. Only the gradient is left out.
+    same parts of a batch where gradients are accumulated. Dropout is off, as in evaluation.
     """
 
     def step(values: tuple[Variables, Estimate], batch: Batch) -> tuple[Estimate, None]:

@@ -19,7 +19,6 @@ from research.models.efficientnet import STAGES
 from research.nn.embedder import Embedder
 from research.nn.initialisers import INITIALISERS
 from research.nn.normalisation import BatchNorm, own_statistics
-from research.nn.regularisation import Dropout
 
 
 def random_images(count=4, size=32, channels=3, seed=0):
@@ -87,13 +86,6 @@ CASES = {
 }
 
 
-def without_dropout(call, args, kwargs, context):
-    """An interceptor: every Dropout, stochastic depth too, lets all through."""
-    if isinstance(context.module, Dropout) and context.method_name == "__call__":
-        return args[0]
-    return call(*args, **kwargs)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_evaluation_under_a_batch_s_statistics_is_training_on_that_batch(case):
     model, arguments = CASES[case]
@@ -103,7 +95,7 @@ def test_evaluation_under_a_batch_s_statistics_is_training_on_that_batch(case):
     )
 
     def both(variables, images):
-        with nn.intercept_methods(without_dropout), own_statistics():
+        with own_statistics():  # dropout is off in it
             trained, state = model.apply(
                 variables, images, train=True, mutable=["batch_stats"], **arguments
             )

@@ -21,6 +21,7 @@ from research.training.checkpoint import open_checkpoint
 from research.training.checkpointer import Checkpointer
 from research.training.config import TrainingConfig
 from research.training.loop import train
+from research.training.statistics import make_estimate
 
 
 def source(count, seed=None):
@@ -210,3 +211,28 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_intact(tmp_path, monkeyp
         with pytest.raises(UserError, match=r"No space left.*step 1 is intact"):
             checkpointer.save(state._replace(step=jnp.int32(2)), {"metrics": {}}, best=False)
     assert open_checkpoint(tmp_path).metadata["step"] == 1
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_statistics_belong_to_the_weights_whenever_it_evaluates_and_change_no_step(
+    tmp_path, ema_decay
+):
+    config = dataclasses.replace(CONFIG, ema_decay=ema_decay)
+    found = {}
+    for name, changes in {
+        "a": {},
+        "evaluated more often": {"eval_every": 2, "checkpoint_every": 3},
+        "running averages": {"statistics_batches": 0},
+    }.items():
+        run(tmp_path / name, dataclasses.replace(config, **changes))
+        found[name] = open_checkpoint(tmp_path / name).variables
+    a, often, running = found.values()
+    jax.tree.map(np.testing.assert_array_equal, a, often)
+    jax.tree.map(np.testing.assert_array_equal, a["params"], running["params"])
+    estimate = make_estimate(
+        toys.experiment(), config.seed, parallel_lib.create("single", 16), data().train, 8
+    )
+    expected = jax.device_get(estimate(running, config.steps))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, expected)
+    mean = lambda variables: variables["batch_stats"]["bn"]["mean"]
+    assert np.abs(mean(a) - mean(running)).max() > 1e-3

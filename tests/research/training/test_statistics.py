@@ -113,7 +113,7 @@ def test_one_value_of_a_channel_is_refused_and_few_are_said():
 
 def test_evaluation_is_training_under_the_statistics_of_the_batch():
     images = toys.batches(1)[0]["image"]
-    model = toys.Net(dropout=0.0)
+    model = toys.Net()  # with dropout, which is off in both
     variables = model.init(jax.random.key(0), images)
     with own_statistics():
         trained, state = forward(model, variables, images, train=True, key=jax.random.key(0))
