@@ -146,10 +146,16 @@ def run_quickly(function, *arguments):
     return jax.jit(function).lower(*arguments).compile(QUICK)(*arguments)
 
 
-def check_gradients(loss, params):
-    """Asserts that the loss has a finite gradient, not zero, of every parameter."""
-    gradients = run_quickly(jax.grad(loss), params)
-    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
-        gradient = np.asarray(gradient)  # checked by NumPy: nothing to compile for every shape
-        assert np.isfinite(gradient).all(), jax.tree_util.keystr(path)
-        assert gradient.any(), f"no gradient reaches {jax.tree_util.keystr(path)}"
+def check_gradients(loss, params, *batches):
+    """Asserts that the loss has a finite gradient, not zero, of every parameter.
+
+    Compiled once for all batches, which are the loss's second argument; returns their gradients.
+    """
+    given = [(params, batch) for batch in batches] or [(params,)]
+    program = jax.jit(jax.grad(loss)).lower(*given[0]).compile(QUICK)
+    found = [jax.device_get(program(*arguments)) for arguments in given]
+    for gradients in found:
+        for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+            assert np.isfinite(gradient).all(), jax.tree_util.keystr(path)
+            assert gradient.any(), f"no gradient reaches {jax.tree_util.keystr(path)}"
+    return found

@@ -30,9 +30,14 @@ def pixel_mean(values: Float[Array, "batch height width"], valid: Valid) -> PerE
     return jnp.where(valid, values, 0.0).sum((1, 2)) / jnp.maximum(valid.sum((1, 2)), 1)
 
 
+def _real(weight: Weight, valid: Valid) -> Weight:
+    """The weights, 0 where no pixel counts: NaN there would be 0 x NaN in the gradient."""
+    return jnp.where(valid, weight, 0.0)
+
+
 def cross_entropy(logits: Logits, labels: Labels, valid: Valid, weight: Weight) -> PerExample:
     """-w(x) log p(x): Ronneberger et al. 2015, equation 1, as a mean over the valid pixels."""
-    return pixel_mean(-weight * log_probability(logits, labels), valid)
+    return pixel_mean(-_real(weight, valid) * log_probability(logits, labels), valid)
 
 
 def focal(
@@ -45,7 +50,7 @@ def focal(
     log_p = log_probability(logits, labels)
     # 1 - p, exact where p is nearly 1; the power's gradient stays finite there.
     wrong = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(jnp.float32).tiny)
-    return pixel_mean(-weight * wrong**gamma * log_p, valid)
+    return pixel_mean(-_real(weight, valid) * wrong**gamma * log_p, valid)
 
 
 def dice(logits: Logits, labels: Labels, valid: Valid, weight: Weight) -> PerExample:

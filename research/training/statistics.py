@@ -21,7 +21,7 @@ from research.experiment import Batch, Experiment, PyTree, Variables
 from research.nn.normalisation import own_statistics
 from research.random import step_key, stream
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
-from research.training.step import parts_of
+from research.training.step import parts_of, without_padding
 
 if TYPE_CHECKING:
     from research.data.source import Source
@@ -97,6 +97,7 @@ def make_statistics_step(
             statistics = pooled(estimate.statistics, state[COLLECTION], share)
             return estimate._replace(statistics=statistics, parts=parts), None
 
+        batch = without_padding(batch, axis)
         rows = parts_of(batch, step_key(seed, estimate.step), accumulate)
         if accumulate == 1:
             estimate, _ = add_part(estimate, rows)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.experiment import Batch, Experiment, PyTree, Variables
+from research.experiment import Batch, Experiment, PyTree, Variables, gather
 from research.random import step_key, stream
 from research.training.state import TrainState
 
@@ -20,6 +20,21 @@ Totals = dict[str, tuple[jax.Array, jax.Array]]  # {name: (sum, weight)}
 def add_over(axis: str | None, x: PyTree) -> PyTree:
     """Sums over the devices of a pmap axis; under jit the arrays are global already."""
     return x if axis is None else jax.lax.psum(x, axis)
+
+
+def without_padding(batch: Batch, axis: str | None) -> Batch:
+    """Rows that only pad the batch become copies of its first; the mask stays.
+
+    So nothing that stands in them, not even NaN, reaches the network, its batch statistics or its
+    gradient, where 0 x NaN would spoil the sum. The first row of a batch is always a real one.
+    """
+
+    def fill(x: jax.Array) -> jax.Array:
+        first = gather(x[:1], axis)[:1]
+        return jnp.where(jnp.expand_dims(mask, range(1, x.ndim)), x, first)
+
+    mask = batch["mask"]
+    return {name: x if name == "mask" else fill(x) for name, x in batch.items()}
 
 
 def masked_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
@@ -63,6 +78,7 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[tuple[TrainState, Totals], None]:
         key = step_key(seed, state.step)
+        batch = without_padding(batch, axis)
         count = add_over(axis, batch["mask"].astype(jnp.float32).sum())
 
         def part_loss(params: PyTree, model_state: PyTree, part: Batch, key: jax.Array):
@@ -116,6 +132,7 @@ def make_eval_step(
     """Returns a pure (variables, batch) -> (totals, (outputs, what is kept of each example))."""
 
     def step(variables: Variables, batch: Batch) -> tuple[Totals, tuple[PyTree, PyTree]]:
+        batch = without_padding(batch, axis)
         outputs = experiment.predict(variables, batch)
         mask = batch["mask"].astype(jnp.float32)
         totals = {

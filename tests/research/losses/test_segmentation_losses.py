@@ -68,6 +68,7 @@ def test_ignored_pixels_have_no_gradient_and_nothing_is_nan(name):
     logits, labels, valid, weight = map(jnp.asarray, case())
     labels, valid = labels.at[1].set(255), valid.at[1].set(False)  # an image without any class
     logits = logits.at[2].set(logits[2] * 1000)  # certain of everything, right and wrong
+    weight = jnp.where(valid, weight, jnp.nan)
     gradient = jax.grad(lambda x: LOSSES[name](x, labels, valid, weight).sum())(logits)
     assert np.isfinite(gradient).all()
     assert not gradient[~np.asarray(valid)].any()

@@ -178,6 +178,25 @@ def test_share_of_objects_found_leaves_crowds_and_padding_out():
     assert (value[0], weight[0]) == (0.0, 0.0)
 
 
+def test_what_stands_in_the_slots_of_no_object_counts_for_nothing():
+    found, true = random_split(3)
+    spoilt = []
+    for arrays in (found, true):
+        free = ~arrays["valid"]
+        nothing = {"boxes": np.nan, "scores": np.nan, "classes": 99, "crowd": True}
+        changed = {
+            name: np.where(free if value.ndim == 2 else free[..., None], nothing[name], value)
+            for name, value in arrays.items()
+            if name != "valid"
+        }
+        spoilt.append({**changed, "valid": arrays["valid"]})
+    for function, classes in ((metrics.score, tuple("abc")), (metrics.confusion, 3)):
+        np.testing.assert_equal(function(found, true, classes), function(*spoilt, classes))
+    as_arrays = lambda split: {name: jnp.asarray(value) for name, value in split.items()}
+    a, b = (metrics.measure(*map(as_arrays, pair)) for pair in ((found, true), spoilt))
+    np.testing.assert_array_equal(a["recall50"], b["recall50"])
+
+
 def test_confusion_counts_classes_by_place_and_what_is_missed_or_made_up():
     detections, targets = one_image([A, B], [False, False], [A, FAR, B], [0.9, 0.8, 0.3])
     targets["classes"][0] = [0, 1]

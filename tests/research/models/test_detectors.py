@@ -21,9 +21,9 @@ SETTING = Setting((32, 32), 3, ((8.0, 8.0), (16.0, 16.0)))
 def batch_of(images=2, objects=2, seed=0):
     rng = np.random.default_rng(seed)
     boxes = np.array([[[2, 3, 12, 13], [14, 12, 31, 30]]] * images, "f")[:, :objects]
-    boxes[0, 1:] = np.nan  # padding
+    boxes[0, -1] = np.nan  # padding
     valid = np.ones((images, objects), bool)
-    valid[0, 1:] = False
+    valid[0, -1] = False
     return {
         "image": jnp.array(rng.normal(size=(images, 32, 32, 3)), jnp.float32),
         "boxes": jnp.array(boxes),
@@ -52,7 +52,7 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
     blank = jnp.zeros((1, *side, 3))
     variables = drawn(jax.eval_shape(detector.model.init, jax.random.key(0), blank))
 
-    def loss(params):
+    def loss(params, batch):
         key = jax.random.key(1)
         full = {**variables, "params": params}
         run = running.Training(detector.model, full, batch["image"], "float32", key, None, None)
@@ -61,7 +61,18 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
         assert all(part.shape == (2,) for part in parts.values())
         return values.sum()
 
-    check_gradients(loss, variables["params"])
+    # Whatever stands in the slots of no object: NaN, or boxes and classes that there could be.
+    free = ~batch["valid"]
+    batch["points"] = jnp.where(batch["valid"].any(1)[:, None, None], batch["points"], jnp.nan)
+    other = {
+        **batch,
+        "boxes": jnp.where(free[..., None], jnp.array([1.0, 2, 30, 29]), batch["boxes"]),
+        "classes": jnp.where(free, 99, batch["classes"]),
+        "crowd": batch["crowd"] | free,
+        "points": jnp.nan_to_num(batch["points"], nan=5.0),
+    }
+    a, b = check_gradients(loss, variables["params"], batch, other)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
     if name != "sliding_windows":
         assert "backbone" in variables["params"]
 

@@ -7,7 +7,7 @@ import toys
 from toys import train
 
 from research.training import parallel as parallel_lib
-from research.training.step import make_train_step, masked_sum
+from research.training.step import make_eval_step, make_train_step, masked_sum
 
 
 def assert_close(a, b, rtol=1e-4, atol=2e-5):
@@ -33,15 +33,67 @@ def test_totals_count_real_examples_once(mode):
     assert [row["accuracy"][1] for row in rows] == [13, 16]
 
 
-def test_padding_has_no_part_in_a_step_even_when_it_is_nan():
-    plain = toys.batches(1)
-    spoilt = toys.batches(1)
-    spoilt[0]["label"][13:] = -1
-    # Batch statistics see padding (real rows, repeated), so only what the loss sees may differ.
-    a, _ = train(toys.experiment(), "single", plain)
-    b, _ = train(toys.experiment(), "single", spoilt)
-    jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+def padded_with(image, label, index):
+    """A batch of 13 real rows of 16, and what stands in the others."""
+    (batch,) = toys.batches(1)
+    batch["image"][13:], batch["label"][13:], batch["index"][13:] = image, label, index
+    return batch
+
+
+PADDINGS = [padded_with(np.nan, -1, 2**31 - 1), padded_with(7.0, 3, 5)]
+
+
+@pytest.mark.parametrize(("mode", "accumulate"), [("single", 2), ("jit", 1), ("pmap", 1)])
+def test_padding_has_no_part_in_a_step_even_when_it_is_nan(mode, accumulate):
+    """Not in gradients, nor in batch statistics; the last device has nothing but padding."""
+    experiment = toys.experiment()
+    parallel = parallel_lib.create(mode, 16, accumulate)
+    state = parallel.put(toys.new_state(experiment))
+    placed = [parallel.put_batch(batch) for batch in PADDINGS]
+    step = parallel.compile(
+        lambda axis: make_train_step(experiment, 0, axis, accumulate), state, placed[0]
+    )
+    a, b = (jax.device_get(step(state, batch)[0]) for batch in placed)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(a))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
     assert masked_sum(jnp.array([1.0, jnp.nan]), jnp.array([2.0, 0.0])) == 2.0
+
+
+def test_padding_counts_for_nothing_in_a_step_without_batch_statistics():
+    """As if the batch held the real rows alone: 13 rows against 13 and 3 of NaN."""
+
+    def loss(variables, batch, key, axis):
+        rows = batch["image"].reshape(len(batch["image"]), -1)
+        far = jnp.linalg.norm(rows @ variables["params"]["w"] - batch["label"][:, None], axis=-1)
+        return far, {}, {}
+
+    experiment = toys.experiment(optimizer=optax.sgd(0.1))._replace(
+        init=lambda key, batch: {"params": {"w": jnp.ones((192, 3)) / 192}}, loss=loss
+    )
+    (padded,) = PADDINGS[:1]
+    alone = {name: value[:13] for name, value in padded.items()}
+    (a, rows), (b, others) = (train(experiment, "single", [batch]) for batch in (padded, alone))
+    assert_close(a.params, b.params, rtol=1e-6)
+    assert_close(rows, others, rtol=1e-6)
+
+
+def test_padding_counts_for_nothing_in_an_evaluation_even_when_it_is_nan():
+    """Not compiled: XLA turns NaN x mask into a choice, and the maximum of NaN and 0 into 0."""
+    experiment = toys.experiment()
+
+    def measure(outputs, batch):
+        return {"value": (outputs[:, 0], jnp.abs(batch["image"]).mean((1, 2, 3)))}
+
+    step = make_eval_step(experiment._replace(measure=measure), None)
+    variables = toys.new_state(experiment).variables
+    (totals, (outputs, _)), (others, _) = (
+        step(variables, jax.tree.map(jnp.asarray, batch)) for batch in PADDINGS
+    )
+    value, weight = totals["value"]
+    assert np.isfinite(outputs).all() and (value, weight) == others["value"]
+    expected = np.abs(PADDINGS[0]["image"][:13]).mean((1, 2, 3))
+    np.testing.assert_allclose(weight, expected.sum(), rtol=1e-5)
+    np.testing.assert_allclose(value, (outputs[:13, 0] * expected).sum(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["single", "jit", "pmap"])
