@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 
 import jax
@@ -57,12 +58,11 @@ class StopsAt(Source):
 
     stop: int = 0
     action: Callable[[], None] = lambda: None
-    made: set[int] = dataclasses.field(default_factory=set)
+    # Training and the estimate of batch statistics make batches in threads of their own.
+    first: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     def batch(self, step):
-        again = step in self.made
-        self.made.add(step)
-        if step == self.stop and not again:
+        if step == self.stop and self.first.acquire(blocking=False):
             self.action()
         return super().batch(step)
 
