@@ -276,14 +276,17 @@ def colour_components(images: Float[np.ndarray, "n height width 3"]) -> Float[np
 def cutout(draw: Float[Array, "2"], image: Image, strength: float) -> Image:
     """Replaces a square by the image's mean colour: DeVries & Taylor 2017.
 
-    Its centre is any pixel, so it may stick out; its side is `strength` of the shorter side. (The
-    paper's zeros, after normalisation, are the training set's mean.)
+    Its centre is any pixel, so it may stick out; its side is `strength` of the shorter side, to
+    whole pixels, one at least. (The paper's zeros, after normalisation, are the training set's
+    mean.)
     """
     height, width, _ = image.shape
-    centre = jnp.floor((draw + 1) / 2 * jnp.array([height, width]))
-    half = strength * min(height, width) / 2
-    rows = jnp.abs(jnp.arange(height) + 0.5 - centre[0]) < half
-    columns = jnp.abs(jnp.arange(width) + 0.5 - centre[1]) < half
+    side = max(round(strength * min(height, width)), 1)
+    first = jnp.floor((draw + 1) / 2 * jnp.array([height, width])) - side // 2
+    rows, columns = (
+        (start <= jnp.arange(n)) & (jnp.arange(n) < start + side)
+        for start, n in zip(first, (height, width), strict=True)
+    )
     hole = (rows[:, None] & columns)[..., None]
     return jnp.where(hole, image.mean((0, 1)), image)
 

@@ -222,9 +222,10 @@ def test_pca_colour_spreads_along_the_training_sets_axes():
     np.testing.assert_allclose(covariance, axes * (2 * variances) ** 2 @ axes.T, atol=8e-5)
 
 
-def test_cutout_takes_out_one_square_of_the_stated_side():
+@pytest.mark.parametrize(("share", "side"), [(0.5, 8), (0.45, 7), (0.01, 1)])
+def test_cutout_takes_out_one_square_of_the_stated_side(share, side):
     images = pictures(64, 16, 16)
-    changed = np.asarray(augment(Augmentation(cutout=0.5), keys_of(64), images))
+    changed = np.asarray(augment(Augmentation(cutout=share), keys_of(64), images))
     sizes = set()
     for before, after in zip(np.asarray(images), changed, strict=True):
         hole = (before != after).any(-1)
@@ -232,7 +233,8 @@ def test_cutout_takes_out_one_square_of_the_stated_side():
         assert hole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
         np.testing.assert_allclose(after[hole], np.tile(before.mean((0, 1)), (hole.sum(), 1)), 1e-5)
         sizes.add((len(rows), len(columns)))
-    assert max(sizes) == (8, 8) and min(min(s) for s in sizes) < 8  # some stick out
+    assert max(sizes) == (side, side)
+    assert side == 1 or min(min(s) for s in sizes) < side  # some stick out
 
 
 @pytest.mark.parametrize("valid", [range(6), (0, 2, 3), (4,), (1, 5)], ids=str)
