@@ -156,12 +156,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     # --- Evaluation and prediction ---
     def predict(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+        """Log-probabilities [B, classes]."""
         logits, _ = forward(model, variables, standardised(batch), precision=config.precision)
-        return jax.nn.softmax(logits)
+        return jax.nn.log_softmax(logits)
 
     def describe(outputs: np.ndarray, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = []
-        for probabilities in outputs:
+        for probabilities in np.exp(outputs):
             order = np.argsort(-probabilities)[:5]
             top = {class_names[i]: float(probabilities[i]) for i in order}
             summary = ", ".join(f"{name} {value:.2f}" for name, value in list(top.items())[:3])
@@ -170,12 +171,14 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     def draw(outputs: np.ndarray, batch: Mapping[str, Any]) -> dict[str, Any]:
         labels = batch.get("label")  # a person's own files have none
-        return {"predictions": figures.predictions(batch["image"], outputs, labels, class_names)}
+        found = figures.predictions(batch["image"], np.exp(outputs), labels, class_names)
+        return {"predictions": found}
 
     def draw_split(outputs: np.ndarray, targets: Mapping[str, Any]) -> dict[str, Any]:
+        probabilities, labels = np.exp(outputs), targets["label"]
         return {
-            "confusion": figures.confusions(outputs, targets["label"], class_names),
-            "calibration": figures.reliability(outputs, targets["label"]),
+            "confusion": figures.confusions(probabilities, labels, class_names),
+            "calibration": figures.reliability(probabilities, labels),
         }
 
     return Experiment(

@@ -52,8 +52,9 @@ class Config(ImageDataConfig, TrainingConfig):
     )
     tile: int = option(
         0,
-        "Images whose side is above this many pixels are predicted in overlapping tiles, and a "
-        "person's own at their own size; 0: they are brought to the model's size.",
+        "Images are evaluated and predicted whole, resized as the training images were at the "
+        "median, and where a side is then above this many pixels in tiles that overlap (equal to "
+        "the whole with U-Net, nearly so with others); 0: they are brought to the model's size.",
         minimum=0,
         learned=False,
     )
@@ -86,8 +87,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data import datasets, images, masks, pipeline
     from research.data.border import WithBorder
     from research.data.masks import IGNORE
-    from research.data.preprocessing import Preprocessing, fit
+    from research.data.preprocessing import Mapped, Preprocessing, at_scale, fit, scale_of
     from research.data.source import Examples
+    from research.data.splits import Labelled
     from research.data.tasks import segmentation as task
     from research.errors import UserError, choose
     from research.experiment import Data, Experiment, Named
@@ -98,6 +100,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.models.unet import UNet
     from research.nn.activations import ACTIVATIONS
     from research.nn.initialisers import INITIALISERS
+    from research.progress import console
     from research.random import stream
     from research.record import unused_path
     from research.training.recipe import make_recipe
@@ -117,6 +120,11 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     )
 
     @functools.cache
+    def own() -> dict[str, Labelled]:
+        """The splits at their images' own sizes."""
+        return pipeline.divide(dataset().splits, config)
+
+    @functools.cache
     def splits(preprocessing: Preprocessing) -> dict[str, Examples]:
         return pipeline.open_splits(dataset().splits, preprocessing, config, masks.fit_pair)
 
@@ -126,23 +134,44 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         facts = {
             "class_names": list(dataset().class_names),
             **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
+            "scale": scale_of(masks.sizes_of(own()["train"]), raw),
         }
         if config.class_weights == "balanced":
             pixels = masks.count_split(splits(raw)["train"], len(dataset().class_names))
             facts["class_weights"] = losses.balanced_weights(pixels).tolist()
+        task.warn_of_shrinking(facts["scale"], raw.image_size)
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     class_names = tuple(facts["class_names"])
     classes = len(class_names)
     components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
+    scale = facts.get("scale", (1.0, 1.0))
+    if config.tile and "scale" not in facts:
+        console().print(
+            "the checkpoint is older and does not say how its training images were resized: "
+            "tiles are predicted at the images' own size",
+            markup=False,
+        )
     weights = np.ones(IGNORE + 1, np.float32)
     weights[:classes] = facts.get("class_weights", 1.0)
 
     def data() -> Data:
         pipeline.check_classes(config, dataset(), class_names)
-        opened = dict(splits(preprocessing.unnormalised()))
+        plain = preprocessing.unnormalised()
+        opened = dict(splits(plain))
         if config.border_weight:
             opened["train"] = WithBorder(opened["train"], config.border_weight, config.border_sigma)
-        return pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
+        if config.tile:
+            whole = functools.partial(masks.fit_pair_at_scale, scale=scale)
+            evaluated = {split: Mapped(own()[split], plain, whole) for split in opened}
+            opened = {**evaluated, "train": opened["train"]}
+        return pipeline.make_data(
+            opened,
+            config,
+            config.seed,
+            lambda: task.inspect(dataset()),
+            originals={split: masks.OwnSize(own()[split]) for split in opened},
+            alone=config.tile > 0,
+        )
 
     # --- Model ---
     attributes = models.attributes(entry, config.model_options)
@@ -209,11 +238,12 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     # --- Evaluation and prediction ---
     def predict(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+        """Log-probabilities [B, H, W, classes]."""
         inputs = standardised(batch)
         apply = functools.partial(forward, model, variables, precision=config.precision)
         height, width = inputs.shape[1:3]
         if not config.tile or max(height, width) <= config.tile:
-            return jax.nn.softmax(apply(inputs)[0])
+            return jax.nn.log_softmax(apply(inputs)[0])
         if isinstance(model, UNet) and model.padding == "valid":
             # The image is mirrored once; tiles are cut from it (figure 2 of the paper).
             sides = [model.mirrored(n) for n in (height, width)]
@@ -224,37 +254,40 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
                 config.tile + sum(model.mirrored(config.tile)),
                 model.margin,
                 model.multiple,
-                shrinks=True,
+                model.lost,
             )[:, :height, :width]
         else:
-            # Of other networks nobody knows how far they see: a quarter of the tile is left out.
+            # Others see farther than tiles are large: a quarter of the tile is left out.
             margin = config.tile // 4
             if isinstance(model, UNet):
                 margin = model.margin + model.multiple - 1  # cells of the lowest level are whole
             network = lambda x: apply(x)[0]
             logits = tiling.predict_tiled(network, inputs, config.tile, margin, model.multiple)
-        return jax.nn.softmax(logits)
-
-    def keep(outputs: jax.Array, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-        labels = batch["segmentation"]
-        predicted = outputs.argmax(-1).astype(jnp.uint8)
-        kept = {
-            "confusion": metrics.confusion(labels, predicted, classes),
-            "boundary": metrics.boundary_counts(labels, predicted, classes),
-        }
-        return kept | ({"labels": labels, "predicted": predicted} if config.rand_score else {})
-
-    def score(kept: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, float]:
-        values = metrics.score(*metrics.totals(kept), class_names)
-        if config.rand_score:
-            values |= metrics.rand_score(kept["labels"], kept["predicted"])
-        return values
+        return jax.nn.log_softmax(logits)
 
     def used(height: int, width: int) -> Preprocessing:
-        """What `read` does to an image: in tiles it keeps its size."""
+        """What is done to an image of this size; see --tile."""
         if not config.tile:
             return preprocessing
-        return dataclasses.replace(preprocessing, image_size=(height, width))
+        return at_scale(height, width, scale, preprocessing)
+
+    def restored(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+        """A predicted mask at its image's own size: what is scored, and what is saved."""
+        return masks.restore(mask, height, width, used(height, width))
+
+    def tally(
+        kept: Mapping[str, np.ndarray], batch: Mapping[str, Any], originals: Examples | None
+    ) -> dict[str, np.ndarray]:
+        assert originals is not None, "data() gives them"
+        rows = []
+        for number, mask in zip(batch["index"].tolist(), kept["predicted"], strict=True):
+            labels = originals[number]["segmentation"]
+            predicted = restored(mask, *labels.shape)
+            rows.append(metrics.compare(labels, predicted, classes, rand=config.rand_score))
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def score(kept: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, float]:
+        return metrics.score(kept, class_names)
 
     def read(files: list[str]) -> dict[str, np.ndarray]:
         pictures = [images.read(file) for file in files]
@@ -264,10 +297,10 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     def labels_of(outputs: np.ndarray, batch: Mapping[str, Any]) -> list[np.ndarray]:
         """Each image's mask, at the image's own size."""
-        predicted = outputs.argmax(-1).astype(np.uint8)
+        predicted = metrics.decide(outputs)
         return [
-            masks.restore(mask, int(height), int(width), used(int(height), int(width)))
-            for mask, (height, width) in zip(predicted, batch["size"], strict=True)
+            restored(mask, *size)
+            for mask, size in zip(predicted, batch["size"].tolist(), strict=True)
         ]
 
     def describe(outputs: np.ndarray, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -286,12 +319,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             masks.save_mask(unused_path(folder / "masks", Path(file).stem, ".png"), mask)
 
     def draw(outputs: np.ndarray, batch: Mapping[str, Any]) -> dict[str, Any]:
-        predicted = outputs.argmax(-1).astype(np.uint8)
+        predicted = metrics.decide(outputs)
         truth = batch.get("segmentation")  # a person's own files have none
         return {"predictions": figures.predictions(batch["image"], predicted, truth, class_names)}
 
     def draw_split(kept: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, Any]:
-        return {"classes": figures.class_scores(score(kept, targets), class_names)}
+        scores = score(kept, targets)
+        return {"classes": figures.class_scores(scores, class_names)} if scores else {}
 
     return Experiment(
         init=init,
@@ -304,7 +338,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         measure=lambda outputs, batch: {
             "cross_entropy": metrics.cross_entropy(outputs, batch["segmentation"])
         },
-        keep=keep,
+        keep=lambda outputs, batch: {"predicted": metrics.decide(outputs)},
+        tally=tally,
         score=score,
         draw=draw,
         draw_split=draw_split,

@@ -1,23 +1,27 @@
-"""Several trained networks that answer together: the mean of their outputs."""
+"""Several trained networks that answer together: the mean of their probabilities."""
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from research.errors import UserError
 from research.experiment import Batch, Experiment, PyTree
 
 
 def ensemble(members: Sequence[Experiment]) -> Experiment:
-    """An experiment that averages its members' predictions (probabilities, for a classifier).
+    """An experiment that predicts the log of the mean of its members' probabilities.
 
-    Its variables are a list of the members' variables. Architectures may differ; what goes in and
-    what comes out may not.
+    Members predict log-probabilities, of classes or of each pixel's classes. Its variables are a
+    list of the members' variables. Architectures may differ; what goes in and what comes out may
+    not.
 
     Raises:
       UserError: where members know other classes or none, or take images of another size; and,
-        when it first predicts, where there is more to their predictions than probabilities.
+        when it first predicts, where there is more to their predictions than that.
     """
     first = members[0]
     if "class_names" not in first.facts:
@@ -41,7 +45,7 @@ def ensemble(members: Sequence[Experiment]) -> Experiment:
                 "--checkpoint: an ensemble averages probabilities, and this experiment predicts "
                 "something else; name one checkpoint."
             )
-        return sum(outputs) / len(outputs)
+        return functools.reduce(jnp.logaddexp, outputs) - math.log(len(outputs))
 
     return first._replace(predict=predict)
 

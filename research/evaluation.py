@@ -58,7 +58,10 @@ def make_evaluate(
             if first is None:
                 first = jax.tree.map(lambda x: x[real], parallel.get_rows(outputs)), batch
             if keep:
-                rows.append(jax.tree.map(lambda x: x[real], parallel.get_rows(kept)))
+                row = jax.tree.map(lambda x: x[real], parallel.get_rows(kept))
+                if experiment.tally is not None:
+                    row = experiment.tally(row, batch, source.originals)
+                rows.append(row)
             truth.append({k: value for k, value in batch.items() if k not in PICTURES})
 
         for batch in source.iterate(0, source.num_batches):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from research.data.source import Source
+    from research.data.source import Examples, Source
 
 PyTree = Any
 # Arrays with a leading batch dimension. Always there: "mask" bool[B] (False marks padding) and
@@ -96,6 +96,10 @@ class Experiment(NamedTuple):
     # (outputs, batch) -> what score and draw_split get of them, on the device; None: the outputs.
     # Where these are too large to hold for a whole split, such as probabilities of every pixel.
     keep: Callable[[PyTree, Batch], PyTree] | None = None
+    # (what is kept of a batch's examples, their batch, the split's `originals` or None) -> what
+    # score and draw_split get in its place; on the host. Where examples are scored against what no
+    # batch can hold, such as masks of their own sizes.
+    tally: "Callable[[PyTree, Batch, Examples | None], PyTree] | None" = None
     # {picture name: figure} of a few predictions, and of a whole split. An image, uint8 [H, W, C],
     # in the place of a figure is saved pixel for pixel.
     draw: Callable[[PyTree, Batch], "Mapping[str, Figure | np.ndarray]"] | None = None

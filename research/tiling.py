@@ -34,7 +34,7 @@ def predict_tiled(
     tile: int,
     margin: int,
     multiple: int = 1,
-    shrinks: bool = False,
+    lost: int = 0,
 ) -> Float[Array, "batch rows columns classes"]:
     """What `network` says of whole images, from tiles of them, one after another.
 
@@ -43,18 +43,18 @@ def predict_tiled(
     networks of this house do.
 
     Args:
-      network: from images to maps of the same size, or, where `shrinks`, of a size that is smaller
-        by `margin` on each side (valid convolutions).
+      network: from images to maps of the same size, less `lost` pixels on each side.
       tile: side of the tiles, pixels; where an image's side is smaller, that.
-      margin: pixels at a cut edge that are thrown away.
+      margin: pixels at a cut edge from which nothing is used.
       multiple: what the sides of whole images must divide by for the network to take them.
-      shrinks: the images come with their margin, and tiles are measured with theirs.
+      lost: part of the margin that the network takes off itself (valid convolutions). The images
+        then come with their margin, and tiles are measured with theirs.
 
     Raises:
       UserError: a tile that the margins leave nothing of, or that is no such multiple.
     """
     height, width = images.shape[1:3]
-    if not shrinks:
+    if not lost:
         below, beside = (-n % multiple for n in (height, width))
         images = jnp.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)))
     sides = images.shape[1:3]
@@ -81,8 +81,7 @@ def predict_tiled(
 
     corners = jnp.array([(i, j) for i in rows for j in columns])
     tiles = jax.lax.map(one, corners)  # [tile, B, h, w, classes]; one at a time in memory
-    # Maps that shrink have lost their margin already.
-    lost, halo = (margin, 0) if shrinks else (0, margin)
+    halo = margin - lost
 
     def pieces(begin: list[int], side: int, length: int) -> list[tuple[int, int]]:
         """The part of each tile's map that is used: up to where the next tile's is sound."""

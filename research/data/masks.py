@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -11,8 +11,9 @@ import PIL.Image
 from jaxtyping import Int, Integer, UInt8
 
 from research.data.images import is_truncated
-from research.data.preprocessing import Preprocessing, fit, part, place
+from research.data.preprocessing import Preprocessing, at_scale, fit, part, place
 from research.data.source import Arrays, Example, Examples, read_many
+from research.data.splits import spaced
 from research.errors import UserError
 
 IGNORE = 255  # in "segmentation": pixels of no class, which count for nothing
@@ -167,6 +168,47 @@ def fit_pair(example: Example, preprocessing: Preprocessing) -> Example:
     canvas = np.full(preprocessing.image_size, IGNORE, np.uint8)
     part(canvas, put)[:] = _nearest(part(mask, cut), put[2], put[3])
     return {**example, "image": fit(example["image"], preprocessing), "segmentation": canvas}
+
+
+def fit_pair_at_scale(
+    example: Example, preprocessing: Preprocessing, *, scale: Sequence[float]
+) -> Example:
+    """The example whole, its image and mask resized by the factors of height and width."""
+    height, width = example["segmentation"].shape
+    return fit_pair(example, at_scale(height, width, scale, preprocessing))
+
+
+class OwnSize:
+    """The masks of a split at their images' own sizes, "segmentation" alone.
+
+    Each is read once and then held as a PNG, of which one of 500 x 500 pixels takes a few kB.
+    """
+
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+        self._held: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int, /) -> Example:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
+        new = [index for index in dict.fromkeys(indices) if index not in self._held]
+        for index, example in zip(new, read_many(self._examples, new), strict=True):
+            self._held[index] = cv2.imencode(".png", example["segmentation"])[1]
+        masks: list[Any] = [
+            cv2.imdecode(self._held[index], cv2.IMREAD_GRAYSCALE) for index in indices
+        ]
+        return [{"segmentation": mask} for mask in masks]
+
+
+def sizes_of(examples: Examples, most: int = 200) -> list[tuple[int, int]]:
+    """Height and width of the masks of all examples, or of `most` evenly spaced ones."""
+    chosen = np.flatnonzero(spaced(len(examples), min(len(examples), most)))
+    shapes = (x["segmentation"].shape for x in read_many(examples, chosen.tolist()))
+    return [(height, width) for height, width in shapes]
 
 
 def restore(

@@ -1,5 +1,6 @@
 """From a configuration to sources: which examples are trained on and which are held out."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -83,16 +84,28 @@ def check_classes(config: DataConfig, dataset: Dataset, class_names: tuple[str, 
         )
 
 
+def divide(splits: Mapping[str, Labelled], config: DataConfig) -> dict[str, Labelled]:
+    """The splits; where --validation is not 0, "validation" is held out of "train".
+
+    The same examples under every seed.
+
+    Raises:
+      UserError: --validation for a set that has such a split.
+    """
+    divided = dict(splits)
+    if config.validation:
+        refuse_second_validation(splits)
+        divided["train"], divided["validation"] = hold_out(splits["train"], config.validation)
+    return divided
+
+
 def open_splits(
     splits: Mapping[str, Labelled],
     preprocessing: Preprocessing,
     config: DataConfig,
     fit: Callable[[Example, Preprocessing], Example] = fit_example,
 ) -> dict[str, Examples]:
-    """The splits at their fixed size, in memory where --cache_mb allows.
-
-    Where --validation is not 0, "validation" is held out of "train": the same examples under
-    every seed.
+    """The splits that `divide` makes, at their fixed size, in memory where --cache_mb allows.
 
     Args:
       fit: brings an example to that size: its image, and what belongs to the image.
@@ -100,11 +113,9 @@ def open_splits(
     Raises:
       UserError: --validation for a set that has such a split.
     """
-    opened: dict[str, Labelled] = dict(splits)
-    if config.validation:
-        refuse_second_validation(splits)
-        opened["train"], opened["validation"] = hold_out(splits["train"], config.validation)
-    mapped = {name: Mapped(split, preprocessing, fit) for name, split in opened.items()}
+    mapped = {
+        name: Mapped(split, preprocessing, fit) for name, split in divide(splits, config).items()
+    }
     return {
         name: decode(split) if decoded_bytes(split) < cache_bytes(config) else split
         for name, split in mapped.items()
@@ -121,19 +132,32 @@ def make_data(
     config: DataConfig,
     seed: int,
     inspect: Callable[[], list[str]],
+    *,
+    originals: Mapping[str, Examples] | None = None,
+    alone: bool = False,
 ) -> Data:
-    """Sources over decoded splits: "train" as an endless shuffled stream, the others in order."""
+    """Sources over decoded splits: "train" as an endless shuffled stream, the others in order.
+
+    Args:
+      inspect: see `Data`.
+      originals, alone: of the splits to evaluate; see `Source`.
+    """
     part = (jax.process_index(), jax.process_count())
 
     def source(split: str) -> Source:
         training = split == "train"
+        size = config.batch_size if training else config.eval_batch_size or config.batch_size
+        if alone and not training:  # no more rows than devices: all but one are padding
+            size = math.gcd(size, jax.device_count())
         return Source(
             splits[split],
-            config.batch_size if training else config.eval_batch_size or config.batch_size,
+            size,
             seed=seed if training else None,
             cache_bytes=cache_bytes(config),
             workers=config.workers,
             part=part,
+            alone=alone and not training,
+            originals=None if originals is None or training else originals[split],
         )
 
     evals = {split: source(split) for split in splits if split != "train"}

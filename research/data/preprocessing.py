@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import cv2
@@ -30,9 +30,9 @@ class Preprocessing:
       resize: "pad" shrinks what is larger, never enlarges, and centres the image on black;
         "letterbox" also enlarges; "stretch" changes the aspect ratio; "crop" takes the largest
         centred region of the right aspect ratio, times `crop_share`.
-      interpolation: "area" averages where it shrinks and is bilinear where it enlarges (OpenCV,
-        fast); "bilinear" and "bicubic" are Pillow's, smoothed where they shrink, which pretrained
-        networks of torchvision and timm expect.
+      interpolation: "area" averages the side that shrinks and is bilinear along the one that grows
+        (OpenCV, fast); "bilinear" and "bicubic" are Pillow's, smoothed where they shrink, which
+        pretrained networks of torchvision and timm expect.
       crop_share: 224/256 is the usual evaluation crop of ImageNet networks.
       mean, std: of each channel, on the scale 0..255; of the training split only.
       whitening: a filter [side, side, channels, channels] on what they leave, row by row; or none.
@@ -154,6 +154,25 @@ def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
     return Placement(whole, ((rows - put[0]) // 2, (columns - put[1]) // 2, *put))
 
 
+def at_scale(
+    height: int, width: int, scale: Sequence[float], preprocessing: Preprocessing
+) -> Preprocessing:
+    """The preprocessing that resizes an image of this size, whole, by two factors.
+
+    Args:
+      scale: of height and of width.
+    """
+    rows, columns = (max(round(n * s), 1) for n, s in zip((height, width), scale, strict=True))
+    return dataclasses.replace(preprocessing, image_size=(rows, columns), resize="stretch")
+
+
+def scale_of(sizes: Iterable[tuple[int, int]], preprocessing: Preprocessing) -> list[float]:
+    """The factors of height and width by which images of these sizes are resized: the median's."""
+    placed = [place(*size, preprocessing) for size in sizes]
+    factors = [(put[2] / cut[2], put[3] / cut[3]) for cut, put in placed]
+    return [float(x) for x in np.median(factors, axis=0)]
+
+
 def fit(
     image: UInt8[np.ndarray, "height width channel"], preprocessing: Preprocessing
 ) -> UInt8[np.ndarray, "new_height new_width new_channel"]:
@@ -187,9 +206,14 @@ def _resized(
     if (h, w) == (height, width):
         return image
     if interpolation == "area":
-        shrinks = height <= h and width <= w
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized = cv2.resize(image, (width, height), interpolation=method)
+        resized = image
+        least = min(h, height), min(w, width)  # first what shrinks, then what grows
+        for (rows, columns), method in (
+            (least, cv2.INTER_AREA),
+            ((height, width), cv2.INTER_LINEAR),
+        ):
+            if resized.shape[:2] != (rows, columns):
+                resized = cv2.resize(resized, (columns, rows), interpolation=method)
     else:
         method = PIL.Image.Resampling[interpolation.upper()]
         picture = PIL.Image.fromarray(image if channels == 3 else image[:, :, 0])

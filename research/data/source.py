@@ -153,6 +153,10 @@ class Source:
         global batch holds, such as one that cuts captions to the length of their bucket. Batches
         may then differ in shape, but must not from one part of a global batch to another.
       part: (i, n): `batch` returns the i-th of n equal parts of each global batch, for machine i.
+      alone: examples differ in shape, so a batch of a pass holds one, beside padding; they are
+        not held in memory.
+      originals: the same examples, or what is scored of them, as they were before they were brought
+        to a fixed size; see `Experiment.tally`.
     """
 
     examples: Examples
@@ -163,6 +167,8 @@ class Source:
     collate: Callable[[Batch, Int32[np.ndarray, " row"]], Batch] | None = None
     part: tuple[int, int] = (0, 1)
     order: Callable[[int], np.ndarray] | None = None
+    alone: bool = False
+    originals: Examples | None = None
 
     def __post_init__(self) -> None:
         if not len(self.examples):
@@ -176,18 +182,20 @@ class Source:
             raise UserError(f"seed {self.seed} is negative; seeds are integers from 0")
         if self.order is not None and self.seed is None:
             raise ValueError("only a stream, which has a seed, takes an order")
+        if self.alone and self.seed is not None:
+            raise ValueError("only a pass, which has no seed, takes examples alone")
 
     @property
     def num_batches(self) -> int:
         """Batches of one pass, the padded last one included."""
-        return -(-len(self.examples) // self.batch_size)
+        return -(-len(self.examples) // (1 if self.alone else self.batch_size))
 
     @functools.cached_property
     def memory(self) -> Arrays | None:
         """The decoded split, or None where it is too large for cache_bytes."""
         if isinstance(self.examples, Arrays):
             return self.examples
-        fits = decoded_bytes(self.examples) < self.cache_bytes
+        fits = not self.alone and decoded_bytes(self.examples) < self.cache_bytes
         return decode(self.examples) if fits else None
 
     def rows(self, step: int) -> tuple[Int32[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
@@ -199,6 +207,8 @@ class Source:
     ) -> tuple[Int32[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
         """Those of the i-th of n parts."""
         local = self.batch_size // n
+        if self.alone:
+            return np.full(local, step, np.int32), i * local + np.arange(local) == 0
         if self.order is not None:
             index = self.order(step)[i * local : (i + 1) * local].astype(np.int32)
             return index, np.ones(local, bool)

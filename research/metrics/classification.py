@@ -17,44 +17,45 @@ PROTOCOL = {
 
 
 def measure(
-    probabilities: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+    log_probabilities: Float[Array, "batch classes"], labels: Int[Array, " batch"]
 ) -> dict[str, tuple[Float[Array, " batch"], Float[Array, " batch"]]]:
     """{name: (value, weight of 1)} of each example: accuracy, cross_entropy, and top5_accuracy.
 
     Top-5 is left out where there are five classes or fewer, as it would always be 1. The true
     class's rank counts the classes that are strictly more probable, and of equally probable ones
-    those of a lower number, as argmax does.
+    those of a lower number, as argmax does; and all others where a probability is no number.
     """
-    true = jnp.take_along_axis(probabilities, labels[:, None], axis=1)
-    number = jnp.arange(probabilities.shape[1])[None]
-    before = (probabilities > true) | ((probabilities == true) & (number < labels[:, None]))
-    rank = before.sum(1)
-    values = {
-        "accuracy": rank < 1,
-        "cross_entropy": -jnp.log(jnp.maximum(true[:, 0], jnp.finfo(jnp.float32).tiny)),
-    }
-    if probabilities.shape[1] > 5:
+    true = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)
+    number = jnp.arange(log_probabilities.shape[1])[None]
+    other, later = number != labels[:, None], number > labels[:, None]
+    after = (log_probabilities < true) | ((log_probabilities == true) & later)
+    rank = (other & ~after).sum(1)
+    values = {"accuracy": rank < 1, "cross_entropy": -true[:, 0]}
+    if log_probabilities.shape[1] > 5:
         values["top5_accuracy"] = rank < 5
     ones = jnp.ones(len(labels), jnp.float32)
     return {name: (value.astype(jnp.float32), ones) for name, value in values.items()}
 
 
 def score(
-    probabilities: Float[np.ndarray, "n classes"],
+    log_probabilities: Float[np.ndarray, "n classes"],
     labels: Int[np.ndarray, " n"],
     class_names: tuple[str, ...],
 ) -> dict[str, float]:
-    """Whole-split metrics: accuracy/<class>, macro_accuracy and calibration_error; see PROTOCOL."""
-    right = probabilities.argmax(1) == labels
+    """Whole-split metrics: accuracy/<class>, macro_accuracy and calibration_error; see PROTOCOL.
+
+    An example whose probabilities are no numbers is wrong, and no calibration_error is left then.
+    """
+    known = np.isfinite(log_probabilities.max(1))
+    right = known & (log_probabilities.argmax(1) == labels)
     counts = np.bincount(labels, minlength=len(class_names))
     hits = np.bincount(labels, weights=right, minlength=len(class_names))
     present = np.flatnonzero(counts)
     by_class = {f"accuracy/{class_names[k]}": float(hits[k] / counts[k]) for k in present}
-    return {
-        "macro_accuracy": float(np.mean(list(by_class.values()))),
-        "calibration_error": calibration_error(probabilities, labels),
-        **by_class,
-    }
+    values = {"macro_accuracy": float(np.mean(list(by_class.values())))}
+    if known.all():
+        values["calibration_error"] = calibration_error(np.exp(log_probabilities), labels)
+    return values | by_class
 
 
 def confusion_matrix(

@@ -1,61 +1,77 @@
-"""Metrics of segmentation: counts of each example on the device, scores of a whole split from them.
+"""Metrics of segmentation: counts of each image at its own size, scores of a whole split from them.
 
-Every number comes from one confusion matrix of the split, or from boundary pixels counted over it;
-none is a mean of images' or batches' means, but the Rand score, which is defined for an image.
+Every number comes from pixels counted over the split; none is a mean of images' or batches' means,
+but the Rand score, which is defined for an image. Masks are compared on the host, one at a time, as
+images differ in size.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
+from scipy.spatial import KDTree
 
 from research.data.masks import IGNORE
 
+_SIZE = "at the images' own size, of masks brought back to it"
 PROTOCOL = {
-    "mIoU": "mean over classes of TP / (TP + FP + FN), from one confusion matrix of all pixels of "
-    "the split; classes that neither truth nor prediction has are left out",
-    "dice": "mean over the same classes of 2 TP / (2 TP + FP + FN), from the same matrix",
-    "pixel_accuracy": "share of pixels whose most probable class is the true one",
+    "mIoU": "mean over classes of TP / (TP + FP + FN), counted over all pixels of the split "
+    f"{_SIZE}; what a crop cut off counts as missed; classes that neither truth nor prediction has "
+    "are left out",
+    "dice": "mean over the same classes of 2 TP / (2 TP + FP + FN), from the same counts",
+    "pixel_accuracy": f"share of pixels whose most probable class is the true one, {_SIZE}",
     "pixel_error": "1 - pixel_accuracy",
     "boundary_f1": "mean over classes of the harmonic mean of precision and recall of boundary "
-    "pixels, each matched within a tolerance of 0.75 % of the image's diagonal; counted over the "
-    "whole split (Csurka et al. 2013 average over images)",
-    "cross_entropy": "mean -log probability of the true class over pixels, nats",
+    f"pixels {_SIZE}, each matched within a tolerance of 0.75 % of the image's diagonal; counted "
+    "over the whole split (Csurka et al. 2013 average over images)",
+    "cross_entropy": "mean -log probability of the true class over the pixels that the model "
+    "gets, nats",
     "rand_score": "1 - scikit-image's adapted Rand error of connected components of the predicted "
     "foreground, grown until they touch, against the true ones; true background left out; mean "
-    "over images that have any",
+    f"over images that have any, {_SIZE}",
 }
 TOLERANCE = 0.0075  # of the diagonal: Csurka et al. 2013, section 3.1
 
+Mask = UInt8[np.ndarray, "height width"]
 
-def confusion(
-    labels: Integer[Array, "batch height width"],
-    predicted: Integer[Array, "batch height width"],
-    classes: int,
-) -> Int[Array, "batch {classes} {classes}"]:
-    """Pixels of each true class (row) that were taken for each class (column); ignored ones not."""
 
-    def count(true: Array, guess: Array) -> Array:
-        # Ignored pixels fall off the end, and out.
-        cell = jnp.where(true == IGNORE, classes**2, true.astype(jnp.int32) * classes + guess)
-        return jnp.bincount(cell.ravel(), length=classes**2 + 1)[:-1].reshape(classes, classes)
+def decide(scores: Any) -> Any:
+    """The class of the highest score of each pixel, uint8; IGNORE where scores are no numbers.
 
-    return jax.vmap(count)(labels, predicted)
+    Args:
+      scores: [..., classes], NumPy or JAX.
+    """
+    library = scores.__array_namespace__()
+    known = library.isfinite(scores.max(-1))
+    return library.where(known, scores.argmax(-1), IGNORE).astype("uint8")
 
 
 def cross_entropy(
-    probabilities: Float[Array, "batch height width classes"],
+    log_probabilities: Float[Array, "batch height width classes"],
     labels: Integer[Array, "batch height width"],
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
     """Each example's mean -log p over its pixels, and their number as its weight."""
-    valid = labels != IGNORE
-    true = (jax.nn.one_hot(labels, probabilities.shape[-1]) * probabilities).sum(-1)
-    log_p = jnp.log(jnp.maximum(true, jnp.finfo(jnp.float32).tiny))
-    count = valid.sum((1, 2)).astype(jnp.float32)
-    return -jnp.where(valid, log_p, 0.0).sum((1, 2)) / jnp.maximum(count, 1.0), count
+    true = labels[..., None] == jnp.arange(log_probabilities.shape[-1])  # nowhere where ignored
+    count = true.sum((1, 2, 3)).astype(jnp.float32)
+    # Sums in two steps: of a million pixels at once, float32 would lose digits.
+    log_p = jnp.where(true, log_probabilities, 0.0).sum((2, 3)).sum(1)
+    return -log_p / jnp.maximum(count, 1.0), count
+
+
+def areas(labels: Mask, predicted: Mask, classes: int) -> Int[np.ndarray, "{classes} 3"]:
+    """Pixels of each class in the truth, in the prediction, and in both.
+
+    Pixels that are IGNORE in the truth count for nothing; those that are so in the prediction alone
+    are of no predicted class.
+    """
+    known = labels != IGNORE
+    true, guess = labels[known], predicted[known]
+    return np.stack(
+        [np.bincount(x, minlength=256)[:classes] for x in (true, guess, true[true == guess])], -1
+    )
 
 
 def tolerance(height: int, width: int) -> int:
@@ -63,45 +79,50 @@ def tolerance(height: int, width: int) -> int:
     return max(round(TOLERANCE * float(np.hypot(height, width))), 1)
 
 
-def boundary_counts(
-    labels: Integer[Array, "batch height width"],
-    predicted: Integer[Array, "batch height width"],
-    classes: int,
-) -> Int[Array, "batch {classes} 4"]:
+def boundary(
+    mask: Mask, known: Bool[np.ndarray, "height width"]
+) -> Bool[np.ndarray, "height width"]:
+    """Known pixels with a known neighbour (of four) of another class."""
+    found = np.zeros(mask.shape, bool)
+    for axis in (0, 1):
+        a, b = ((slice(None),) * axis + (part,) for part in (slice(1, None), slice(-1)))
+        differ = (mask[a] != mask[b]) & known[a] & known[b]
+        found[a] |= differ
+        found[b] |= differ
+    return found
+
+
+def boundary_counts(labels: Mask, predicted: Mask, classes: int) -> Int[np.ndarray, "{classes} 4"]:
     """Of each class's boundary pixels: predicted near true ones, predicted, true near predicted,
     true.
 
-    A boundary pixel has a neighbour (of four) of another class. Near is within `tolerance`, by
-    Euclidean distance between pixels' centres. Ignored pixels are neither.
+    Near is within `tolerance`, by Euclidean distance between pixels' centres, and of the same
+    class. Ignored pixels are neither.
     """
-    valid = labels != IGNORE
-    radius = tolerance(labels.shape[1], labels.shape[2])
-    side = np.arange(-radius, radius + 1)
-    disk = (side[:, None] ** 2 + side[None] ** 2 <= radius**2).astype(np.float32)
+    radius = tolerance(*labels.shape)
+    known = labels != IGNORE
+    places, numbers = [], []
+    for mask, inside in ((predicted, known & (predicted != IGNORE)), (labels, known)):
+        place = np.nonzero(boundary(mask, inside))
+        number = mask[place].astype(np.int64)
+        # Classes lie in planes of their own, too far apart to be near each other.
+        places.append(np.stack([*place, number * (2 * radius + 2)], -1))
+        numbers.append(number)
+    counts = []
+    for one, other, number in ((0, 1, numbers[0]), (1, 0, numbers[1])):
+        near = _near(places[one], places[other], radius)
+        counts += [np.bincount(x, minlength=256)[:classes] for x in (number[near], number)]
+    return np.stack(counts, -1)
 
-    def boundary(inside: Bool[Array, "batch height width"]) -> Array:
-        beyond = jnp.pad(valid & ~inside, ((0, 0), (1, 1), (1, 1)))
-        beside = (
-            beyond[:, 2:, 1:-1] | beyond[:, :-2, 1:-1] | beyond[:, 1:-1, 2:] | beyond[:, 1:-1, :-2]
-        )
-        return valid & inside & beside
 
-    def near(pixels: Bool[Array, "batch height width"]) -> Array:
-        stamped = jax.lax.conv_general_dilated(
-            pixels[..., None].astype(jnp.float32),
-            jnp.asarray(disk)[:, :, None, None],
-            (1, 1),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return stamped[..., 0] > 0.5
-
-    def count(number: Array) -> Array:
-        true, guess = boundary(labels == number), boundary(predicted == number)
-        found = [guess & near(true), guess, true & near(guess), true]
-        return jnp.stack([x.sum((1, 2)) for x in found], axis=-1)  # [B, 4]
-
-    return jax.lax.map(count, jnp.arange(classes)).swapaxes(0, 1)
+def _near(
+    points: Int[np.ndarray, "n 3"], others: Int[np.ndarray, "m 3"], radius: int
+) -> Bool[np.ndarray, " n"]:
+    """Which points have another within the radius; distances are roots of whole numbers."""
+    if not len(points) or not len(others):
+        return np.zeros(len(points), bool)
+    tree = KDTree(others, compact_nodes=False, balanced_tree=False)
+    return np.isfinite(tree.query(points, distance_upper_bound=(radius**2 + 0.5) ** 0.5)[0])
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -109,64 +130,71 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return part / np.maximum(whole, 1)
 
 
-def score(
-    matrix: Int[np.ndarray, "classes classes"],
-    boundaries: Int[np.ndarray, "classes 4"],
-    class_names: Sequence[str],
-) -> dict[str, float]:
-    """All but cross_entropy and rand_score, see PROTOCOL; and iou/<class>, dice/<class>."""
-    matrix = matrix.astype(np.float64)
-    right, true, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+def compare(
+    labels: Mask, predicted: Mask, classes: int, rand: bool = False
+) -> dict[str, np.ndarray]:
+    """What `score` needs of one image: its "areas" and "boundary" counts; and its "rand" score."""
+    counts: dict[str, Any] = {
+        "areas": areas(labels, predicted, classes),
+        "boundary": boundary_counts(labels, predicted, classes),
+    }
+    if rand:
+        counts["rand"] = rand_score(labels, predicted)
+    return {name: np.asarray(value) for name, value in counts.items()}
+
+
+def score(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> dict[str, float]:
+    """All but cross_entropy, see PROTOCOL; and iou/<class>, dice/<class>.
+
+    What there is no pixel for is left out: all of it where every pixel is ignored, boundary_f1
+    where neither truth nor prediction has a boundary.
+
+    Args:
+      counts: of `compare`, for each image of the split.
+    """
+    true, predicted, right = counts["areas"].sum(0).astype(np.float64).T
     occurs = np.flatnonzero(true + predicted)
+    if not true.any():
+        return {}
     iou = ratio(right, true + predicted - right)
     dice = ratio(2 * right, true + predicted)
-    accuracy = right.sum() / max(matrix.sum(), 1)
-    near, guessed, found, there = boundaries.astype(np.float64).T
-    precision, recall = ratio(near, guessed), ratio(found, there)
-    bounded = np.flatnonzero(guessed + there)
-    f1 = np.divide(
-        2 * precision * recall,
-        precision + recall,
-        out=np.zeros_like(precision),
-        where=precision + recall > 0,
-    )
+    accuracy = right.sum() / true.sum()
     values = {
-        "mIoU": iou[occurs].mean() if len(occurs) else 0.0,
-        "dice": dice[occurs].mean() if len(occurs) else 0.0,
+        "mIoU": iou[occurs].mean(),
+        "dice": dice[occurs].mean(),
         "pixel_accuracy": accuracy,
         "pixel_error": 1 - accuracy,
-        "boundary_f1": f1[bounded].mean() if len(bounded) else 1.0,
     }
+    near, guessed, found, there = counts["boundary"].sum(0).astype(np.float64).T
+    bounded = np.flatnonzero(guessed + there)
+    if len(bounded):
+        precision, recall = ratio(near, guessed), ratio(found, there)
+        both = precision + recall
+        f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
+        values["boundary_f1"] = f1[bounded].mean()
+    rand = counts.get("rand", np.empty(0))
+    if np.isfinite(rand).any():
+        values["rand_score"] = np.nanmean(rand)
     for k in occurs.tolist():
         values[f"iou/{class_names[k]}"] = iou[k]
         values[f"dice/{class_names[k]}"] = dice[k]
     return {name: float(value) for name, value in values.items()}
 
 
-def rand_score(
-    labels: UInt8[np.ndarray, "n height width"], predicted: UInt8[np.ndarray, "n height width"]
-) -> dict[str, float]:
-    """{"rand_score": ...}; see PROTOCOL. The foreground is whatever is not class 0.
+def rand_score(labels: Mask, predicted: Mask) -> float:
+    """The Rand score of one image, see PROTOCOL; NaN where it has no foreground.
 
-    Growing thins the predicted borders, as the ISBI 2012 challenge does (Arganda-Carreras et al.
-    2015): how thick a membrane was drawn has no part in which cells are told apart. An image
-    without foreground has no pairs of pixels to tell apart, and does not count; {} where all are
-    such.
+    The foreground is whatever is not class 0. Growing thins the predicted borders, as the ISBI 2012
+    challenge does (Arganda-Carreras et al. 2015): how thick a membrane was drawn has no part in
+    which cells are told apart. An image without foreground has no pairs of pixels to tell apart.
     """
     from skimage.metrics import adapted_rand_error
     from skimage.segmentation import expand_labels
 
-    errors = []
-    for true, guess in zip(labels, predicted, strict=True):
-        known = true != IGNORE
-        cells, found = (scipy.ndimage.label((x != 0) & known)[0] for x in (true, guess))
-        if not cells.any():
-            continue
-        errors.append(adapted_rand_error(cells, expand_labels(found, float("inf")))[0])
-    return {"rand_score": 1 - float(np.mean(errors))} if errors else {}
-
-
-def totals(kept: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Confusion matrix and boundary counts of a split, from its examples'."""
-    matrix, boundaries = (kept[name].sum(0, dtype=np.int64) for name in ("confusion", "boundary"))
-    return matrix, boundaries
+    known = labels != IGNORE
+    cells, found = (
+        scipy.ndimage.label((x != 0) & (x != IGNORE) & known)[0] for x in (labels, predicted)
+    )
+    if not cells.any():
+        return float("nan")
+    return float(1 - adapted_rand_error(cells, expand_labels(found, float("inf")))[0])

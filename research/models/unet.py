@@ -92,12 +92,22 @@ class UNet(nn.Module):
         return self.stem * 2**self.depth
 
     @property
-    def margin(self) -> int:
-        """Pixels on each side that a prediction looks at: 92 for the paper's network.
+    def lost(self) -> int:
+        """Pixels on each side that valid convolutions take: 92 for the paper's network.
 
         Two 3x3 convolutions reach 2 cells; level i is passed twice, the lowest once.
         """
         return self.stem * (2 * sum(2 * 2**i for i in range(self.depth)) + 2 * 2**self.depth)
+
+    @property
+    def margin(self) -> int:
+        """Pixels on each side that a prediction looks at.
+
+        What convolutions reach; and where maps are enlarged by bilinear interpolation, a cell of
+        each level but the lowest looks half a cell of the next beyond its own.
+        """
+        beside = self.stem * sum(2**i for i in range(self.depth))
+        return self.lost + (beside if self.upsampling == "bilinear" else 0)
 
     def __call__(
         self, images: Float[Array, "batch height width channel"], train: bool = False
@@ -114,13 +124,13 @@ class UNet(nn.Module):
     def mirrored(self, side: int) -> tuple[int, int]:
         """Pixels to mirror before and after, for a side to come out whole of valid convolutions.
 
-        The output is 2 margin shorter than the input, and pooling must always meet even sides: the
-        lowest level's map, of n cells, is as in the paper made from n 2^depth + 2 margin' pixels.
+        The output is 2 lost shorter than the input, and pooling must always meet even sides: the
+        lowest level's map, of n cells, is as in the paper made from n 2^depth + 2 lost' pixels.
         """
         reach = sum(4 * 2**i for i in range(self.depth))  # lost on the way down, without the stem
-        least = side + 2 * self.margin
-        after = self.margin + (self.stem * reach - least) % self.multiple
-        return self.margin, after
+        least = side + 2 * self.lost
+        after = self.lost + (self.stem * reach - least) % self.multiple
+        return self.lost, after
 
     @nn.compact
     def trunk(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 import launch
 from experiments import segmentation
+from research.commands.predict import Predictions
 from research.data.masks import IGNORE
+from research.data.source import Arrays
 from research.evaluation import make_evaluate
 from research.training import parallel as parallel_lib
 
@@ -45,63 +48,186 @@ def config(scenes, **options):
     )
 
 
-def test_training_evaluation_and_masks_of_a_person_s_own_files(scenes, tmp_path, capsys):
-    run = tmp_path / "run"
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Discs on pictures of many sizes, two of them taken with the camera on its side."""
+    root = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(1)
+    sizes = {
+        "train": [(31, 47), (50, 41), (64, 64), (48, 70), (29, 80), (55, 60), (61, 44), (52, 52)]
+    }
+    sizes["test"] = [(33, 57), (70, 41), (20, 18), (150, 97), (46, 75)]
+    for split, shapes in sizes.items():
+        for kind in ("images", "masks"):
+            (root / kind / split).mkdir(parents=True)
+        for i, (height, width) in enumerate(shapes):
+            rows, columns = np.mgrid[:height, :width]
+            mask = np.zeros((height, width), "u1")
+            for _ in range(4):
+                y, x, radius = rng.uniform((0, 0, 4), (height, width, 14))
+                mask |= (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+            pixels = 40 + 150 * mask[..., None] + rng.integers(0, 60, (height, width, 3))
+            picture = PIL.Image.fromarray(pixels.astype("u1"))
+            if i in (0, 3):
+                exif = PIL.Image.Exif()
+                exif[0x0112] = 6  # shown turned a quarter clockwise
+                picture = picture.transpose(PIL.Image.Transpose.ROTATE_90)
+                picture.save(root / "images" / split / f"{i}.jpg", exif=exif, quality=95)
+            else:
+                picture.save(root / "images" / split / f"{i}.png")
+            PIL.Image.fromarray(mask).save(root / "masks" / split / f"{i}.png")
+    (root / "classes.txt").write_text("0 ground\n1 disc\n")
+    return root
+
+
+def scores_of(truth, found):
+    """Scores of mask files against mask files, by plain counting."""
+    true, guess = (
+        np.concatenate([np.asarray(PIL.Image.open(folder / f"{i}.png")).ravel() for i in range(5)])
+        for folder in (truth, found)
+    )
+    iou = [((true == k) & (guess == k)).sum() / ((true == k) | (guess == k)).sum() for k in (0, 1)]
+    return {
+        "test/mIoU": np.mean(iou),
+        "test/iou/ground": iou[0],
+        "test/iou/disc": iou[1],
+        "test/pixel_accuracy": (true == guess).mean(),
+    }
+
+
+def test_saved_masks_score_what_evaluation_says(photographs, tmp_path, capsys):
+    """Training's end, --mode=evaluate and files of --mode=predict: one pipeline, one number."""
+    run, images, masks = tmp_path / "run", photographs / "images", photographs / "masks"
+    own = ["--compilation_cache=", f"--data_dir={tmp_path / 'data'}"]
     flags = [
         "launch.py",
         "--experiment=segmentation",
-        f"--dataset=masks:{scenes / 'images'}:{scenes / 'masks'}",
+        f"--dataset=masks:{images}:{masks}:{photographs / 'classes.txt'}",
         f"--model_options={','.join(TINY)}",
+        "--image_size=24",
         "--batch_size=8",
-        "--eval_batch_size=8",
-        "--steps=6",
-        "--eval_every=6",
+        "--steps=20",
+        "--eval_every=20",
         "--border_weight=5",
         "--class_weights=balanced",
         "--rand_score",
         "--crop_size=16",
-        "--compilation_cache=",
-        f"--data_dir={tmp_path / 'data'}",
+        f"--workdir={run}",
     ]
-    assert launch.main([*flags, f"--workdir={run}"]) == 0
+    assert launch.main([*flags, *own]) == 0
+    assert "images are shrunk to 39 %" in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     metrics = result["metrics"]
-    assert {"test/mIoU", "test/dice", "test/boundary_f1", "test/rand_score"} <= set(metrics)
-    assert {"test/iou/ground", "test/iou/square", "test/cross_entropy"} <= set(metrics)
+    assert {"test/dice", "test/boundary_f1", "test/rand_score", "test/cross_entropy"} <= set(
+        metrics
+    )
     assert {name.partition("/")[2] for name in metrics if name.count("/") == 1} <= set(
         result["protocol"]
     )
     assert (run / "figures/test/predictions.png").stat().st_size > 10_000
     assert (run / "figures/test/classes.png").exists()
-
-    # Two files of one name, one of them larger than the model's images.
-    mine = tmp_path / "mine"
-    (mine / "a").mkdir(parents=True)
-    (mine / "b").mkdir()
-    rng = np.random.default_rng(0)
-    sizes = {"a": (31, 47), "b": (20, 18)}
-    for name, size in sizes.items():
-        pixels = rng.integers(0, 255, (*size, 3)).astype("u1")
-        PIL.Image.fromarray(pixels).save(mine / name / "x.png")
     for options in ([], ["--tile=44"]):
-        out = tmp_path / f"predicted{len(options)}"
-        predict = ["launch.py", "--mode=predict", f"--checkpoint={run}", f"--inputs={mine}"]
-        predict += [f"--workdir={out}", "--compilation_cache=", *options]
-        assert launch.main(predict) == 0
-        rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
-        for row, size, file in zip(rows, sizes.values(), ("x.png", "x-2.png"), strict=True):
-            picture = PIL.Image.open(out / "masks" / file)
-            assert picture.mode == "P" and picture.size == size[::-1]
-            labels = np.asarray(picture)
-            assert set(np.unique(labels)) <= {0, 1}
-            assert row["shares"].get("square", 0.0) == pytest.approx((labels == 1).mean())
-        assert (out / "predictions.png").exists()
-    # In tiles an image keeps its own size, whatever the others' are.
-    predict[3:] = [f"--inputs={mine / 'b'}", f"--workdir={tmp_path / 'alone'}", *predict[5:]]
-    assert launch.main(predict) == 0
-    both, alone = out / "masks/x-2.png", tmp_path / "alone/masks/x.png"
-    np.testing.assert_array_equal(PIL.Image.open(both), PIL.Image.open(alone))
+        folder = tmp_path / f"scored{len(options)}"
+        shared = ["launch.py", f"--checkpoint={run}", *own, *options]
+        assert launch.main([*shared, "--mode=evaluate", f"--workdir={folder}"]) == 0
+        found = json.loads((folder / "result.json").read_text())["metrics"]
+        if not options:
+            assert found == metrics
+        else:
+            assert found["test/mIoU"] != metrics["test/mIoU"]
+        predict = [*shared, "--mode=predict", f"--inputs={images / 'test'}"]
+        assert launch.main([*predict, f"--workdir={folder / 'predicted'}"]) == 0
+        saved = folder / "predicted/masks"
+        expected = scores_of(masks / "test", saved)
+        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+        assert 0.02 < found["test/iou/disc"] < 1  # something is found
+        lines = (folder / "predicted/predictions.jsonl").read_text().splitlines()
+        for i, row in enumerate(map(json.loads, lines)):
+            picture = PIL.Image.open(saved / f"{i}.png")
+            assert picture.mode == "P"
+            share = (np.asarray(picture) == 1).mean()
+            assert row["shares"].get("disc", 0.0) == pytest.approx(share)
+        assert (folder / "predicted/predictions.png").exists()
     capsys.readouterr()
+
+
+def test_two_files_of_one_name_get_a_mask_each_and_tiles_know_no_neighbours(scenes, tmp_path):
+    experiment = segmentation.build(config(scenes, tile=44))
+    variables = jax.jit(experiment.init)(jax.random.key(0), experiment.data().train.batch(0))
+    files = [str(tmp_path / name / "x.png") for name in "ab"]
+    rng = np.random.default_rng(0)
+    for file, size in zip(files, ((31, 47), (20, 18)), strict=True):
+        Path(file).parent.mkdir()
+        PIL.Image.fromarray(rng.integers(0, 255, (*size, 3)).astype("u1")).save(file)
+    for folder, chosen in (("both", files), ("alone", files[1:])):
+        (tmp_path / folder).mkdir()
+        for part, outputs, batch in Predictions(experiment, variables, 1)(chosen):
+            experiment.save(tmp_path / folder, part, outputs, batch)
+    first, second = (PIL.Image.open(tmp_path / "both/masks" / f) for f in ("x.png", "x-2.png"))
+    assert (first.size, second.size) == ((47, 31), (18, 20))
+    np.testing.assert_array_equal(second, PIL.Image.open(tmp_path / "alone/masks/x.png"))
+
+
+@pytest.mark.parametrize("resize", ["pad", "crop", "stretch"])
+def test_masks_are_scored_at_the_images_own_size_however_they_are_resized(
+    photographs, tmp_path, resize
+):
+    name = f"masks:{photographs / 'images'}:{photographs / 'masks'}"
+    experiment = segmentation.build(
+        config(photographs, dataset=name, image_size=24, resize=resize, eval_batch_size=2)
+    )
+    source = experiment.data().evals["test"]
+    variables = jax.jit(experiment.init)(jax.random.key(3), source.batch(0))
+    found = make_evaluate(experiment, parallel_lib.create("single", 2))(variables, source).metrics
+    files = [str(file) for file in sorted((photographs / "images/test").iterdir())]
+    for part, outputs, batch in Predictions(experiment, variables, 2)(files):
+        experiment.save(tmp_path, part, outputs, batch)
+    expected = scores_of(photographs / "masks/test", tmp_path / "masks")
+    assert found["pixel_accuracy"] == pytest.approx(expected["test/pixel_accuracy"], rel=1e-12)
+    assert found["mIoU"] == pytest.approx(expected["test/mIoU"], rel=1e-12)
+
+
+def test_tiles_are_resized_as_the_training_images_were(photographs):
+    name = f"masks:{photographs / 'images'}:{photographs / 'masks'}"
+    options = {"dataset": name, "image_size": 24, "resize": "pad"}
+    facts = segmentation.build(config(photographs, **options)).facts
+    shapes = [
+        x.shape
+        for x in map(np.asarray, map(PIL.Image.open, (photographs / "masks/train").iterdir()))
+    ]
+    middle = np.median([24 / max(shape) for shape in shapes])
+    assert facts["scale"] == pytest.approx([middle] * 2, rel=0.03)
+    tiled = segmentation.build(config(photographs, **options, tile=44), facts)
+    for source, alone in ((tiled.data().evals["test"], True), (tiled.data().train, False)):
+        assert source.alone is alone
+    batches = list(tiled.data().evals["test"].iterate())
+    for batch, size in zip(
+        batches, [(33, 57), (70, 41), (20, 18), (150, 97), (46, 75)], strict=True
+    ):
+        expected = tuple(round(n * s) for n, s in zip(size, facts["scale"], strict=True))
+        assert batch["segmentation"].shape[1:] == expected and batch["mask"].sum() == 1
+    # Those of a checkpoint that does not know are predicted as they are.
+    old = {name: value for name, value in facts.items() if name != "scale"}
+    older = segmentation.build(config(photographs, **options, tile=44), old)
+    assert older.data().evals["test"].batch(0)["image"].shape[1:3] == (33, 57)
+
+
+def test_only_ignored_pixels_are_left_out(scenes):
+    experiment = segmentation.build(config(scenes))
+    source = experiment.data().evals["test"]
+    variables = jax.jit(experiment.init)(jax.random.key(0), source.batch(0))
+    evaluate = make_evaluate(experiment, parallel_lib.create("single", 4))
+    plain = evaluate(variables, source)
+    nothing = np.full((1, SIDE, SIDE), IGNORE, "u1")
+    fields = {n: np.concatenate([x, x[:1]]) for n, x in source.memory.fields.items()}
+    fields["segmentation"][-1:] = nothing
+    more = dataclasses.replace(source, examples=Arrays(fields), originals=Arrays(fields))
+    assert evaluate(variables, more).metrics == pytest.approx(plain.metrics)
+    one = {n: x[-1:] for n, x in fields.items()}
+    none = dataclasses.replace(source, examples=Arrays(one), originals=Arrays(one))
+    result = evaluate(variables, none)
+    assert result.metrics == {}
+    assert experiment.draw_split(result.outputs, result.targets) == {}
 
 
 def test_augmentation_moves_image_mask_and_border_weights_together(scenes):
@@ -150,13 +276,10 @@ def test_ignored_pixels_change_neither_loss_nor_metrics(scenes):
     hidden = dict(batch)
     hidden["segmentation"] = batch["segmentation"].copy()
     hidden["segmentation"][:, :8] = IGNORE
-    lied = dict(hidden)
     run = jax.jit(lambda b: experiment.loss(variables, b, jax.random.key(0), None)[0])
     plain = run(batch)
     assert not np.allclose(run(hidden), plain)
     outputs = jax.jit(experiment.predict)(variables, batch)
-    kept = jax.jit(experiment.keep)(outputs, lied)
-    assert int(np.sum(kept["confusion"])) == 4 * (SIDE - 8) * SIDE
     value, weight = jax.jit(experiment.measure)(outputs, hidden)["cross_entropy"]
     assert weight.tolist() == [(SIDE - 8) * SIDE] * 4 and np.isfinite(value).all()
 
@@ -185,7 +308,10 @@ def test_a_learned_network_finds_the_squares(scenes):
     for _ in range(40):
         (state, _), _ = step(state, batch)
     outputs = jax.jit(experiment.predict)(state.variables, batch)
-    scores = experiment.score(jax.device_get(jax.jit(experiment.keep)(outputs, batch)), {})
+    kept = jax.device_get(jax.jit(experiment.keep)(outputs, batch))
+    masks = Arrays({"segmentation": batch["segmentation"]})
+    kept = experiment.tally(kept, {"index": np.arange(8)}, masks)
+    scores = experiment.score(kept, {})
     assert scores["mIoU"] > 0.9, scores
 
 
@@ -217,8 +343,6 @@ def test_a_checkpoint_of_other_classes_is_refused(scenes):
 
 
 def test_presets_are_configurations():
-    from pathlib import Path
-
     from research import config as config_lib
 
     names = {row.name for row in config_lib.options(segmentation.Config)} | {"experiment"}

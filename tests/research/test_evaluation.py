@@ -16,7 +16,7 @@ def split():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(CLASSES), COUNT).astype("f")
     labels = rng.integers(0, CLASSES, COUNT).astype("i")
-    return Arrays({"image": probabilities, "label": labels})
+    return Arrays({"image": np.log(probabilities), "label": labels})
 
 
 def fake(scored):
@@ -40,7 +40,8 @@ def fake(scored):
 def test_metrics_are_those_of_a_plain_loop_whatever_the_batches(mode, batch_size):
     """37 examples in batches of 8, 16 and 40: padding counts for nothing, nothing is dropped."""
     data = split()
-    probabilities, labels = data.fields["image"], data.fields["label"]
+    log_p, labels = data.fields["image"], data.fields["label"]
+    probabilities = np.exp(log_p)
     right = [float(p.argmax() == y) for p, y in zip(probabilities, labels, strict=True)]
     top5 = [float(y in np.argsort(-p)[:5]) for p, y in zip(probabilities, labels, strict=True)]
     entropy = [-np.log(p[y]) for p, y in zip(probabilities, labels, strict=True)]
@@ -55,7 +56,7 @@ def test_metrics_are_those_of_a_plain_loop_whatever_the_batches(mode, batch_size
     parallel = parallel_lib.create(mode, batch_size)
     result = make_evaluate(fake(True), parallel)({"params": {}}, Source(data, batch_size))
     assert result.metrics == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_array_equal(result.outputs, probabilities)
+    np.testing.assert_array_equal(result.outputs, log_p)
     np.testing.assert_array_equal(result.targets["label"], labels)
     assert "image" not in result.targets and len(result.first[0]) == min(batch_size, COUNT)
 
@@ -82,3 +83,33 @@ def test_only_what_is_kept_is_held_and_scored(mode):
     np.testing.assert_array_equal(result.outputs["best"], data.fields["image"].argmax(-1))
     np.testing.assert_array_equal(result.outputs["index"], np.arange(COUNT))
     np.testing.assert_array_equal(result.first[0], data.fields["image"][:16])  # for pictures
+
+
+@pytest.mark.parametrize("mode", ["single", "jit"])
+def test_what_is_kept_is_tallied_against_what_no_batch_can_hold(mode):
+    """Originals of many shapes, by their examples' index; padding never gets there."""
+
+    class Ragged:
+        def __len__(self):
+            return COUNT
+
+        def __getitem__(self, index):
+            return {"label": np.arange(index + 1)}
+
+    def tally(kept, batch, originals):
+        lengths = [len(originals[i]["label"]) for i in batch["index"].tolist()]
+        return {"best": kept, "length": np.array(lengths)}
+
+    experiment = fake(True)._replace(
+        keep=lambda outputs, batch: outputs.argmax(-1),
+        tally=tally,
+        score=lambda kept, targets: {"sum": float(kept["length"].sum())},
+    )
+    data = split()
+    for alone, size in ((False, 16), (True, 8)):
+        source = Source(data, size, originals=Ragged(), alone=alone)
+        result = make_evaluate(experiment, parallel_lib.create(mode, size))({"params": {}}, source)
+        assert result.metrics["sum"] == COUNT * (COUNT + 1) / 2
+        np.testing.assert_array_equal(result.outputs["best"], data.fields["image"].argmax(-1))
+        expected = (data.fields["image"].argmax(-1) == data.fields["label"]).mean()
+        assert result.metrics["accuracy"] == pytest.approx(expected)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from research.data.splits import Dataset
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
+from research.progress import console
 
 # The 19 classes that are evaluated, by their number among the 34 of the files.
 _CITYSCAPES = {
@@ -114,6 +115,26 @@ def task(ignore_label: int = -1) -> Task:
 
 
 TASK = task()
+
+
+SHRINKS_MUCH = 0.5  # factor of a side below which a person is warned
+
+
+def warn_of_shrinking(scale: Sequence[float], size: tuple[int, int]) -> None:
+    """Says where images lose much on their way to the model, which no mask gives back.
+
+    Args:
+      scale: factors of height and width.
+      size: of the model's images.
+    """
+    least = min(scale)
+    if least < SHRINKS_MUCH:
+        console().print(
+            f"images are shrunk to {100 * least:.0f} % of their sides, to {size[0]} x {size[1]} "
+            "pixels: masks are scored at the images' own size, where what is finer than "
+            f"{1 / least:.0f} pixels is lost; --image_size keeps more of it",
+            markup=False,
+        )
 
 
 def inspect(dataset: Dataset) -> list[str]:

@@ -11,6 +11,7 @@ from research.data import datasets
 from research.data.mask_folders import load, pair_up
 from research.data.masks import (
     IGNORE,
+    OwnSize,
     decode_mask,
     fit_pair,
     ignoring,
@@ -19,9 +20,11 @@ from research.data.masks import (
     read_classes,
     restore,
     save_mask,
+    sizes_of,
     to_classes,
 )
 from research.data.preprocessing import Preprocessing, fit
+from research.data.source import read_many
 from research.data.tasks import segmentation
 from research.errors import UserError
 
@@ -138,6 +141,28 @@ def test_a_mask_lies_on_its_image_and_comes_back(resize, shape):
     assert (back == mask)[seen].mean() > 0.85
     if shape == (16, 16):
         np.testing.assert_array_equal(back, mask)
+
+
+def test_masks_of_their_own_size_are_read_once():
+    rng = np.random.default_rng(0)
+    masks = [rng.integers(0, 256, (5 + i, 9)).astype("u1") for i in range(4)]
+    reads = []
+
+    class Split:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            reads.append(index)
+            return {"image": np.zeros((5 + index, 9, 3), "u1"), "segmentation": masks[index]}
+
+    held = OwnSize(Split())
+    for _ in range(2):
+        for index, example in zip((3, 0, 3), read_many(held, [3, 0, 3]), strict=True):
+            np.testing.assert_array_equal(example["segmentation"], masks[index])
+    np.testing.assert_array_equal(held[2]["segmentation"], masks[2])
+    assert len(held) == 4 and sorted(reads) == [0, 2, 3]
+    assert sizes_of(Split(), most=2) == [(6, 9), (8, 9)]  # evenly spaced
 
 
 def test_palette_pngs_hold_numbers_and_voc_colours(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from research.data.normalisation import statistics
-from research.data.preprocessing import Mapped, Preprocessing, fit
+from research.data.preprocessing import Mapped, Preprocessing, at_scale, fit, scale_of
 from research.data.source import Arrays, decode
 
 PICTURE = (np.random.default_rng(0).integers(0, 256, (4, 6, 3)) // 8 * 8).astype(np.uint8)
@@ -33,6 +33,36 @@ def test_stretch_averages_when_it_shrinks():
     small = fit(image, Preprocessing((2, 2), 1, "stretch"))
     blocks = image.reshape(2, 2, 2, 2).astype(float).mean((1, 3))
     assert abs(small[:, :, 0] - blocks).max() <= 0.5
+
+
+@pytest.mark.parametrize("method", ["area", "bilinear", "bicubic"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_side_that_shrinks_is_averaged_though_the_other_grows(turned, method):
+    """Lines of noise: what is taken of each fifth without smoothing is one line of it."""
+    lines = np.random.default_rng(0).integers(0, 256, 60).astype(np.uint8)
+    image = np.repeat(lines[:, None], 20, 1)[..., None]
+    recipe = Preprocessing((12, 90), 1, "stretch", method)
+    if turned:
+        image, recipe = image.transpose(1, 0, 2), Preprocessing((90, 12), 1, "stretch", method)
+    fitted = fit(image, recipe)[..., 0].astype(float)
+    fitted = fitted.T if turned else fitted
+    assert np.ptp(fitted, axis=1).max() == 0
+    means = lines.reshape(12, 5).mean(1)
+    assert abs(fitted[:, 0] - means).max() <= (0.5 if method == "area" else 60)
+    assert fitted[:, 0].std() < 0.7 * lines.std()
+
+
+def test_the_scale_is_the_median_of_how_images_are_resized():
+    sizes = [(64, 32), (128, 256), (100, 200), (10, 12)]
+    pad = Preprocessing((64, 64), 3, "pad")
+    assert scale_of(sizes, pad) == [(0.32 + 1) / 2, (0.32 + 1) / 2]  # 1, 0.25, 0.32, 1
+    stretch = Preprocessing((64, 64), 3, "stretch")
+    assert scale_of(sizes, stretch) == [(0.64 + 1) / 2, (0.32 + 2) / 2]
+    crop = Preprocessing((64, 64), 3, "crop")
+    assert scale_of(sizes[:2], crop) == [1.25, 1.25]  # 2 and 0.5
+    resized = at_scale(31, 50, (0.5, 2.0), crop)
+    assert resized.image_size == (16, 100)
+    assert fit(np.zeros((31, 50, 3), np.uint8), resized).shape == (16, 100, 3)
 
 
 def test_crop_takes_the_centre_of_the_short_side():

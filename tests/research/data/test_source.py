@@ -57,6 +57,20 @@ def test_batch_holds_the_examples_its_index_names(cache_bytes):
     np.testing.assert_array_equal(batch["label"], batch["index"] ** 2 % 10)
 
 
+def test_examples_of_many_shapes_come_alone_beside_padding(cache_bytes):
+    class Ragged(Squares):
+        def __getitem__(self, index):
+            return {"image": np.full((index + 1, 2), index)}
+
+    source = Source(Ragged(5), 3, cache_bytes=cache_bytes, alone=True)
+    assert source.memory is None and source.num_batches == 5
+    for index, batch in enumerate(source.iterate()):
+        assert batch["mask"].tolist() == [True, False, False]
+        np.testing.assert_array_equal(batch["image"], np.full((3, index + 1, 2), index))
+    part = Source(Ragged(4), 4, alone=True, part=(1, 2)).batch(2)
+    assert not part["mask"].any() and part["index"].tolist() == [2, 2]
+
+
 def test_batch_is_a_pure_function_of_seed_and_step(cache_bytes):
     make = lambda: Source(Squares(50), 8, seed=3, cache_bytes=cache_bytes)
     one, other = make(), make()

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def example(n=200, classes=10, seed=0):
 @pytest.mark.parametrize("classes", [6, 10])
 def test_measures_average_to_scikit_learns(classes):
     probabilities, labels = example(classes=classes)
-    measures = measure(jnp.array(probabilities), jnp.array(labels))
+    measures = measure(jnp.log(probabilities), jnp.array(labels))
     means = {name: np.average(value, weights=weight) for name, (value, weight) in measures.items()}
     one = sklearn.metrics.accuracy_score(labels, probabilities.argmax(1))
     five = sklearn.metrics.top_k_accuracy_score(labels, probabilities, k=5)
@@ -39,26 +40,48 @@ def test_measures_average_to_scikit_learns(classes):
 
 def test_five_classes_have_no_top_five():
     probabilities, labels = example(classes=5)
-    assert "top5_accuracy" not in measure(jnp.array(probabilities), jnp.array(labels))
+    assert "top5_accuracy" not in measure(jnp.log(probabilities), jnp.array(labels))
 
 
 def test_a_tie_is_given_to_the_lower_class_as_argmax_does():
-    probabilities = jnp.full((3, 6), 1 / 6)
-    measures = measure(probabilities, jnp.array([0, 4, 5]))
+    measures = measure(jnp.full((3, 6), -jnp.log(6.0)), jnp.array([0, 4, 5]))
     np.testing.assert_array_equal(measures["accuracy"][0], [1, 0, 0])
     np.testing.assert_array_equal(measures["top5_accuracy"][0], [1, 1, 0])
 
 
-def test_a_probability_of_zero_costs_much_but_not_infinity():
-    value, _ = measure(jnp.array([[1.0, 0.0]]), jnp.array([1]))["cross_entropy"]
-    assert 80 < float(value[0]) < 100
+def test_cross_entropy_has_no_ceiling():
+    """A network that is sure of the wrong class: 500 nats, of which a probability holds 87."""
+    log_p = jax.nn.log_softmax(jnp.array([[500.0, 0.0]]))
+    value, _ = measure(log_p, jnp.array([1]))["cross_entropy"]
+    assert float(value[0]) == 500
+
+
+def test_what_is_no_number_is_never_right():
+    nothing = np.full((3, 6), np.nan, "f")
+    labels = np.array([0, 3, 5])
+    measures = measure(jnp.array(nothing), jnp.array(labels))
+    assert not measures["accuracy"][0].any()
+    names = tuple("abcdef")
+    assert score(nothing, labels, names) == {
+        "macro_accuracy": 0, "accuracy/a": 0, "accuracy/d": 0, "accuracy/f": 0
+    }  # fmt: skip
+
+
+def test_one_class_and_one_example_are_scored_and_ties_go_to_the_lower_class():
+    assert score(np.zeros((1, 1), "f"), np.array([0]), ("a",)) == {
+        "macro_accuracy": 1, "calibration_error": 0, "accuracy/a": 1
+    }  # fmt: skip
+    ties = np.full((4, 2), np.log(0.5), "f")
+    assert score(ties, np.array([0, 0, 0, 1]), ("a", "b")) == pytest.approx(
+        {"macro_accuracy": 0.5, "calibration_error": 0.25, "accuracy/a": 1, "accuracy/b": 0}
+    )
 
 
 def test_scores_are_scikit_learns_and_absent_classes_are_left_out():
     probabilities, labels = example(classes=7)
     probabilities, labels = probabilities[labels != 3], labels[labels != 3]
     names = tuple("abcdefg")
-    scores = score(probabilities, labels, names)
+    scores = score(np.log(probabilities), labels, names)
     predicted = probabilities.argmax(1)
     recall = sklearn.metrics.recall_score(
         labels, predicted, labels=range(7), average=None, zero_division=0
@@ -103,6 +126,6 @@ def test_confusion_matrix_is_scikit_learns():
 def test_every_number_has_its_protocol():
     probabilities, labels = example()
     names = tuple(f"class {k}" for k in range(10))
-    reported = {*measure(jnp.array(probabilities), jnp.array(labels))}
-    reported |= {name.split("/")[0] for name in score(probabilities, labels, names)}
+    reported = {*measure(jnp.log(probabilities), jnp.array(labels))}
+    reported |= {name.split("/")[0] for name in score(np.log(probabilities), labels, names)}
     assert reported == PROTOCOL.keys()

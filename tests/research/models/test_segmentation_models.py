@@ -11,6 +11,8 @@ from toys import check_gradients, drawn
 from research.errors import UserError
 from research.models import available, create
 from research.nn.initialisers import INITIALISERS
+from research.understanding.network import Network
+from research.understanding.receptive_fields import receptive_fields
 
 ZEROS = INITIALISERS["zeros"]
 
@@ -95,6 +97,29 @@ def test_a_pixel_far_from_the_border_sees_no_mirror(stem):
     np.testing.assert_allclose(
         whole[:, start : start + multiple, start : start + multiple], alone, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "upsampling", "stem", "depth"),
+    [
+        ("unet_same", "transposed", 1, 2),
+        ("unet_same", "nearest", 2, 1),
+        ("unet_lean", "bilinear", 2, 1),
+        ("unet", "bilinear", 1, 2),
+    ],
+)
+def test_the_margin_is_how_far_a_pixel_sees(name, upsampling, stem, depth):
+    """By the traced program's exact receptive fields; pixels of one lowest cell go together."""
+    options = {"upsampling": upsampling, "stem": stem, "depth": depth, "dropout": 0.0}
+    model = create(name, width=1, num_classes=2, **options)
+    side = 8 * model.multiple + 2 * (model.margin + model.multiple)
+    variables = jax.tree.map(lambda x: np.ones(x.shape, "f"), shapes(model, (1, 32, 32, 1)))
+    network = Network(lambda v, x: model.apply(v, x), variables, (), (side, 4 * model.multiple, 1))
+    top, bottom = receptive_fields(network)["outputs"][:, 0, [0, 2]].T
+    inside = (top > 0) & (bottom < side)  # what does not see the border
+    place = np.arange(side)[inside]
+    reach = max((place - top[inside]).max(), (bottom[inside] - 1 - place).max())
+    assert reach == model.margin + model.multiple - 1
 
 
 def test_mirroring_makes_any_size_whole():
