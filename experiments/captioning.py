@@ -311,7 +311,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         said = [known.decode(row) for row in kept["tokens"]]
         true = [captions_lib.references(rows, vocabulary()) for rows in targets["tokens"]]
         scores = metrics.score([sentence.split() for sentence in said], true)
-        if scores["identical_captions"] == 1 and len(said) > 1:
+        if scores.get("identical_captions") == 1:
             console().print(f"collapse: all {len(said)} captions are {said[0]!r}", markup=False)
         if "things" in targets:
             scores |= metrics.scene_scores(said, list(map(task.as_things, targets["things"])))

@@ -47,6 +47,9 @@ def protocol(decoding: str) -> dict[str, str]:
 def score(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, float]:
     """All metrics of a split: bleu1 to bleu4, rouge_l, cider, exact_match, identical_captions.
 
+    Those that the split says nothing about are left out: bleu4 where no reference has four words,
+    cider where no n-gram tells one image from another, identical_captions of a single one.
+
     Args:
       candidates: one sentence for each image.
       references: one or more sentences for each image.
@@ -59,20 +62,27 @@ def score(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     right = [
         list(said) in map(list, true) for said, true in zip(candidates, references, strict=True)
     ]
-    return {
+    scores = {
         **bleu(candidates, references),
         "rouge_l": float(
             np.mean([rouge_l(*pair) for pair in zip(candidates, references, strict=True)])
         ),
-        "cider": cider(candidates, references),
         "exact_match": float(np.mean(right)),
-        "identical_captions": identical(candidates),
     }
+    if not math.isnan(consensus := cider(candidates, references)):
+        scores["cider"] = consensus
+    if len(candidates) > 1:
+        scores["identical_captions"] = identical(candidates)
+    return scores
 
 
 def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, float]:
-    """bleu1 to bleu4 on a scale from 0 to 1: Papineni et al. 2002, by sacrebleu."""
+    """bleu1 to bleu4 on a scale from 0 to 1: Papineni et al. 2002, by sacrebleu.
+
+    Up to the length of the longest reference: no candidate could have longer n-grams right.
+    """
     most = max(map(len, references))
+    longest = max(len(sentence) for true in references for sentence in true)
     streams: Any = [  # None: no further reference, which sacrebleu's own type does not say
         [" ".join(true[k]) if k < len(true) else None for true in references] for k in range(most)
     ]
@@ -80,7 +90,7 @@ def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
     result = counter.corpus_score([" ".join(said) for said in candidates], streams)
     found, total = np.array(result.counts, float), np.array(result.totals, float)
     scores = {}
-    for n in range(1, _ORDERS + 1):
+    for n in range(1, min(_ORDERS, longest) + 1):
         precision = found[:n] / np.maximum(total[:n], 1)
         mean = math.exp(np.log(precision).mean()) if precision.all() else 0.0
         scores[f"bleu{n}"] = result.bp * mean
@@ -110,13 +120,15 @@ def longest_common_subsequence(a: Words, b: Words) -> int:
 def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
     """CIDEr-D, the mean over images: Vedantam et al. 2015, equations 3 to 5.
 
-    An n-gram in every image's references says nothing about one of them: its weight is 0. So the
-    score needs a split of some size, and of a single image it is 0.
+    An n-gram in every image's references says nothing about one of them: its weight is 0. NaN
+    where all are such, as in a split of one image.
     """
     frequency: collections.Counter[Words] = collections.Counter()
     for true in references:
         frequency.update({gram for sentence in true for gram in _ngrams(sentence)})
     images = math.log(len(references))
+    if all(count == len(references) for count in frequency.values()):
+        return math.nan
 
     def weighted(sentence: Words) -> tuple[list[dict[Words, float]], list[float]]:
         vectors: list[dict[Words, float]] = [{} for _ in range(_ORDERS)]

@@ -124,7 +124,8 @@ def score(
         scores["verification_accuracy"] = threshold_accuracy(distance, pairs.same, folds)
         scores["verification_threshold"] = best_threshold(distance, pairs.same)
         scores |= retrieval(x, labels, metric)
-    scores["nmi"] = cluster_agreement(x, labels)
+    if 1 < len(np.unique(labels)) < len(labels):  # else every clustering agrees
+        scores["nmi"] = cluster_agreement(x, labels)
     return {name: value for name, value in scores.items() if np.isfinite(value)}
 
 

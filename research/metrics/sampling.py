@@ -30,6 +30,8 @@ def between(
     """Distances of all rows of a to all of b, episode by episode."""
     if metric == "cityblock":
         return np.abs(a[:, :, None] - b[:, None]).sum(-1)
+    centre = b.mean(1, keepdims=True)  # far from the origin the products lose their digits
+    a, b = a - centre, b - centre
     squares = (a**2).sum(-1)[:, :, None] + (b**2).sum(-1)[:, None] - 2 * a @ b.swapaxes(1, 2)
     return np.sqrt(np.maximum(squares, 0.0))
 

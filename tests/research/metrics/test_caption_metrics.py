@@ -111,8 +111,22 @@ def test_attributes_count_only_where_colour_and_digit_are_both_right():
     assert accuracy("red three and blue five", "nothing said") == pytest.approx(2 / 3)
 
 
+def test_what_a_split_says_nothing_about_is_left_out():
+    whole = {"bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "exact_match"}
+    two = [sentences("a b c d"), sentences("e f g h")]
+    assert score(sentences("a b c d", "a b c d"), two).keys() == whole | {"identical_captions"}
+    # One image: nothing tells it from others, and no caption is like another.
+    assert score(sentences("a b c d"), two[:1]).keys() == whole - {"cider"}
+    # Three words have no four in a row; all images alike have nothing that tells them apart.
+    alike = score(sentences("a b c", "a b c"), [sentences("a b c")] * 2)
+    assert alike.keys() == (whole | {"identical_captions"}) - {"bleu4", "cider"}
+    assert alike["bleu3"] == alike["exact_match"] == 1
+    # Captions that are too short for references of four words are wrong, not left out.
+    assert score(sentences("a b", "e f"), two)["bleu4"] == 0
+
+
 def test_every_number_has_its_protocol_and_says_how_sentences_were_made():
-    said = sentences("a b", "c d")
+    said = sentences("a b c d", "e f g h")
     names = {*score(said, [[s] for s in said]), "attribute_accuracy", "true_captions"}
     described = metrics.protocol("beam search of width 5")
     assert names == described.keys()

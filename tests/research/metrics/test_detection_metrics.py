@@ -165,6 +165,10 @@ def test_no_detections_and_no_objects():
     nothing = one_image([A], [False], [], [])
     assert metrics.score(*nothing, ("cat",))["mAP50"] == 0.0
     assert metrics.score(*nothing, ("cat",))["voc12_mAP"] == 0.0
+    # What there is to be found is named, and not found, as where a detection is wrong.
+    wrong = one_image([A], [False], [FAR], [0.5])
+    assert metrics.score(*nothing, ("cat",)) == metrics.score(*wrong, ("cat",))
+    assert "AP50/cat" in metrics.score(*nothing, ("cat",))
     assert metrics.score(*one_image([], [], [A], [0.5]), ("cat",)) == {}
 
 

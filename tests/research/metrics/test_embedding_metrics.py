@@ -6,6 +6,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from research.metrics import embedding, recognition
 from research.metrics import verification as verify
+from research.metrics.sampling import between
 
 RNG = np.random.default_rng(0)
 
@@ -159,3 +160,31 @@ def test_scores_of_perfect_embeddings_and_their_protocol():
     few = embedding.score(x[5:9], pixels[5:9], labels[5:9])
     assert few["accuracy_2way_1shot"] == 1.0 and "accuracy_2way_5shot" not in few
     assert all(np.isfinite(value) for value in few.values())
+
+
+@pytest.mark.parametrize(
+    "labels", [[3, 3, 3, 3], [0, 1, 2, 3], [0]], ids=["one class", "alone", "one"]
+)
+def test_nothing_is_said_of_a_split_without_two_examples_of_two_classes(labels):
+    x = RNG.normal(size=(len(labels), 3)).astype("f")
+    assert embedding.score(x, x, np.array(labels)) == {}
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_embeddings_that_have_all_become_one_are_at_chance():
+    labels = np.repeat(np.arange(5), 6)
+    one = np.ones((30, 4), "f")
+    scores = embedding.score(one, clusters(5, 6)[0], labels)
+    for name in ("accuracy_5way_1shot", "accuracy_5way_5shot", "recognition_accuracy"):
+        assert scores[name] == pytest.approx(1 / 5)
+    assert scores["recall_at_1"] <= 1 / 5 and scores["nmi"] == 0
+    assert scores["verification_auc"] == scores["verification_accuracy"] == 0.5
+    assert scores["equal_error_rate"] == 0.5 and scores["true_acceptance"] == 0
+
+
+def test_distances_far_from_the_origin_keep_their_digits():
+    a, b = RNG.normal(size=(2, 3, 4, 8))
+    far = [(x + 1000).astype("f") for x in (a, b)]
+    found = between(*far, "euclidean")
+    exact = np.linalg.norm(far[0][:, :, None].astype("d") - far[1][:, None], axis=-1)
+    np.testing.assert_allclose(found, exact, rtol=1e-4)
