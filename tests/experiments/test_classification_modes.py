@@ -7,6 +7,7 @@ import math
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
@@ -168,3 +169,53 @@ def test_grey_images_become_what_trained_weights_expect(tmp_path):
     mean = 0.1307 * 255 * (28 / 32) ** 2
     own = classification.build(dataclasses.replace(config, input_normalisation="standardised"))
     assert own.facts["preprocessing"]["mean"] == pytest.approx([mean] * 3, abs=0.3)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Pictures of many sizes: grey, palette, RGB, and taken with the camera on its side."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("test", 5)):
+        for k, name in enumerate(("dark", "left", "up")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                height, width = rng.integers(9, 60, 2)
+                pixels = rng.integers(0, 120, (height, width, 3))
+                pixels[: height // 2 if k == 2 else height, : width // 2 if k == 1 else width] += (
+                    40 * k
+                )
+                picture = PIL.Image.fromarray(pixels.astype("u1"))
+                if i == 0:
+                    exif = PIL.Image.Exif()
+                    exif[0x0112] = 8  # shown turned a quarter anticlockwise
+                    picture = picture.transpose(PIL.Image.Transpose.ROTATE_270)
+                    picture.save(folder / f"{i}.jpg", exif=exif)
+                else:
+                    picture.convert({1: "L", 2: "P"}.get(i, "RGB")).save(folder / f"{i}.png")
+    return root
+
+
+def test_predictions_of_the_test_files_score_what_evaluation_says(pictures, tmp_path):
+    """Training's end, --mode=evaluate and files of --mode=predict: one pipeline, one number."""
+    shared = ["x", "--experiment=classification", "--compilation_cache=", "--parallel=single"]
+    run = [*shared, f"--dataset=folder:{pictures}", "--resize=crop", "--image_size=16"]
+    run += ["--model=linear", "--batch_size=4", "--steps=6", "--learning_rate=0.001"]
+    assert launch.main([*run, f"--workdir={tmp_path / 'run'}"]) == 0
+    again = ["x", "--experiment=classification", f"--checkpoint={tmp_path / 'run'}"]
+    again += ["--compilation_cache="]
+    assert launch.main([*again, "--mode=evaluate", f"--workdir={tmp_path / 'evaluated'}"]) == 0
+    metrics = read(tmp_path / "evaluated/result.json")["metrics"]
+    assert metrics == read(tmp_path / "run/result.json")["metrics"]
+
+    out = tmp_path / "predicted"
+    files = f"--inputs={pictures / 'test'}"
+    assert launch.main([*again, "--mode=predict", files, f"--workdir={out}"]) == 0
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    true = [row["file"].split("/")[-2] for row in rows]
+    right = [row["class"] == name for row, name in zip(rows, true, strict=True)]
+    nats = [-math.log(row["probabilities"][name]) for row, name in zip(rows, true, strict=True)]
+    assert len(rows) == 15 and 0 < sum(right) < 15
+    assert metrics["test/accuracy"] == pytest.approx(np.mean(right))
+    assert metrics["test/cross_entropy"] == pytest.approx(np.mean(nats), rel=1e-5)
