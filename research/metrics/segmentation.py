@@ -16,22 +16,22 @@ from scipy.spatial import KDTree
 
 from research.data.masks import IGNORE
 
-_SIZE = "at the images' own size, of masks brought back to it"
+_SIZE = "at the images' own size"
 PROTOCOL = {
     "mIoU": "mean over classes of TP / (TP + FP + FN), counted over all pixels of the split "
-    f"{_SIZE}; what a crop cut off counts as missed; classes that neither truth nor prediction has "
-    "are left out",
+    f"{_SIZE}; what a crop cut off is missed; classes that neither truth nor prediction has are "
+    "left out",
     "dice": "mean over the same classes of 2 TP / (2 TP + FP + FN), from the same counts",
-    "pixel_accuracy": f"share of pixels whose most probable class is the true one, {_SIZE}",
+    "pixel_accuracy": f"share of pixels {_SIZE} whose most probable class is the true one",
     "pixel_error": "1 - pixel_accuracy",
     "boundary_f1": "mean over classes of the harmonic mean of precision and recall of boundary "
-    f"pixels {_SIZE}, each matched within a tolerance of 0.75 % of the image's diagonal; counted "
-    "over the whole split (Csurka et al. 2013 average over images)",
+    f"pixels {_SIZE}, each matched within a tolerance of 0.75 % of the diagonal; counted over the "
+    "whole split (Csurka et al. 2013 average over images)",
     "cross_entropy": "mean -log probability of the true class over the pixels that the model "
     "gets, nats",
     "rand_score": "1 - scikit-image's adapted Rand error of connected components of the predicted "
-    "foreground, grown until they touch, against the true ones; true background left out; mean "
-    f"over images that have any, {_SIZE}",
+    f"foreground {_SIZE}, grown until they touch, against the true ones; true background left out; "
+    "mean over images that have any",
 }
 TOLERANCE = 0.0075  # of the diagonal: Csurka et al. 2013, section 3.1
 
