@@ -70,6 +70,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.figures import classification as figures
     from research.forward import forward
     from research.losses.classification import softmax_cross_entropy
+    from research.metrics import class_bias
     from research.metrics import classification as metrics
     from research.nn.activations import ACTIVATIONS
     from research.nn.initialisers import INITIALISERS
@@ -191,6 +192,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         predict=predict,
         measure=lambda outputs, batch: metrics.measure(outputs, batch["label"]),
         score=lambda outputs, targets: metrics.score(outputs, targets["label"], class_names),
+        bias=lambda outputs, targets: class_bias.of_shares(
+            targets["label"], outputs.argmax(1), class_names
+        ),
         draw=draw,
         draw_split=draw_split,
         read=lambda files: read_batch(files, preprocessing),

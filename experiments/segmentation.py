@@ -96,6 +96,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.figures import segmentation as figures
     from research.forward import forward
     from research.losses import segmentation as losses
+    from research.metrics import class_bias
     from research.metrics import segmentation as metrics
     from research.models.unet import UNet
     from research.nn.activations import ACTIVATIONS
@@ -341,6 +342,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         keep=lambda outputs, batch: {"predicted": metrics.decide(outputs)},
         tally=tally,
         score=score,
+        bias=lambda kept, targets: class_bias.of_areas(kept["areas"], class_names),
         draw=draw,
         draw_split=draw_split,
         read=read,

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from research.experiment import Batch, Experiment, PyTree, Variables
+from research.metrics.bias import Bias
 from research.training.parallel import CompiledByShape, Parallel
 from research.training.step import make_eval_step
 
@@ -32,7 +33,7 @@ def make_evaluate(
     experiment: Experiment, parallel: Parallel
 ) -> Callable[[Variables, "Source"], Evaluation]:
     """Returns (variables, source) -> Evaluation, compiled once for each shape of batch."""
-    keep = experiment.score is not None or experiment.draw_split is not None
+    keep = any(x is not None for x in (experiment.score, experiment.draw_split, experiment.bias))
     step = CompiledByShape(
         lambda variables, batch: parallel.compile(
             lambda axis: make_eval_step(experiment, axis), variables, batch
@@ -81,6 +82,16 @@ def make_evaluate(
         return Evaluation(metrics, first, outputs, targets)
 
     return evaluate
+
+
+def biases(experiment: Experiment, evaluations: Mapping[str, Evaluation]) -> dict[str, Bias]:
+    """What a bias of the predictions would look like, of each split, where the experiment says."""
+    if experiment.bias is None:
+        return {}
+    return {
+        split: experiment.bias(evaluation.outputs, evaluation.targets)
+        for split, evaluation in evaluations.items()
+    }
 
 
 def flat_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:

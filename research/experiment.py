@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from research.data.source import Examples, Source
+    from research.metrics.bias import Bias
 
 PyTree = Any
 # Arrays with a leading batch dimension. Always there: "mask" bool[B] (False marks padding) and
@@ -100,6 +101,8 @@ class Experiment(NamedTuple):
     # score and draw_split get in its place; on the host. Where examples are scored against what no
     # batch can hold, such as masks of their own sizes.
     tally: "Callable[[PyTree, Batch, Examples | None], PyTree] | None" = None
+    # (what score gets) -> whether predictions are too large, too many or beside, for a person.
+    bias: "Callable[[PyTree, Batch], Bias] | None" = None
     # {picture name: figure} of a few predictions, and of a whole split. An image, uint8 [H, W, C],
     # in the place of a figure is saved pixel for pixel.
     draw: Callable[[PyTree, Batch], "Mapping[str, Figure | np.ndarray]"] | None = None

@@ -8,7 +8,7 @@ from research import config as config_lib
 from research.commands.output import output_folder, pictures, show_result
 from research.ensemble import ensemble
 from research.errors import UserError
-from research.evaluation import Evaluation, flat_metrics, make_evaluate
+from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate
 from research.experiment import Experiment
 from research.record import save_figures, write_json
 from research.training import parallel as parallel_lib
@@ -85,6 +85,7 @@ def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]])
         "weights": [opened_weights(one, made.best)._asdict() for _, made, one in members],
         "metrics": flat_metrics(evaluations),
         "members": alone,
+        "bias": {k: v.to_json() for k, v in biases(whole, evaluations).items()},
         "protocol": dict(experiment.protocol),
     }
     write_json(path / "result.json", result)

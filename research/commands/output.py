@@ -53,6 +53,10 @@ def show_result(result: Mapping[str, Any], path: Path) -> None:
         out.print(f"weights  {in_words(weights)}", markup=False)
     if best := result.get("best_checkpoint"):
         out.print(f"best     {in_words(best)}", markup=False)
+    for split, bias in result.get("bias", {}).items():
+        out.print(f"bias     {split}, {bias['line']}", markup=False)
+        for line in bias["warnings"]:
+            out.print(f"WARNING  {split}, {line}", markup=False)
     for line in result.get("notes", []):
         out.print(line, markup=False)
     for picture in sorted((path / "figures").rglob("*.png")):

@@ -9,7 +9,7 @@ import numpy as np
 
 from research import config as config_lib
 from research.errors import NotFiniteError
-from research.evaluation import Evaluation, flat_metrics, make_evaluate
+from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate
 from research.experiment import Batch, Experiment, Variables
 from research.nn.normalisation import counting_values
 from research.progress import TrainingProgress
@@ -237,6 +237,7 @@ def train(
             "protocol": dict(experiment.protocol),
             "best": list(experiment.best),
             **weights_of_run(experiment.best, plan.steps, checkpointer.best_step(), averaged),
+            "bias": {k: v.to_json() for k, v in biases(experiment, evaluations).items()},
             "notes": notes(experiment, evaluations),
             "fingerprint": fingerprint([state.params, state.model_state]),
         }

@@ -16,6 +16,7 @@ import toys
 from research.data.source import Arrays, Source
 from research.errors import UserError
 from research.experiment import Data
+from research.metrics import class_bias
 from research.record import RunFolder
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint
@@ -236,3 +237,13 @@ def test_statistics_belong_to_the_weights_whenever_it_evaluates_and_change_no_st
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, expected)
     mean = lambda variables: variables["batch_stats"]["bn"]["mean"]
     assert np.abs(mean(a) - mean(running)).max() > 1e-3
+
+
+def test_a_bias_is_told_of_the_last_evaluation_over_the_whole_split(tmp_path):
+    def bias(outputs, targets):
+        assert len(outputs) == len(targets["label"]) == 21
+        return class_bias.of_shares(targets["label"], outputs.argmax(1), tuple("abcde"))
+
+    told = run(tmp_path, experiment=toys.experiment(data=data, bias=bias)).result["bias"]["test"]
+    assert set(told["ratios"]) == set("abcde") and told["what"] == "predicted / true share"
+    assert told["line"].startswith("predicted / true share: ")
