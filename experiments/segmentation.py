@@ -54,7 +54,8 @@ class Config(ImageDataConfig, TrainingConfig):
         0,
         "Images are evaluated and predicted whole, resized as the training images were at the "
         "median, and where a side is then above this many pixels in tiles that overlap (equal to "
-        "the whole with U-Net, nearly so with others); 0: they are brought to the model's size.",
+        "the whole with U-Net; other networks see farther than a tile, and DeepLab all of it); "
+        "0: they are brought to the model's size.",
         minimum=0,
         learned=False,
     )
@@ -258,7 +259,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
                 model.lost,
             )[:, :height, :width]
         else:
-            # Others see farther than tiles are large: a quarter of the tile is left out.
+            # Others see farther than a tile, so theirs are not equal: a quarter is left out.
             margin = config.tile // 4
             if isinstance(model, UNet):
                 margin = model.margin + model.multiple - 1  # cells of the lowest level are whole

@@ -168,6 +168,7 @@ def test_scores_that_are_no_numbers_decide_for_no_class():
         assert found.dtype == np.uint8 and found[0, 1] == IGNORE
         found[0, 1] = best[0, 1]
         np.testing.assert_array_equal(found, best)
+    assert not metrics.decide(np.zeros((2, 3), "f")).any()  # of equal ones the first, as argmax
 
 
 def test_an_image_without_foreground_has_no_part_in_the_rand_score():
