@@ -115,6 +115,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.random import stream
     from research.record import fingerprint
     from research.training.recipe import make_recipe
+    from research.weights import trained as trained_weights
 
     refuse_unused(config, "decoding", USED_BY)
     if config.mixup:
@@ -144,6 +145,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return pipeline.open_splits(told, raw, dataclasses.replace(config, cache_mb=cache_mb))
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
+    trained = trained_weights.of_config(config, config.backbone) if trains else None
     if facts is None:
         learned = dataset().splits["train"]
         if config.validation:
@@ -154,7 +156,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "words": list(known.known),
-            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
+            **pipeline.learn_facts(config, raw, splits(raw), trained),
         }
     known = Vocabulary(tuple(facts["words"]))
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
@@ -194,6 +196,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         preprocessing.blank(),
         facts["train_examples"],
         trains=trains,
+        trained=trained,
         below="backbone",
     )
 

@@ -8,10 +8,10 @@ trains a small convolutional network on 5,000 handwritten MNIST digits that ship
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from research.config import option, redefault
+from research.config import option, options, redefault
 from research.data.config import Augmentation, ImageDataConfig
 from research.training.config import ScheduleName, TrainingConfig
 
@@ -76,6 +76,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.nn.initialisers import INITIALISERS
     from research.random import stream
     from research.training.recipe import make_recipe
+    from research.weights import trained as trained_weights
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available(), "model")
@@ -90,11 +91,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return pipeline.open_splits(dataset().splits, preprocessing, config)
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
+    attributes = models.attributes(entry, config.model_options)
+    trained = trained_weights.of_config(config, config.model, attributes) if trains else None
     if facts is None:
         raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "class_names": list(dataset().class_names),
-            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
+            **pipeline.learn_facts(config, raw, splits(raw), trained),
         }
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     class_names = tuple(facts["class_names"])
@@ -106,7 +109,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
 
     # --- Model ---
-    attributes = models.attributes(entry, config.model_options)
     attributes["num_classes"] = len(class_names)
     if config.activation:
         attributes["activation"] = choose(config.activation, ACTIVATIONS, "activation")
@@ -152,7 +154,12 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return per_example + AUXILIARY_WEIGHT * sum(others), state, {"accuracy": right}
 
     recipe = make_recipe(
-        config, init, preprocessing.blank(), facts["train_examples"], trains=trains
+        config,
+        init,
+        preprocessing.blank(),
+        facts["train_examples"],
+        trains=trains,
+        trained=trained,
     )
 
     # --- Evaluation and prediction ---
@@ -207,39 +214,54 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     )
 
 
-def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
+def pretrained(config: Config, given: Collection[str] = ()) -> tuple[Config, dict[str, Any], Any]:
     """A trained network of --init_from as if it were a checkpoint: its config, facts, variables.
 
+    Args:
+      given: the names of the flags that were typed: of images, those say otherwise than the
+        weights' own preprocessing.
+
     Raises:
-      UserError: for names that are unknown, and weights that do not fit --model.
+      UserError: for names that are unknown, weights that do not fit --model, and flags that have no
+        effect.
     """
     import jax
 
     from research import models, weights
+    from research.data.normalisation import unlearned
     from research.errors import UserError, choose
-    from research.weights.pretrained import IMAGENET, PRETRAINED
+    from research.weights import trained as trained_weights
+    from research.weights.pretrained import PRETRAINED
 
-    tensors = weights.load(config.init_from)
+    refuse_training(config, given)
     source = f"--model={config.model} --init_from={config.init_from}"
     if config.init_from in PRETRAINED:
         known = PRETRAINED[config.init_from]
+        if "model" in given and config.model != known.model:
+            raise UserError(f"{source}: is {known.model}; leave --model out.")
         config = dataclasses.replace(config, model=known.model)
-        names, preprocessing = list(known.class_names()), known.preprocessing
+    entry = choose(config.model, models.available(), "model")
+    attributes = models.attributes(entry, config.model_options)
+    trained = trained_weights.of_config(config, config.model, attributes)
+    assert trained is not None
+    preprocessing = trained.preprocessing
+    if config.image_size:
+        preprocessing = dataclasses.replace(preprocessing, image_size=(config.image_size,) * 2)
+    if "resize" in given:
+        preprocessing = dataclasses.replace(preprocessing, resize=config.resize)
+    preprocessing = unlearned(preprocessing, config.input_normalisation)
+    if config.init_from in PRETRAINED:
+        names = list(known.class_names())
         if not names:
             raise UserError(
                 f"--init_from={config.init_from}: is a trunk without a classifier; look into it "
                 "with --experiment=input_optimization."
             )
     else:
-        entry = choose(config.model, models.available(), "model")
-        side = config.image_size or entry.image_size
-        preprocessing = dataclasses.replace(
-            IMAGENET, image_size=(side, side), channels=entry.channels
-        )
-        model = entry.make(**models.attributes(entry, config.model_options))
+        model = entry.make(**attributes)
         image = preprocessing.standardise(preprocessing.blank()["image"])
         shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-        head = weights.into(shapes, tensors, new_head=True, source=source)
+        head = weights.into(shapes, trained.tensors, new_head=True, source=source)
         names = [f"class {k}" for k in range(head.outputs or model.num_classes)]
     facts = {
         "class_names": names,
@@ -249,7 +271,27 @@ def pretrained(config: Config) -> tuple[Config, dict[str, Any], Any]:
     }
     experiment = build(config, facts)
     shapes = jax.eval_shape(experiment.init, jax.random.key(0), preprocessing.blank())
-    return config, facts, weights.into(shapes, tensors, source=source).variables
+    return config, facts, weights.into(shapes, trained.tensors, source=source).variables
+
+
+# What has an effect on a network that --init_from names and nothing trains.
+NOT_TRAINED = {
+    *("init_from", "init_as", "model", "model_options", "activation", "precision", "batch_size"),
+    *("image_size", "resize", "input_normalisation", "dataset", "validation", "skip_corrupt"),
+}
+
+
+def refuse_training(config: Config, given: Collection[str]) -> None:
+    """Raises UserError for the flags of training, where nothing is trained."""
+    from research.errors import UserError
+
+    for row in options(type(config)):
+        decides = row.changes_result and row.learned
+        if row.name in given and decides and row.name not in NOT_TRAINED:
+            raise UserError(
+                f"--{row.flag}: is about training, and has no effect on the weights of "
+                "--init_from; leave it out."
+            )
 
 
 def diagnose(config: Config) -> "Report":

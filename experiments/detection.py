@@ -62,6 +62,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.figures import detection as figures
     from research.metrics import detection as metrics
     from research.training.recipe import make_recipe
+    from research.weights import trained as trained_weights
 
     refuse_unused(config, "model", USED_BY)
 
@@ -72,12 +73,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     )
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
+    trained = trained_weights.of_config(config, config.backbone) if trains else None
     if facts is None:
         raw = inputs.choose_preprocessing(config, dataset())
         facts = {
             "class_names": list(dataset().class_names),
             "sizes": inputs.typical_sizes(splits(raw)["train"], config),
-            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
+            **pipeline.learn_facts(config, raw, splits(raw), trained),
         }
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     class_names = tuple(facts["class_names"])
@@ -128,6 +130,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         preprocessing.blank(),
         facts["train_examples"],
         trains=trains,
+        trained=trained,
         below="backbone",
     )
 

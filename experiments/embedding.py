@@ -139,6 +139,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.nn.embedder import Embedder
     from research.random import stream
     from research.training.recipe import make_recipe
+    from research.weights import trained as trained_weights
 
     # --- Data, and the facts that travel with the weights ---
     if config.mixup:
@@ -177,6 +178,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return ClassesByImages(labels, classes, config.images_per_class, config.seed)
 
     trains = facts is None
+    backbone_options = models.attributes(entry, config.model_options)
+    trained = trained_weights.of_config(config, config.model, backbone_options) if trains else None
     if facts is None:
         refuse_unused(config, "loss", USED_BY)
         order()  # batches that cannot be made are refused before anything is written
@@ -184,7 +187,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         facts = {
             "train_classes": np.unique(labelled()["train"].labels).tolist(),
             "ways": {k: ways_of(v.labels) for k, v in labelled().items() if k != "train"},
-            **pipeline.learn_facts(config, raw, opened(raw), config.init_from),
+            **pipeline.learn_facts(config, raw, opened(raw), trained),
         }
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
     if config.quarter_turns and len(set(preprocessing.image_size)) > 1:
@@ -205,7 +208,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return made._replace(train=dataclasses.replace(made.train, order=order()))
 
     # --- Model ---
-    backbone_options = models.attributes(entry, config.model_options)
     model = Embedder(
         make_backbone=functools.partial(entry.make, **backbone_options),
         size=config.embedding_size,
@@ -277,6 +279,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         preprocessing.blank(),
         facts["train_examples"],
         trains=trains,
+        trained=trained,
         below="backbone",
     )
 

@@ -53,7 +53,9 @@ class Opened(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)
-def open_network(checkpoint: tuple[str, ...], init_from: str, model: str, data_dir: str) -> Opened:
+def open_network(
+    checkpoint: tuple[str, ...], init_from: str, init_as: str, model: str, data_dir: str
+) -> Opened:
     """The network of --checkpoint, or of --init_from.
 
     Raises:
@@ -103,7 +105,9 @@ def open_network(checkpoint: tuple[str, ...], init_from: str, model: str, data_d
 
         if init_from not in PRETRAINED:
             choose(model or "(none)", models.available(), "model: name --model for a file;")
-        config = classification.Config(init_from=init_from or NETWORK, model=model or "convnet")
+        config = classification.Config(
+            init_from=init_from or NETWORK, init_as=init_as, model=model or "convnet"
+        )
         module, (config, facts, variables) = classification, classification.pretrained(config)
 
     source = module.build(config, facts)
@@ -128,7 +132,7 @@ def open_network(checkpoint: tuple[str, ...], init_from: str, model: str, data_d
 def opened(config: Config) -> Opened:
     """The network that a configuration names."""
     init_from = "" if config.checkpoint else (config.init_from or NETWORK)
-    return open_network(config.checkpoint, init_from, config.model, config.data_dir)
+    return open_network(config.checkpoint, init_from, config.init_as, config.model, config.data_dir)
 
 
 def ask(config: Config) -> "Question":
@@ -239,6 +243,8 @@ def check_flags(config: Config) -> None:
         raise UserError("--init_from: --checkpoint names a network already; leave one out.")
     if config.model and (config.checkpoint or config.init_from in (*PRETRAINED, "")):
         raise UserError("--model: is for --init_from=FILE; the network named here has its own.")
+    if config.init_as and (config.checkpoint or config.init_from in (*PRETRAINED, "")):
+        raise UserError("--init_as: is for --init_from=FILE; leave it out.")
 
 
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":

@@ -106,6 +106,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.random import stream
     from research.record import unused_path
     from research.training.recipe import make_recipe
+    from research.weights import trained as trained_weights
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available("segmentation"), "model")
@@ -131,11 +132,16 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return pipeline.open_splits(dataset().splits, preprocessing, config, masks.fit_pair)
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
+    attributes = models.attributes(entry, config.model_options)
+    backbone = vars(entry.make(**attributes)).get(
+        "backbone", ""
+    )  # a classifier, where there is one
+    trained = trained_weights.of_config(config, backbone or config.model) if trains else None
     if facts is None:
         raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "class_names": list(dataset().class_names),
-            **pipeline.learn_facts(config, raw, splits(raw), config.init_from),
+            **pipeline.learn_facts(config, raw, splits(raw), trained),
             "scale": scale_of(masks.sizes_of(own()["train"]), raw),
         }
         if config.class_weights == "balanced":
@@ -176,7 +182,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         )
 
     # --- Model ---
-    attributes = models.attributes(entry, config.model_options)
     attributes["num_classes"] = classes
     if config.activation:
         attributes["activation"] = choose(config.activation, ACTIVATIONS, "activation")
@@ -228,14 +233,14 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         right = losses.pixel_mean((logits.argmax(-1) == labels).astype(jnp.float32), valid)
         return pixel_loss(logits, labels, valid, weight), state, {"pixel_accuracy": right}
 
-    on_backbone = "backbone" in {field.name for field in dataclasses.fields(model)}
     recipe = make_recipe(
         config,
         init,
         preprocessing.blank(),
         facts["train_examples"],
         trains=trains,
-        below="backbone" if on_backbone else "",
+        trained=trained,
+        below="backbone" if backbone else "",
     )
 
     # --- Evaluation and prediction ---

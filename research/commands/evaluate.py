@@ -27,7 +27,7 @@ def open_weights(
         opened = open_checkpoint(checkpoint)
         return checkpoint_config(opened, launch.experiment, config, given), opened
     if config.init_from and hasattr(module, "pretrained"):
-        config, facts, variables = module.pretrained(config)
+        config, facts, variables = module.pretrained(config, given)
         metadata = {"experiment": launch.experiment, "step": 0, "facts": facts}
         return config, Opened(Path(config.init_from), metadata, variables)
     raise UserError(

@@ -38,7 +38,10 @@ def show_list(experiments: Path, data_dir: str) -> None:
 
     # Line by line: working out the shapes of all models takes a while.
     out.print(f"{'model':32}{'parameters':>13}  {'native image':15}  experiment", style="bold")
-    for name, entry in sorted(models.available(task=None).items(), key=lambda x: (x[1].task, x[0])):
+    counts: dict[str, int] = {}
+    # Twins last within a task: their parameters are counted by then.
+    known = models.available(task=None).items()
+    for name, entry in sorted(known, key=lambda x: (x[1].task, x[1].twin != "", x[0])):
         size = f"{entry.image_size} x {entry.image_size} x {entry.channels}"
-        count = models.count_parameters(entry)
-        out.print(f"{f'--model={name}':32}{count:13,}  {size:15}  {entry.task}")
+        counts[name] = counts.get(entry.twin) or models.count_parameters(entry)
+        out.print(f"{f'--model={name}':32}{counts[name]:13,}  {size:15}  {entry.task}")

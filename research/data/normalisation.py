@@ -9,6 +9,7 @@ from jaxtyping import Float
 from research.data.config import Normalisation
 from research.data.preprocessing import Preprocessing
 from research.data.source import Arrays, Examples, read_many
+from research.errors import UserError
 
 PATCH = 5  # side of the neighbourhood that whitening decorrelates, pixels
 PATCHES = 200_000  # looked at, about
@@ -40,6 +41,22 @@ def learn(
         return learned
     kernel = whitening_filter(patches(examples, learned))
     return dataclasses.replace(learned, whitening=tuple(kernel.ravel().tolist()))
+
+
+def unlearned(trained: Preprocessing, how: Normalisation) -> Preprocessing:
+    """The preprocessing of trained weights, with what `how` asks for where nothing is learned.
+
+    Raises:
+      UserError: for numbers that only training images give.
+    """
+    if how == "auto":
+        return trained
+    if how == "raw":
+        return trained.unnormalised()
+    raise UserError(
+        f"--input_normalisation={how}: is learned from training images, of which there are none "
+        "here; auto is as the weights were trained, raw leaves 0..255."
+    )
 
 
 def patches(

@@ -22,7 +22,7 @@ from research.data.splits import (
 from research.errors import UserError
 from research.experiment import Data
 from research.models import Entry
-from research.weights.pretrained import preprocessing_of
+from research.weights.trained import Trained
 
 
 def choose_preprocessing(
@@ -51,18 +51,24 @@ def choose_preprocessing(
 
 
 def learn_facts(
-    config: ImageDataConfig, raw: Preprocessing, splits: Mapping[str, Examples], init_from: str = ""
+    config: ImageDataConfig,
+    raw: Preprocessing,
+    splits: Mapping[str, Examples],
+    trained: Trained | None = None,
 ) -> dict[str, Any]:
     """The facts that every experiment on images needs of its data, in plain JSON.
 
     "preprocessing", with what was learned of the training split's values; "train_examples", their
     number; "monitored", the split that names the best checkpoint; and "colour_components", where
     the augmentation asks for them.
+
+    Args:
+      trained: the weights to start from, if any.
     """
     train = splits["train"]
-    trained = preprocessing_of(init_from)
+    as_trained = None if trained is None else trained.preprocessing
     facts = {
-        "preprocessing": learn(raw, train, config.input_normalisation, trained).to_json(),
+        "preprocessing": learn(raw, train, config.input_normalisation, as_trained).to_json(),
         "train_examples": len(train),
         "monitored": monitored(splits),
     }

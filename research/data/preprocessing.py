@@ -33,7 +33,8 @@ class Preprocessing:
       interpolation: "area" averages the side that shrinks and is bilinear along the one that grows
         (OpenCV, fast); "bilinear" and "bicubic" are Pillow's, smoothed where they shrink, which
         pretrained networks of torchvision and timm expect.
-      crop_share: 224/256 is the usual evaluation crop of ImageNet networks.
+      crop_share: 224/256 is the usual evaluation crop of ImageNet networks: 224 pixels of an image
+        whose shorter side was made 256.
       mean, std: of each channel, on the scale 0..255; of the training split only.
       whitening: a filter [side, side, channels, channels] on what they leave, row by row; or none.
     """
@@ -179,8 +180,15 @@ def fit(
     """Gives an image the size and number of channels that the model takes; see Preprocessing."""
     if preprocessing.channels == 1:
         image = with_channels(image, 1)
-    cut, put = place(image.shape[0], image.shape[1], preprocessing)
-    image = _resized(part(image, cut), put[2], put[3], preprocessing.interpolation)
+    height, width = image.shape[:2]
+    cut, put = place(height, width, preprocessing)
+    if preprocessing.interpolation == "area":
+        image = _by_opencv(part(image, cut), put[2], put[3])
+    elif preprocessing.resize == "crop":
+        size, middle = resized_then_cut(height, width, preprocessing)
+        image = part(_by_pillow(image, *size, preprocessing.interpolation), middle)
+    else:
+        image = _by_pillow(image, put[2], put[3], preprocessing.interpolation)
     if put[2:] != preprocessing.image_size:
         canvas = np.zeros((*preprocessing.image_size, image.shape[2]), np.uint8)
         part(canvas, put)[:] = image
@@ -199,26 +207,47 @@ def fit_example(example: Example, preprocessing: Preprocessing) -> Example:
     return example | {"image": fit(example["image"], preprocessing)}
 
 
-def _resized(
+def resized_then_cut(
+    height: int, width: int, preprocessing: Preprocessing
+) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """The size that a "crop" of Pillow's makes an image, and what it keeps of that.
+
+    As torchvision and timm do it, to the bit. `place` says the same of the image as it was, in
+    whole pixels.
+
+    Returns:
+      (height, width), and (top, left, height, width) within.
+    """
+    sides = preprocessing.image_size
+    # The side of which more is kept decides; the other follows, rounded down.
+    first = 0 if height * sides[1] <= width * sides[0] else 1
+    resized = [0, 0]
+    resized[first] = round(sides[first] / preprocessing.crop_share)
+    resized[1 - first] = int(resized[first] * (height, width)[1 - first] / (height, width)[first])
+    top, left = (round((n - side) / 2) for n, side in zip(resized, sides, strict=True))
+    return (resized[0], resized[1]), (top, left, *sides)
+
+
+def _by_opencv(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Averaged along a side that shrinks, bilinear along one that grows."""
+    h, w, channels = image.shape
+    least = min(h, height), min(w, width)  # first what shrinks, then what grows
+    for (rows, columns), method in (
+        (least, cv2.INTER_AREA),
+        ((height, width), cv2.INTER_LINEAR),
+    ):
+        if image.shape[:2] != (rows, columns):
+            image = cv2.resize(image, (columns, rows), interpolation=method)
+    return image.reshape(height, width, channels)  # a single channel was dropped
+
+
+def _by_pillow(
     image: np.ndarray, height: int, width: int, interpolation: Interpolation
 ) -> np.ndarray:
-    h, w, channels = image.shape
-    if (h, w) == (height, width):
-        return image
-    if interpolation == "area":
-        resized = image
-        least = min(h, height), min(w, width)  # first what shrinks, then what grows
-        for (rows, columns), method in (
-            (least, cv2.INTER_AREA),
-            ((height, width), cv2.INTER_LINEAR),
-        ):
-            if resized.shape[:2] != (rows, columns):
-                resized = cv2.resize(resized, (columns, rows), interpolation=method)
-    else:
-        method = PIL.Image.Resampling[interpolation.upper()]
-        picture = PIL.Image.fromarray(image if channels == 3 else image[:, :, 0])
-        resized = np.asarray(picture.resize((width, height), method))
-    return resized.reshape(height, width, channels)  # a single channel was dropped
+    """Smoothed where the image shrinks."""
+    picture = PIL.Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
+    method = PIL.Image.Resampling[interpolation.upper()]
+    return np.asarray(picture.resize((width, height), method)).reshape(height, width, -1)
 
 
 def read_batch(files: Sequence[str], preprocessing: Preprocessing) -> dict[str, np.ndarray]:

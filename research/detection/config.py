@@ -79,6 +79,7 @@ _BACKBONES: tuple[Model, ...] = (*_GRIDS, "localisation", "landmarks", *_REGIONS
 USED_BY: dict[str, tuple[Model, ...]] = {
     "backbone": _BACKBONES,
     "init_from": _BACKBONES,
+    "init_as": _BACKBONES,
     "strides": (*_GRIDS, "fast_rcnn", "faster_rcnn"),
     "anchors": ("yolo", "sliding_windows", "faster_rcnn"),
     "reach": ("yolo",),

@@ -26,6 +26,8 @@ class Entry(NamedTuple):
       fixed_size: True where images of another size are brought to the native one, as LeNet's are.
       min_size: the smallest side in pixels that leaves a map to pool at the end.
       task: the experiment that trains it.
+      twin: the model that has the same parameters, from which this one differs in what has none,
+        such as padding; "" for most.
     """
 
     make: Callable[..., nn.Module]
@@ -34,6 +36,7 @@ class Entry(NamedTuple):
     fixed_size: bool = False
     min_size: int = 1
     task: str = "classification"
+    twin: str = ""
 
 
 def available(task: str | None = "classification") -> dict[str, Entry]:

@@ -134,6 +134,23 @@ MODELS = {
     )
     for name, (width, depth, image_size, dropout) in SCALES.items()
 }
+# As TensorFlow's authors trained them: timm's tf_ networks.
+MODELS |= {
+    f"tf_{name}": Entry(
+        partial(
+            EfficientNet,
+            width=width,
+            depth=depth,
+            dropout=dropout,
+            padding="SAME",
+            momentum=0.99,
+            epsilon=1e-3,
+        ),
+        image_size,
+        twin=name,
+    )
+    for name, (width, depth, image_size, dropout) in SCALES.items()
+}
 MODELS["efficientnet_lite0"] = Entry(
     partial(
         EfficientNet,
@@ -144,4 +161,10 @@ MODELS["efficientnet_lite0"] = Entry(
         epsilon=1e-3,
     ),
     image_size=224,
+)
+# As timm trained it anew, with PyTorch's padding.
+MODELS["timm_efficientnet_lite0"] = Entry(
+    partial(EfficientNet, activation=ACTIVATIONS["relu6"], squeeze=False),
+    image_size=224,
+    twin="efficientnet_lite0",
 )

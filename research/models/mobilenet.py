@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from research.models import Entry
 from research.nn.activations import ACTIVATIONS, Activation
-from research.nn.convolution import Conv
+from research.nn.convolution import Conv, Padding
 from research.nn.initialisers import INITIALISERS, Initialiser
 from research.nn.mobile import DepthwiseSeparable, InvertedResidual, divisible
 from research.nn.normalisation import batch_norm
@@ -180,6 +180,7 @@ class MobileNetV3(nn.Module):
       hidden: units of the dense layer before the head.
       width: multiplies every number of channels.
       dropout: rate before the linear head.
+      padding: of the convolutions larger than 1x1: None is PyTorch's, "SAME" is TensorFlow's.
       momentum, epsilon: of batch normalisation; as torchvision trained it, timm's are 0.9 and 1e-5.
       axis: the pmap axis that the batch is split over.
     """
@@ -193,6 +194,7 @@ class MobileNetV3(nn.Module):
     hidden: int = 1024
     width: float = 1.0
     dropout: float = 0.2
+    padding: Padding | None = None
     momentum: float = 0.99
     epsilon: float = 1e-3
 
@@ -206,7 +208,7 @@ class MobileNetV3(nn.Module):
         """Returns logits of standardised images, or the maps at stride 2, 4, 8, 16 and 32."""
         conv = partial(Conv, use_bias=False, kernel_init=self.kernel_init)
         norm = batch_norm(train, self.axis, self.momentum, self.epsilon)
-        x = conv(divisible(16 * self.width), 3, 2, name="features_0_0")(images)
+        x = conv(divisible(16 * self.width), 3, 2, self.padding, name="features_0_0")(images)
         x = self.activation(norm(name="features_0_1")(x))
         maps, level = {"stage1": x}, 1
         for i, (size, expanded, channels, squeeze, hard_swish, stride) in enumerate(self.blocks):
@@ -221,6 +223,7 @@ class MobileNetV3(nn.Module):
                 activation=self.activation if hard_swish else self.early_activation,
                 squeeze_activation=self.early_activation,
                 gate=nn.hard_sigmoid,
+                padding=self.padding,
                 momentum=self.momentum,
                 epsilon=self.epsilon,
                 kernel_init=self.kernel_init,
@@ -244,4 +247,13 @@ MODELS = {
     "mobilenet_v2": Entry(MobileNetV2, image_size=224),
     "mobilenet_v3_small": Entry(MobileNetV3, image_size=224),
     "mobilenet_v3_large": Entry(partial(MobileNetV3, blocks=V3_LARGE, hidden=1280), 224),
+    # As TensorFlow's authors trained them: timm's tf_ networks.
+    "tf_mobilenet_v3_small": Entry(
+        partial(MobileNetV3, padding="SAME"), 224, twin="mobilenet_v3_small"
+    ),
+    "tf_mobilenet_v3_large": Entry(
+        partial(MobileNetV3, blocks=V3_LARGE, hidden=1280, padding="SAME"),
+        224,
+        twin="mobilenet_v3_large",
+    ),
 }

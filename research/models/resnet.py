@@ -14,7 +14,7 @@ from research.nn.activations import ACTIVATIONS, Activation
 from research.nn.convolution import Conv
 from research.nn.initialisers import INITIALISERS, Initialiser
 from research.nn.normalisation import batch_norm
-from research.nn.pooling import global_average_pool, max_pool
+from research.nn.pooling import blur_pool, global_average_pool, max_pool
 from research.nn.residual import ResidualBlock
 
 
@@ -27,6 +27,7 @@ class ResNet(nn.Module):
       shortcut: False gives the plain network of the same depth.
       width: channels of the stem and of the first stage's 3x3 convolutions.
       small_images: a 3x3 stem at stride 1 without max pooling, as for CIFAR.
+      blur: maps are smoothed wherever they are halved, but on shortcuts (Zhang 2019).
       output_stride: 8 or 16 dilates the last stages instead of striding (DeepLab's backbone).
       axis: the pmap axis that the batch is split over.
     """
@@ -40,6 +41,7 @@ class ResNet(nn.Module):
     shortcut: bool = True
     width: int = 64
     small_images: bool = False
+    blur: bool = False
     output_stride: int = 32
 
     @nn.compact
@@ -61,7 +63,8 @@ class ResNet(nn.Module):
         x = self.activation(norm(name="bn1")(x))
         maps = {"stem": x}
         if not self.small_images:
-            x = max_pool(x, 3, 2, padding=1)
+            pooled = max_pool(x, 3, 1 if self.blur else 2, padding=1)
+            x = blur_pool(pooled, 2) if self.blur else pooled
 
         reached, dilation = 4, 1  # as counted with the large stem
         for stage, blocks in enumerate(self.stages):
@@ -76,6 +79,8 @@ class ResNet(nn.Module):
                     dilation=first_dilation if block == 0 else dilation,
                     bottleneck=self.bottleneck,
                     shortcut=self.shortcut,
+                    # Dilation in place of a stride smooths as well.
+                    blur=self.blur and block == 0 and (stride == 2 or first_dilation != dilation),
                     activation=self.activation,
                     kernel_init=self.kernel_init,
                     norm=norm,
@@ -100,6 +105,8 @@ MODELS = {
     "resnet101": Entry(ResNet101, image_size=224),
     "plain18": Entry(partial(ResNet18, shortcut=False), image_size=224),
     "plain34": Entry(partial(ResNet34, shortcut=False), image_size=224),
+    "resnetblur18": Entry(partial(ResNet18, blur=True), image_size=224, twin="resnet18"),
+    "resnetblur50": Entry(partial(ResNet50, blur=True), image_size=224, twin="resnet50"),
     "resnet18_cifar": Entry(partial(ResNet18, small_images=True), image_size=32),
     "resnet34_cifar": Entry(partial(ResNet34, small_images=True), image_size=32),
     "resnet50_cifar": Entry(partial(ResNet50, small_images=True), image_size=32),

@@ -70,6 +70,24 @@ def average_pool(
     return nn.avg_pool(maps, (size, size), (stride, stride), [(padding, padding)] * 2)
 
 
+def blur_pool(
+    maps: Float[Array, "batch height width channel"], stride: int
+) -> Float[Array, "batch rows columns channel"]:
+    """Every `stride`-th place of maps smoothed by 1/4, 1/2, 1/4 along rows and columns.
+
+    So that what a place holds changes little when the image moves by a pixel: Zhang, "Making
+    convolutional networks shift-invariant again", 2019. Maps are reflected at their borders.
+    """
+    for dimension in (2, 1):
+        beside = [(1, 1) if axis == dimension else (0, 0) for axis in range(4)]
+        padded, reach = jnp.pad(maps, beside, mode="reflect"), maps.shape[dimension]
+        before, here, after = (
+            jax.lax.slice_in_dim(padded, i, i + reach, stride, dimension) for i in range(3)
+        )
+        maps = (before + after) / 4 + here / 2
+    return maps
+
+
 def global_average_pool(
     maps: Float[Array, "batch height width channel"],
 ) -> Float[Array, "batch channel"]:

@@ -9,6 +9,7 @@ from research.nn.activations import Activation
 from research.nn.convolution import Conv
 from research.nn.initialisers import Initialiser
 from research.nn.normalisation import Norm
+from research.nn.pooling import blur_pool
 
 
 class ResidualBlock(nn.Module):
@@ -19,6 +20,7 @@ class ResidualBlock(nn.Module):
     Attributes:
       width: channels of the 3x3 convolutions; a bottleneck's output has 4 times as many.
       stride: of the first 3x3 convolution.
+      blur: the stride is taken by `blur_pool`, after the activation of the convolution that had it.
       shortcut: False leaves F alone, a block of the plain network (section 3.3).
     """
 
@@ -30,21 +32,29 @@ class ResidualBlock(nn.Module):
     dilation: int = 1
     bottleneck: bool = False
     shortcut: bool = True
+    blur: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channel"]
     ) -> Float[Array, "batch out_height out_width out_channel"]:
         conv = partial(Conv, use_bias=False, kernel_init=self.kernel_init)
-        strided = partial(conv, self.width, 3, self.stride, dilation=self.dilation)
+        stride = 1 if self.blur else self.stride
+        strided = partial(conv, self.width, 3, stride, dilation=self.dilation)
+
+        def smoothed(
+            maps: Float[Array, "batch height width channel"],
+        ) -> Float[Array, "batch out_height out_width channel"]:
+            return blur_pool(maps, self.stride) if self.blur else maps
+
         if self.bottleneck:
             out_channels = 4 * self.width
             y = self.activation(self.norm(name="bn1")(conv(self.width, 1, name="conv1")(x)))
-            y = self.activation(self.norm(name="bn2")(strided(name="conv2")(y)))
+            y = smoothed(self.activation(self.norm(name="bn2")(strided(name="conv2")(y))))
             y = self.norm(name="bn3")(conv(out_channels, 1, name="conv3")(y))
         else:
             out_channels = self.width
-            y = self.activation(self.norm(name="bn1")(strided(name="conv1")(x)))
+            y = smoothed(self.activation(self.norm(name="bn1")(strided(name="conv1")(x))))
             y = self.norm(name="bn2")(conv(out_channels, 3, name="conv2")(y))
         if self.shortcut:
             if self.stride > 1 or x.shape[-1] != out_channels:

@@ -109,7 +109,13 @@ class TransferConfig:
     init_from: str = option(
         "",
         "Weights to start from: efficientnet_lite0 (ships in a package), or a .safetensors or "
-        ".pth file with torchvision's names. A head for another number of classes starts fresh.",
+        ".pth file with torchvision's or timm's names. A head for another number of classes "
+        "starts fresh.",
+    )
+    init_as: str = option(
+        "",
+        "What timm calls the network whose weights the file of --init_from holds, where the file "
+        "itself does not tell: efficientnet_b0 or tf_efficientnet_b0, which differ in padding.",
     )
     freeze: str = option(
         "",

@@ -11,6 +11,7 @@ from research.training import optimizers
 from research.training.config import TrainingConfig
 from research.training.plan import make_plan
 from research.weights import transfer
+from research.weights.trained import Trained
 
 
 class Recipe(NamedTuple):
@@ -34,25 +35,27 @@ def make_recipe(
     num_examples: int,
     *,
     trains: bool,
+    trained: Trained | None = None,
     below: str = "",
 ) -> Recipe:
-    """Reads --init_from, --freeze, --transfer_rate and the flags of optimisation.
+    """Reads --freeze, --transfer_rate and the flags of optimisation.
 
     Args:
       init: of the experiment.
       batch: what `init` takes; shapes alone matter.
       num_examples: of the training split.
       trains: False where a checkpoint holds all the weights: what it started from is past.
-      below: the submodule that --init_from is for, such as "backbone"; "" for all.
+      trained: the weights of --init_from, to start from; None for none.
+      below: the submodule that they are for, such as "backbone"; "" for all.
 
     Raises:
       UserError: weights that do not fit, a pattern that is none, and what the optimizer refuses.
     """
     start = shapes = None
-    if trains and (config.init_from or config.freeze):
+    if trains and (trained is not None or config.freeze):
         shapes = jax.eval_shape(init, jax.random.key(0), batch)
-    if config.init_from and shapes is not None:
-        start = transfer.start_from(config.init_from, shapes, below)
+    if trained is not None and shapes is not None:
+        start = transfer.start_from(trained, shapes, below)
     frozen = transfer.matcher(config.freeze)
     optimizer, learning_rate = optimizers.from_config(
         config,

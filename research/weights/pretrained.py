@@ -1,6 +1,5 @@
 """Trained networks that ship inside Python packages, by name: nothing is downloaded."""
 
-import dataclasses
 import importlib.util
 import json
 import re
@@ -13,17 +12,7 @@ import numpy as np
 from research.data.preprocessing import Preprocessing
 from research.errors import UserError
 from research.models.efficientnet import STAGES
-
-# Of torchvision's networks: 7/8 of the shorter side, resized with Pillow's smoothing filter.
-IMAGENET = Preprocessing(
-    image_size=(224, 224),
-    channels=3,
-    resize="crop",
-    interpolation="bicubic",
-    crop_share=224 / 256,
-    mean=(123.675, 116.28, 103.53),
-    std=(58.395, 57.12, 57.375),
-)
+from research.weights.origin import evaluation
 
 
 class Pretrained(NamedTuple):
@@ -46,13 +35,6 @@ class Pretrained(NamedTuple):
     class_names: Callable[[], tuple[str, ...]]
     preprocessing: Preprocessing
     adapt: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
-
-
-def preprocessing_of(init_from: str) -> Preprocessing | None:
-    """What the weights of --init_from expect of images: torchvision's, where they are a file."""
-    if init_from in PRETRAINED:
-        return PRETRAINED[init_from].preprocessing
-    return IMAGENET if init_from else None
 
 
 def package_file(package: str, path: str, distribution: str, options: str = "") -> Path:
@@ -135,7 +117,7 @@ PRETRAINED = {
         ),
         rename=lite0_rename,
         class_names=imagenet_names,
-        preprocessing=dataclasses.replace(IMAGENET, mean=(127.0,) * 3, std=(128.0,) * 3),
+        preprocessing=evaluation(224, values={"mean": (127.0,) * 3, "std": (128.0,) * 3}),
     ),
     # The convolutions of VGG-16, from ImageNet, fine-tuned to find edges: Xie and Tu,
     # "Holistically-nested edge detection", 2015. The package's own requirement is TensorFlow, which
@@ -147,8 +129,8 @@ PRETRAINED = {
         ),
         rename=hed_rename,
         class_names=tuple,
-        preprocessing=dataclasses.replace(
-            IMAGENET, mean=(122.67892, 116.66877, 104.00699), std=(1.0,) * 3
+        preprocessing=evaluation(
+            224, values={"mean": (122.67892, 116.66877, 104.00699), "std": (1.0,) * 3}
         ),
         adapt=blue_first,
     ),

@@ -1,6 +1,7 @@
-"""timm's names for MobileNet-v2, -v3 and EfficientNet, as torchvision's.
+"""timm's names for MobileNet-v2, -v3, EfficientNet and VGG, as torchvision's.
 
-timm's ResNets, VGGs and MobileNet-v1 need none of this: the models here have the same names.
+timm's ResNets, Inception-v3 and MobileNet-v1 need none of this: the models here have the same
+names.
 """
 
 import re
@@ -24,6 +25,8 @@ def as_torchvision(
       tensors: a state dict.
       wanted: torch's names of the model's variables, with "_" for ".".
     """
+    if "pre_logits.fc1.weight" in tensors:
+        return _vgg(tensors)
     if "conv_stem.weight" not in tensors or "conv_stem_weight" in wanted:
         return tensors
     found = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in tensors)
@@ -33,6 +36,35 @@ def as_torchvision(
         new = _renamed(name, blocks, tensors, wanted)
         # MobileNet-v3's dense layer after pooling is a 1x1 convolution in timm.
         renamed[new] = value.reshape(value.shape[:2]) if new == "classifier.0.weight" else value
+    return renamed
+
+
+def with_epsilon(
+    tensors: Mapping[str, np.ndarray], theirs: float, ours: float
+) -> dict[str, np.ndarray]:
+    """Tensors that give with `ours` as epsilon of batch normalisation what they gave with `theirs`.
+
+    (x - mean) scale / sqrt(var + theirs) is (x - mean) scale' / sqrt(var + ours).
+    """
+    changed = dict(tensors)
+    for name, var in tensors.items():
+        layer, _, leaf = name.rpartition(".")
+        if leaf == "running_var":
+            factor = np.sqrt((var.astype(np.float64) + ours) / (var + theirs))
+            scale = tensors[f"{layer}.weight"]
+            changed[f"{layer}.weight"] = (scale * factor).astype(scale.dtype)
+    return changed
+
+
+def _vgg(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Its dense layers are convolutions in timm, over 7x7 and then 1x1 cells."""
+    dense = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3"}
+    dense["head.fc"] = "classifier.6"
+    renamed = {}
+    for name, value in tensors.items():
+        layer, _, leaf = name.rpartition(".")
+        flat = value.reshape(len(value), -1) if layer in dense and leaf == "weight" else value
+        renamed[f"{dense.get(layer, layer)}.{leaf}"] = flat
     return renamed
 
 

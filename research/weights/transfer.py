@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from research import weights
 from research.errors import UserError
 from research.experiment import Variables
 from research.progress import console
 from research.weights.naming import into
+from research.weights.trained import Trained
 
 
 class Start(NamedTuple):
@@ -28,42 +28,42 @@ class Start(NamedTuple):
     is_loaded: Callable[[str], bool]
 
 
-def start_from(path_or_name: str, shapes: Variables, below: str = "") -> Start:
-    """Reads trained weights for a model of these shapes.
+def start_from(trained: Trained, shapes: Variables, below: str = "") -> Start:
+    """Puts trained weights into a model of these shapes.
 
     Args:
-      path_or_name: what `research.weights.load` takes.
       shapes: the variables as `jax.eval_shape` gives them.
       below: the submodule that the weights are of, as "backbone": all else starts fresh, and
         tensors that it has no place for (a classifier) are left out. "" for the whole model, where
         a head for another number of classes starts fresh, which is said.
 
     Raises:
-      UserError: weights that are unknown, damaged, or of another architecture.
+      UserError: weights of another architecture.
     """
     part = shapes if not below else {k: v[below] for k, v in shapes.items() if below in v}
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), dict(part))
     loaded = into(
         blank,
-        weights.load(path_or_name),
+        trained.tensors,
         new_head=not below,
         unused=".*" if below else "",
-        source=path_or_name,
+        source=trained.source,
     )
     if loaded.fresh:
-        console().print(f"{path_or_name}: {', '.join(loaded.fresh)} start fresh", markup=False)
+        fresh = ", ".join(loaded.fresh)
+        console().print(f"{trained.source}: {fresh} start fresh", markup=False)
     inside = (below,) if below else ()
-    trained = {
+    filled = {
         (path[0], *inside, *path[1:]): value
         for path, value in flatten_dict(loaded.variables).items()
         if "/".join(path[1:-1]) not in loaded.fresh
     }
-    names = {"/".join(path[1:]) for path in trained}
+    names = {"/".join(path[1:]) for path in filled}
 
     def fill(variables: Variables) -> Variables:
         flat = flatten_dict(dict(variables))
         return unflatten_dict(
-            {path: jnp.asarray(trained.get(path, value)) for path, value in flat.items()}
+            {path: jnp.asarray(filled.get(path, value)) for path, value in flat.items()}
         )
 
     return Start(fill, names.__contains__)

@@ -15,8 +15,9 @@ from safetensors.numpy import save_file
 import launch
 from experiments import classification
 from research import models
+from research.errors import UserError
 from research.weights.naming import torch_name, torch_shape
-from research.weights.pretrained import IMAGENET
+from research.weights.origin import IMAGENET
 
 XOR = [
     "--experiment=classification",
@@ -164,7 +165,7 @@ def test_grey_images_become_what_trained_weights_expect(tmp_path):
     )
     facts = classification.build(config).facts
     assert facts["preprocessing"]["channels"] == 3
-    assert facts["preprocessing"]["mean"] == list(IMAGENET.mean)
+    assert facts["preprocessing"]["mean"] == list(IMAGENET["mean"])
     # MNIST has mean 0.1307, on 28x28 of the 32x32 pixels.
     mean = 0.1307 * 255 * (28 / 32) ** 2
     own = classification.build(dataclasses.replace(config, input_normalisation="standardised"))
@@ -219,3 +220,57 @@ def test_predictions_of_the_test_files_score_what_evaluation_says(pictures, tmp_
     assert len(rows) == 15 and 0 < sum(right) < 15
     assert metrics["test/accuracy"] == pytest.approx(np.mean(right))
     assert metrics["test/cross_entropy"] == pytest.approx(np.mean(nats), rel=1e-5)
+
+
+def pretrained(file, *flags):
+    """What --mode=predict makes of these flags."""
+    _, module, config, given = launch.parse(
+        ["x", f"--init_from={file}", "--model=resnet18", "--model_options=width=4", *flags]
+    )
+    _, facts, _ = module.pretrained(config, given)
+    return facts["preprocessing"]
+
+
+def test_flags_of_images_say_otherwise_than_the_weights_own_preprocessing(tmp_path):
+    file = weights_file(tmp_path, "resnet18", ("width=4",))
+    own = pretrained(file)
+    assert own["image_size"] == [224, 224] and own["interpolation"] == "bilinear"
+    assert own["crop_share"] == 224 / 256
+    assert pretrained(file, "--image_size=64") == own | {"image_size": [64, 64]}
+    assert pretrained(file, "--resize=pad") == own | {"resize": "pad"}
+    raw = pretrained(file, "--input_normalisation=raw")
+    assert raw == own | {"mean": [0.0], "std": [1.0]}
+    assert pretrained(file, "--init_as=resnet18")["crop_share"] == 224 / 235
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--input_normalisation=whitened", "is learned from training images"),
+        ("--optimizer=sgd", "--optimizer: is about training"),
+        ("--rotation=0", "--rotation: is about training"),
+        ("--init_as=resnet19", "Did you mean 'resnet18'"),
+        ("--init_as=resnetblur18", "give --model=resnetblur18"),
+    ],
+)
+def test_flags_without_effect_on_trained_weights_are_refused(tmp_path, flag, said):
+    file = weights_file(tmp_path, "resnet18", ("width=4",))
+    with pytest.raises(UserError, match=said):
+        pretrained(file, flag)
+
+
+def test_a_name_has_its_own_model():
+    _, module, config, given = launch.parse(
+        ["x", "--init_from=efficientnet_lite0", "--model=resnet18"]
+    )
+    with pytest.raises(UserError, match="leave --model out"):
+        module.pretrained(config, given)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--init_as=resnet18"], ["--init_as=b", "--init_from=hed_vgg16"]]
+)
+def test_what_weights_are_is_said_of_files_alone(tmp_path, flags):
+    _, module, config, _ = launch.parse(["x", "--experiment=classification", *flags])
+    with pytest.raises(UserError, match="--init_as: is for --init_from=FILE"):
+        module.build(config)

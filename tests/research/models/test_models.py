@@ -157,8 +157,19 @@ def test_output_stride_dilates_instead_of_striding(stride, sides):
     assert tuple(maps[f"layer{i}"].shape[1] for i in (2, 3, 4)) == sides
 
 
-# EfficientNet-B1 to B7 are B0 with other numbers.
-@pytest.mark.parametrize("name", [n for n in available() if n[:-1] != "efficientnet_b" or "0" in n])
+def test_a_twin_has_the_parameters_of_a_model_that_is_none():
+    twins = {name: entry.twin for name, entry in available(task=None).items() if entry.twin}
+    assert twins["tf_efficientnet_b5"] == "efficientnet_b5" and not twins.keys() & twins.values()
+    for name in ("resnetblur18", "tf_mobilenet_v3_small"):
+        own, other = (shapes(create(n), 32, 3)["params"] for n in (name, twins[name]))
+        assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, other)
+
+
+# EfficientNet-B1 to B7 are B0 with other numbers, twins are alike in all that has a shape.
+DISTINCT = [n for n, entry in available().items() if not entry.twin and n[:-1] != "efficientnet_b"]
+
+
+@pytest.mark.parametrize("name", [*DISTINCT, "efficientnet_b0"])
 def test_every_model_takes_its_smallest_image_and_any_channels_and_classes(name):
     entry = available()[name]
     size = entry.image_size if entry.fixed_size else entry.min_size

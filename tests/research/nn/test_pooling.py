@@ -9,6 +9,7 @@ from research.nn.pooling import (
     adaptive_average_pool,
     adaptive_max_pool,
     average_pool,
+    blur_pool,
     global_average_pool,
     global_max_pool,
     max_pool,
@@ -87,6 +88,19 @@ def test_ceil_pools_what_the_last_window_only_partly_covers(size, floor, ceil):
     image = jnp.zeros((1, size, size, 1))
     assert jax.eval_shape(lambda x: max_pool(x, 3, 2), image).shape[1] == floor
     assert jax.eval_shape(lambda x: max_pool(x, 3, 2, ceil=True), image).shape[1] == ceil
+
+
+@pytest.mark.parametrize("size", [(6, 7), (1, 2)])
+def test_blurring_averages_by_distance_and_reflects_at_borders(size):
+    maps = np.random.default_rng(0).normal(size=(1, *size, 2)).astype("f")
+    padded = np.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    weights = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    pooled = blur_pool(jnp.array(maps), 2)
+    assert pooled.shape[1:3] == ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    for row, column in np.ndindex(*pooled.shape[1:3]):
+        seen = padded[0, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
+        expected = (seen * weights[:, :, None]).sum((0, 1))
+        np.testing.assert_allclose(pooled[0, row, column], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_global_pooling_is_over_all_places():

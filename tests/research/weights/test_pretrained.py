@@ -39,17 +39,19 @@ def test_logits_are_the_reference_ones(classify):
     np.testing.assert_allclose(logits.sum(), -35.41502, atol=1e-3)
 
 
+# By timm's tf_efficientnet_lite0 with these weights: torchvision's Resize(256, BICUBIC) and
+# CenterCrop(224), less 127, over 128.
 @installed
 @pytest.mark.parametrize(
     ("package", "path", "expected"),
     [
-        ("skimage", "data/coffee.png", {"espresso": 0.95}),
+        ("skimage", "data/coffee.png", {"espresso": 0.9511}),
         (
             "skimage",
             "data/chelsea.png",
-            {"tiger cat": 0.41, "Egyptian cat": 0.34, "tabby": 0.17},
+            {"tiger cat": 0.3946, "Egyptian cat": 0.3551, "tabby": 0.1697},
         ),
-        ("sklearn", "datasets/images/china.jpg", {"palace": 0.28}),
+        ("sklearn", "datasets/images/china.jpg", {"palace": 0.2976}),
     ],
 )
 def test_photographs_are_recognised(package, path, expected, classify):
@@ -64,7 +66,7 @@ def test_photographs_are_recognised(package, path, expected, classify):
     )
     names = pretrained.class_names()
     first = {names[i]: float(probabilities[i]) for i in np.argsort(-probabilities)[: len(expected)]}
-    assert first == pytest.approx(expected, abs=0.01)
+    assert first == pytest.approx(expected, abs=5e-4)
 
 
 def test_class_names_are_distinct():

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from safetensors.numpy import save_file
 
+from research.data.preprocessing import Preprocessing
 from research.data.source import Arrays, Source
 from research.errors import UserError
 from research.experiment import Data
@@ -16,12 +16,13 @@ from research.training import parallel as parallel_lib
 from research.training.config import TrainingConfig
 from research.training.loop import train
 from research.weights import transfer
+from research.weights.trained import Trained
 
 
-def trained_file(path, classes=7):
+def trained_tensors(classes=7):
     """Weights of the toy network, for another number of classes, as PyTorch would name them."""
     rng = np.random.default_rng(0)
-    state = {
+    return {
         "Conv_0.weight": rng.normal(size=(8, 3, 3, 3)).astype("f"),
         "bn.weight": rng.normal(size=8).astype("f"),
         "bn.bias": rng.normal(size=8).astype("f"),
@@ -30,8 +31,6 @@ def trained_file(path, classes=7):
         "Dense_0.weight": rng.normal(size=(classes, 8)).astype("f"),
         "Dense_0.bias": rng.normal(size=classes).astype("f"),
     }
-    save_file(state, path)
-    return state
 
 
 @pytest.fixture
@@ -39,9 +38,10 @@ def variables():
     return toys.Net().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
-def test_a_head_for_other_classes_starts_fresh_and_the_rest_is_loaded(tmp_path, variables):
-    state = trained_file(tmp_path / "w.safetensors")
-    start = transfer.start_from(str(tmp_path / "w.safetensors"), variables)
+def test_a_head_for_other_classes_starts_fresh_and_the_rest_is_loaded(variables):
+    state = trained_tensors()
+    trained = Trained("w.safetensors", state, Preprocessing((8, 8)))
+    start = transfer.start_from(trained, variables)
     assert not start.is_loaded("Dense_0/kernel") and start.is_loaded("Conv_0/kernel")
     started = start.fill(variables)
     kernel = state["Conv_0.weight"].transpose(2, 3, 1, 0)

@@ -1,0 +1,96 @@
+"""Trained weights as they are to fill a model here: read, and in the model's own conventions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+from research.data.preprocessing import Preprocessing
+from research.errors import UserError, choose
+from research.models import available
+from research.progress import console
+from research.training.config import TransferConfig
+from research.weights import PRETRAINED, load
+from research.weights.origin import Origin, origin_of
+from research.weights.timm import with_epsilon
+
+EPSILON = 1e-5  # of batch normalisation, in models that do not say
+
+
+class Trained(NamedTuple):
+    """What --init_from names.
+
+    Attributes:
+      source: the name or path itself, for messages.
+      tensors: by torchvision's or timm's names.
+      preprocessing: of the images they were trained on.
+    """
+
+    source: str
+    tensors: Mapping[str, np.ndarray]
+    preprocessing: Preprocessing
+
+
+def open_trained(
+    init_from: str, model: str, init_as: str = "", attributes: Mapping[str, Any] | None = None
+) -> Trained:
+    """Reads weights for the classifier called `model`, and says whose they are taken to be.
+
+    Args:
+      init_from: what `research.weights.load` takes.
+      init_as: what timm calls their network, where the file does not tell.
+      attributes: of the model, where they are not its own.
+
+    Raises:
+      UserError: weights that are unknown, damaged, or of another network.
+    """
+    tensors: Mapping[str, np.ndarray] = load(init_from)
+    if init_from in PRETRAINED:
+        return Trained(init_from, tensors, PRETRAINED[init_from].preprocessing)
+    entry = choose(model, available(task=None), "model")
+    origin = origin_of(Path(init_from), tensors, model, entry, init_as)
+    found = origin.preprocessing
+    console().print(f"{init_from}: weights of {origin.said}; {describe(found)}", markup=False)
+    tensors = in_conventions_of(entry.make(parent=None, **(attributes or {})), tensors, origin)
+    return Trained(init_from, tensors, found)
+
+
+def in_conventions_of(
+    module: nn.Module, tensors: Mapping[str, np.ndarray], origin: Origin
+) -> Mapping[str, np.ndarray]:
+    """Tensors that give in this module what they gave in the network that they are from."""
+    ours = vars(module).get("epsilon", EPSILON)
+    if origin.epsilon in (None, ours):
+        return tensors
+    return with_epsilon(tensors, origin.epsilon, ours)
+
+
+def of_config(
+    config: TransferConfig, model: str, attributes: Mapping[str, Any] | None = None
+) -> Trained | None:
+    """What --init_from and --init_as name, for the classifier called `model`; None for nothing.
+
+    Raises:
+      UserError: as `open_trained` does; and --init_as beside a name, which says it already.
+    """
+    if config.init_as and config.init_from in ("", *PRETRAINED):
+        raise UserError("--init_as: is for --init_from=FILE; leave it out.")
+    if not config.init_from:
+        return None
+    return open_trained(config.init_from, model, config.init_as, attributes)
+
+
+def describe(preprocessing: Preprocessing) -> str:
+    """What images these weights were trained on, in words."""
+    side = preprocessing.image_size[0]
+    how = {"crop": f"the middle of {round(side / preprocessing.crop_share)}"}
+    mean, std = (
+        ", ".join(f"{x:.4g}" for x in dict.fromkeys(values))
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return (
+        f"images of {side} pixels ({how.get(preprocessing.resize, preprocessing.resize)}, "
+        f"{preprocessing.interpolation}), mean {mean}, deviation {std}"
+    )
