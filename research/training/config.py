@@ -87,10 +87,11 @@ class OptimizationConfig:
         1, "Parts a batch is worked through in, one after another, to save memory.", minimum=1
     )
     statistics_batches: int = option(
-        8,
+        0,
         "Training batches over which batch statistics are averaged anew, for the weights as they "
-        "are, before each evaluation and checkpoint; 0: running averages, which lag behind.",
-        minimum=0,
+        "are, before each evaluation and checkpoint; 0: 8, or as many as hold 256 examples; -1: "
+        "none, but running averages, which lag behind.",
+        minimum=-1,
     )
     ema_decay: float = option(
         0.0,

@@ -23,7 +23,7 @@ from research.training.interrupts import Interrupts
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.plan import make_plan
 from research.training.state import TrainState
-from research.training.statistics import check_values, make_estimate
+from research.training.statistics import batches_of, check_values, make_estimate
 from research.training.step import make_eval_step, make_train_step
 
 # Steps that may be under way on the device at once: enough to hide the host's work, few enough
@@ -154,7 +154,7 @@ def train(
             return seconds_before + time.perf_counter() - began
 
         evaluate = make_evaluate(experiment, parallel)
-        batches_of_statistics = config.statistics_batches if normalised else 0
+        batches_of_statistics = batches_of(config) if normalised else 0
         estimate = make_estimate(
             experiment, config.seed, parallel, data.train, batches_of_statistics, config.accumulate
         )

@@ -10,6 +10,7 @@ frozen layers, whose statistics stay as they are: so they change no step.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,7 @@ from research.errors import UserError
 from research.experiment import Batch, Experiment, PyTree, Variables
 from research.nn.normalisation import own_statistics
 from research.random import step_key, stream
+from research.training.config import TrainingConfig
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.step import parts_of, without_padding
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from research.data.source import Source
 
 COLLECTION = "batch_stats"
+BATCHES, EXAMPLES = 8, 256  # that statistics are averaged over, at least
 FEW = 16  # values of a channel below which statistics are too noisy to train on without a word
 
 
@@ -43,6 +46,13 @@ class Estimate(NamedTuple):
     statistics: PyTree
     step: jax.Array
     parts: jax.Array
+
+
+def batches_of(config: TrainingConfig) -> int:
+    """Returns how many batches --statistics_batches asks for."""
+    if config.statistics_batches:
+        return max(config.statistics_batches, 0)
+    return max(BATCHES, math.ceil(EXAMPLES / config.batch_size))
 
 
 def make_estimate(

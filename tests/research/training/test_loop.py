@@ -223,7 +223,7 @@ def test_statistics_belong_to_the_weights_whenever_it_evaluates_and_change_no_st
     for name, changes in {
         "a": {},
         "evaluated more often": {"eval_every": 2, "checkpoint_every": 3},
-        "running averages": {"statistics_batches": 0},
+        "running averages": {"statistics_batches": -1},
     }.items():
         run(tmp_path / name, dataclasses.replace(config, **changes))
         found[name] = open_checkpoint(tmp_path / name).variables
@@ -231,7 +231,7 @@ def test_statistics_belong_to_the_weights_whenever_it_evaluates_and_change_no_st
     jax.tree.map(np.testing.assert_array_equal, a, often)
     jax.tree.map(np.testing.assert_array_equal, a["params"], running["params"])
     estimate = make_estimate(
-        toys.experiment(), config.seed, parallel_lib.create("single", 16), data().train, 8
+        toys.experiment(), config.seed, parallel_lib.create("single", 16), data().train, 16
     )
     expected = jax.device_get(estimate(running, config.steps))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, expected)

@@ -10,7 +10,8 @@ from research.errors import UserError
 from research.forward import forward
 from research.nn.normalisation import counting_values, own_statistics
 from research.training import parallel as parallel_lib
-from research.training.statistics import check_values, make_estimate
+from research.training.config import TrainingConfig
+from research.training.statistics import batches_of, check_values, make_estimate
 
 BATCHES = 3
 
@@ -119,3 +120,9 @@ def test_evaluation_is_training_under_the_statistics_of_the_batch():
         trained, state = forward(model, variables, images, train=True, key=jax.random.key(0))
     evaluated, _ = forward(model, {"params": variables["params"], **state}, images)
     np.testing.assert_allclose(trained, evaluated, rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_are_of_8_batches_or_256_examples_where_nothing_is_said():
+    of = lambda **options: batches_of(TrainingConfig(**options))
+    assert of(batch_size=64) == 8 and of(batch_size=16) == 16 and of(batch_size=10) == 26
+    assert of(batch_size=64, statistics_batches=3) == 3 and of(statistics_batches=-1) == 0
