@@ -109,6 +109,7 @@ class Case:
             "label": rng.integers(0, self.classes, self.batch).astype(np.int32),
             "mask": np.ones(self.batch, bool),
             "index": np.arange(self.batch, dtype=np.int32),
+            "occurrence": np.zeros(self.batch, np.int32),
         }
 
     def experiment(self) -> tuple[classification.Config, Experiment]:

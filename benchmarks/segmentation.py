@@ -80,6 +80,7 @@ def make(name: str, side: int, batch_size: int) -> tuple[Callable[[], Any], Call
         "image": rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
         "segmentation": rng.integers(0, CLASSES, shape, dtype=np.uint8),
         "index": np.arange(batch_size, dtype=np.int32),
+        "occurrence": np.zeros(batch_size, np.int32),
         "mask": np.ones(batch_size, bool),
     }
     devices = parallel.create("single", batch_size)

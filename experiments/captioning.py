@@ -238,7 +238,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
-        keys = augment_lib.example_keys(key, batch["index"])
+        keys = augment_lib.example_keys(key, batch["index"], batch["occurrence"])
         tokens = chosen_references(keys, batch["tokens"])
         if "image" not in batch:
             return {**batch, "tokens": tokens}

@@ -124,7 +124,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
-        keys = augment_lib.example_keys(key, batch["index"])
+        keys = augment_lib.example_keys(key, batch["index"], batch["occurrence"])
         pictures = augment_lib.augment(config, keys, batch["image"] / 255.0, components)
         targets = jax.nn.one_hot(batch["label"], len(class_names))
         pictures, targets = augment_lib.mixup(

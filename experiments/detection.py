@@ -106,7 +106,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
-        keys = augment_lib.example_keys(key, batch["index"])
+        keys = augment_lib.example_keys(key, batch["index"], batch["occurrence"])
         return inputs.augment(config, keys, dict(batch), components, axis)
 
     def loss(

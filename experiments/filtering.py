@@ -95,7 +95,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
         after = convolution(before(batch), true)  # [B, H - 2, W - 2, 1]
-        keys = example_keys(key, batch["index"])
+        keys = example_keys(key, batch["index"], batch["occurrence"])
         noise = jax.vmap(lambda k: jax.random.normal(k, after.shape[1:]))(keys)
         return {**batch, "after": after + config.noise * noise}
 

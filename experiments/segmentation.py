@@ -197,7 +197,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
-        keys = augment_lib.example_keys(key, batch["index"])
+        keys = augment_lib.example_keys(key, batch["index"], batch["occurrence"])
         names = ["image", "segmentation", *(["border"] if config.border_weight else [])]
         arrays = [batch[name] for name in names]
         if config.crop_size:  # first, so that only the crop is moved

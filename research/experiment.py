@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 PyTree = Any
 # Arrays with a leading batch dimension. Always there: "mask" bool[B] (False marks padding) and
-# "index" int32[B] (which example of its split a row is).
+# "index" int32[B] (which example of its split a row is); in training also "occurrence" int32[B]
+# (how many rows of the global batch before it are of the same example).
 Batch = Mapping[str, Any]
 # {"params": ..., "batch_stats": ...}: Flax variables; all but "params" is called model state.
 Variables = Mapping[str, PyTree]
@@ -107,7 +108,7 @@ class Experiment(NamedTuple):
     # in the place of a figure is saved pixel for pixel.
     draw: Callable[[PyTree, Batch], "Mapping[str, Figure | np.ndarray]"] | None = None
     draw_split: Callable[[PyTree, Batch], "Mapping[str, Figure | np.ndarray]"] | None = None
-    # What numbers cannot say of a split's first batch: lines for a person, kept in result.json.
+    # What numbers cannot say of a few predictions: lines for a person, kept in result.json.
     notes: Callable[[PyTree, Batch], list[str]] | None = None
     # Steps of the run, where the experiment knows better than --steps and --epochs. With 0 nothing
     # is optimised: the run evaluates and draws.

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from research.data.augment import example_keys
 from research.experiment import Data, Experiment, gather
 from research.forward import forward
 from research.nn.normalisation import batch_norm
@@ -38,6 +39,7 @@ def batches(count, size=16, ragged=13, seed=0):
             "image": rng.normal(size=(size, 8, 8, 3)).astype("f"),
             "label": rng.integers(0, CLASSES, size).astype("i"),
             "index": np.arange(i * size, (i + 1) * size, dtype="i"),
+            "occurrence": np.zeros(size, "i"),
             "mask": np.arange(size) < (ragged if i == 0 else size),
         }
         for i in range(count)
@@ -69,7 +71,7 @@ def experiment(optimizer=None, batch_wide=False, data=None, **options) -> Experi
         return ce, state, {"accuracy": right}
 
     def augment(key, batch, axis):
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
+        keys = example_keys(key, batch["index"], batch["occurrence"])
         noise = jax.vmap(lambda k: jax.random.normal(k, batch["image"].shape[1:]))(keys)
         return {**batch, "image": batch["image"] + 0.1 * noise}
 

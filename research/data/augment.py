@@ -1,14 +1,16 @@
 """Random changes of training images that leave the class alone; on the device, jitted, vmapped.
 
-Images are float32 in 0..1, RGB where they have three channels. Every example has a key of its own
-(`example_keys`), made of the step's key and the example's index, so that what happens to it depends
-neither on its place in the batch nor on the batch's size nor on the number of devices. Each kind
-has draws of its own: turning one on leaves the others' as they were.
+Images are float32 in 0..1, RGB where they have three channels. Every row of a batch has a key of
+its own (`example_keys`), made of the step's key, the example's index, and how many copies of the
+example stand before it. So what happens to it depends neither on the batch's size nor on the number
+of devices, and copies are changed apart. Each kind has draws of its own: turning one on leaves the
+others' as they were.
 """
 
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import dm_pix
 import jax
@@ -27,9 +29,16 @@ Image = Float[Array, "height width channel"]
 Components = Float[Array, "3 3"] | Float[np.ndarray, "3 3"]
 
 
-def example_keys(key: Key[Array, ""], index: Int[Array, " batch"]) -> Key[Array, " batch"]:
-    """Returns each example's key, from the step's key and its position in the split."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+def example_keys(key: Key[Array, ""], *numbers: Int[Any, " batch"]) -> Key[Array, " batch"]:
+    """Returns a key for each example, from `key` and the example's numbers.
+
+    In training these are its batch's "index" and "occurrence": see `research.data.source.Source`.
+    """
+
+    def one(*own: Int[Array, ""]) -> Key[Array, ""]:
+        return functools.reduce(jax.random.fold_in, own, key)
+
+    return jax.vmap(one)(*numbers)
 
 
 def augment(

@@ -21,10 +21,12 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from research.errors import UserError
+from research.spacing import spaced
 
 Example = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 
+_ADDED = ("index", "mask", "occurrence")  # fields of a batch that no example has
 _ENDLESS = 2**40  # batches: a bound for streams that end when nobody asks for more
 _FEW = 16  # batches: threads have read them before processes have started
 _CHUNK = 256  # examples that a thread decodes at a time
@@ -35,9 +37,9 @@ class Examples(Protocol):
     """A split with random access: [i] decodes example i into arrays of fixed names and types.
 
     A `Source` needs fixed shapes as well; `research.data.images.Mapped` makes them. Reading is
-    thread safe, and the object can be pickled for worker processes. No field is called "index" or
-    "mask": a `Source` adds these two. A `__getitems__(indices)` may read many at once; see
-    `read_many`.
+    thread safe, and the object can be pickled for worker processes. No field is called "index",
+    "mask" or "occurrence": a `Source` adds these. A `__getitems__(indices)` may read many at once;
+    see `read_many`.
     """
 
     def __len__(self) -> int: ...
@@ -125,6 +127,15 @@ def permutation(length: int, seed: int, epoch: int) -> Int32[np.ndarray, " lengt
     return order
 
 
+def occurrences(index: Int32[np.ndarray, " row"]) -> Int32[np.ndarray, " row"]:
+    """For each row of a batch, how many rows before it hold the same example: 0, 1, ..."""
+    order = np.argsort(index, kind="stable")
+    _, first, count = np.unique(index[order], return_index=True, return_counts=True)
+    occurrence = np.empty_like(index)
+    occurrence[order] = np.arange(len(index)) - np.repeat(first, count)
+    return occurrence
+
+
 def _own(batch: Batch) -> Batch:
     """Copies a worker's arrays, which are views of shared memory that nobody frees at exit."""
     return {name: np.array(values) for name, values in batch.items()}
@@ -135,9 +146,10 @@ class Source:
     """Batches of a split: an endless shuffled stream (seed), or one pass in order (None).
 
     A batch holds the examples' fields stacked, "index" int32 [B] (position in the split) and
-    "mask" bool [B]. A stream shuffles each epoch anew, and its batches run across the ends of
-    epochs, so that every example comes exactly once an epoch; `order` may choose otherwise. The
-    last batch of a pass is padded with example 0 where mask is False.
+    "mask" bool [B]; of a stream also "occurrence" int32 [B], see `occurrences`. A stream shuffles
+    each epoch anew, and its batches run across the ends of epochs, so that every example comes
+    exactly once an epoch; `order` may choose otherwise. The last batch of a pass is padded with
+    example 0 where mask is False.
 
     Attributes:
       examples: decoded, of fixed shapes.
@@ -228,6 +240,26 @@ class Source:
     def batch(self, step: int) -> Batch:
         """Batch `step`, counted from 0: a pure function of the seed and the step."""
         index, mask = self.rows(step)
+        whole = self._rows(step, 0, 1)[0] if self.part[1] > 1 else index  # of the global batch
+        batch = self._read(index) | {"index": index, "mask": mask}
+        if self.seed is not None:
+            first = self.part[0] * len(index)
+            batch["occurrence"] = occurrences(whole)[first : first + len(index)]
+        return batch if self.collate is None else self.collate(batch, whole)
+
+    def sample(self) -> Batch:
+        """A batch of evenly spaced examples of the split; padded as the last batch of a pass is."""
+        chosen = spaced(len(self.examples), self.batch_size)
+        index = np.zeros(self.batch_size, np.int32)
+        index[: len(chosen)] = chosen
+        mask = np.arange(self.batch_size) < len(chosen)
+        local = self.batch_size // self.part[1]
+        here = slice(self.part[0] * local, (self.part[0] + 1) * local)
+        batch = self._read(index[here]) | {"index": index[here], "mask": mask[here]}
+        return batch if self.collate is None else self.collate(batch, index)
+
+    def _read(self, index: Int32[np.ndarray, " row"]) -> Batch:
+        """The fields of the examples at some positions, stacked."""
         if self.memory is not None:
             fields = {name: values[index] for name, values in self.memory.fields.items()}
         else:
@@ -237,10 +269,9 @@ class Source:
                 name: np.stack([read[i][name] for i in index.tolist()])
                 for name in read[int(index[0])]
             }
-        if not fields.keys().isdisjoint(("index", "mask")):
-            raise ValueError(f"examples may not have fields index and mask: {sorted(fields)}")
-        batch = fields | {"index": index, "mask": mask}
-        return batch if self.collate is None else self.collate(batch, self._rows(step, 0, 1)[0])
+        if not fields.keys().isdisjoint(_ADDED):
+            raise ValueError(f"examples may not have fields {_ADDED}: {sorted(fields)}")
+        return fields
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Generator[Batch, None, None]:
         """Yields batch(start), batch(start + 1), ..., made ahead of time in the background.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from research import models
+from research.data.augment import example_keys
 from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
 from research.detection.selection import evidence, select, strides_of
@@ -41,7 +42,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     proposed = partial(propose, image_size=setting.image_size)
 
     def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(stream(key, "regions"), batch["index"])
+        keys = example_keys(stream(key, "regions"), batch["index"], batch["occurrence"])
         truth = (batch["boxes"], batch["valid"], batch["crowd"])
 
         def choose(objectness: Array, boxes: Array) -> Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from research import models
+from research.data.augment import example_keys
 from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
 from research.detection.selection import evidence, select
@@ -31,7 +32,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     sizes = [low * (high / low) ** (k / (SCALES - 1)) for k in range(SCALES)]
 
     def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(stream(key, "windows"), batch["index"])
+        keys = example_keys(stream(key, "windows"), batch["index"], batch["occurrence"])
         real = batch["valid"] & ~batch["crowd"]
         windows, label, counted = jax.vmap(
             partial(training_windows, image_size=setting.image_size, low=low, high=high)

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from research.errors import UserError
 from research.experiment import Batch, Experiment, PyTree, Variables
 from research.nn.normalisation import own_statistics
-from research.random import step_key, stream
+from research.random import step_key
 from research.training.config import TrainingConfig
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
-from research.training.step import parts_of, without_padding
+from research.training.step import Keys, parts_of, without_padding
 
 if TYPE_CHECKING:
     from research.data.source import Source
@@ -97,11 +97,11 @@ def make_statistics_step(
     def step(values: tuple[Variables, Estimate], batch: Batch) -> tuple[Estimate, None]:
         variables, estimate = values
 
-        def add_part(estimate: Estimate, part: tuple[Batch, jax.Array]) -> tuple[Estimate, None]:
-            rows, key = part
-            rows = experiment.augment(stream(key, "augment"), rows, axis)
+        def add_part(estimate: Estimate, part: tuple[Batch, Keys]) -> tuple[Estimate, None]:
+            rows, keys = part
+            rows = experiment.augment(keys.augment, rows, axis)
             with own_statistics():
-                _, state, _ = experiment.loss(variables, rows, stream(key, "loss"), axis)
+                _, state, _ = experiment.loss(variables, rows, keys.loss, axis)
             parts = estimate.parts + 1
             share = 1 / parts.astype(jnp.float32)
             statistics = pooled(estimate.statistics, state[COLLECTION], share)

@@ -5,6 +5,7 @@ values travel as (sum, weight) and are divided once, on the host.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,19 +43,32 @@ def masked_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.where(weight > 0, values.astype(jnp.float32) * weight, 0.0).sum()
 
 
-def parts_of(batch: Batch, key: jax.Array, accumulate: int) -> tuple[Batch, jax.Array]:
-    """Splits a batch into the parts that it is worked through in, each with its key.
+class Keys(NamedTuple):
+    """The random keys of a part of a batch.
 
-    Returns the batch and the key as they are for one part, else both with a leading dimension.
+    Attributes:
+      augment: the same for all parts, so that what happens to an example depends on none.
+      loss: each part's own.
     """
+
+    augment: jax.Array
+    loss: jax.Array
+
+
+def parts_of(batch: Batch, key: jax.Array, accumulate: int) -> tuple[Batch, Keys]:
+    """The parts that a batch is worked through in, with their keys: a leading dimension for them.
+
+    One part has none: it is the batch as it is.
+    """
+    augment, loss = stream(key, "augment"), stream(key, "loss")
     if accumulate == 1:
-        return batch, key
+        return batch, Keys(augment, loss)
     # Rows j, j + k, ...: a part is then spread over all devices of a mesh, as the batch is.
     parts = jax.tree.map(
         lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), dict(batch)
     )
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(accumulate))
-    return parts, keys
+    own = jax.vmap(jax.random.fold_in, (None, 0))(loss, jnp.arange(accumulate))
+    return parts, Keys(jnp.broadcast_to(augment, accumulate), own)
 
 
 def make_train_step(
@@ -81,10 +95,10 @@ def make_train_step(
         batch = without_padding(batch, axis)
         count = add_over(axis, batch["mask"].astype(jnp.float32).sum())
 
-        def part_loss(params: PyTree, model_state: PyTree, part: Batch, key: jax.Array):
-            part = experiment.augment(stream(key, "augment"), part, axis)
+        def part_loss(params: PyTree, model_state: PyTree, part: Batch, keys: Keys):
+            part = experiment.augment(keys.augment, part, axis)
             per_example, model_state, extra = experiment.loss(
-                {"params": params, **model_state}, part, stream(key, "loss"), axis
+                {"params": params, **model_state}, part, keys.loss, axis
             )
             weight = part["mask"].astype(jnp.float32)
             sums = {name: masked_sum(value, weight) for name, value in extra.items()}
@@ -93,19 +107,18 @@ def make_train_step(
             return loss / jnp.maximum(count, 1.0), (model_state, {"loss": loss, **sums})
 
         gradient = jax.grad(part_loss, has_aux=True)
+        parts = parts_of(batch, key, accumulate)
         if accumulate == 1:
-            grads, (model_state, sums) = gradient(state.params, state.model_state, batch, key)
+            grads, (model_state, sums) = gradient(state.params, state.model_state, *parts)
         else:
 
-            def add_part(carry, part_and_key):
+            def add_part(carry, part_and_keys):
                 model_state, grads = carry
-                more, (model_state, sums) = gradient(state.params, model_state, *part_and_key)
+                more, (model_state, sums) = gradient(state.params, model_state, *part_and_keys)
                 return (model_state, jax.tree.map(jnp.add, grads, more)), sums
 
             zeros = jax.tree.map(jnp.zeros_like, state.params)
-            (model_state, grads), sums = jax.lax.scan(
-                add_part, (state.model_state, zeros), parts_of(batch, key, accumulate)
-            )
+            (model_state, grads), sums = jax.lax.scan(add_part, (state.model_state, zeros), parts)
             sums = jax.tree.map(lambda x: x.sum(0), sums)
 
         grads, sums = add_over(axis, (grads, sums))

@@ -204,6 +204,7 @@ def test_eight_devices_train_the_same_detector_as_one(model, quickly_compiled):
         "valid": np.arange(16).reshape(8, 2) % 5 > 0,
         "proposals": boxes,
         "index": np.arange(8, dtype="i"),
+        "occurrence": np.zeros(8, "i"),
         "mask": np.arange(8) < 7,
     }
     experiment = detection.build(config, FACTS)

@@ -115,6 +115,19 @@ def test_copies_of_a_class_are_classes_and_all_its_images_are_changed_as_one(pla
     assert seen == set(range(copies))
 
 
+def test_copies_of_an_image_in_a_batch_are_augmented_apart(place):
+    experiment = build(config(place, batch_size=32, images_per_class=16))  # of classes of eight
+    batch = experiment.data().train.batch(0)
+    changed = np.asarray(
+        jax.jit(experiment.augment, static_argnums=2)(jax.random.key(0), batch, None)["image"]
+    )
+    pairs = [(i, j) for i in range(32) for j in range(i) if batch["index"][i] == batch["index"][j]]
+    assert len(pairs) == 16
+    for i, j in pairs:
+        np.testing.assert_array_equal(batch["image"][i], batch["image"][j])
+        assert np.abs(changed[i] - changed[j]).mean() > 1
+
+
 def test_collapse_is_named_and_stops_where_asked(place):
     means = {"train/spread": 2e-5, "train/loss": 0.3}
     assert build(config(place)).watch({**means, "train/spread": 0.4}) is None

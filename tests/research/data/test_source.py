@@ -135,6 +135,20 @@ def test_parts_concatenate_to_the_global_batch(seed, parts, cache_bytes):
         same(joined, make((0, 1)).batch(step))
 
 
+@pytest.mark.parametrize(("length", "size"), [(50, 8), (5, 12), (1, 4)])
+def test_a_stream_counts_the_copies_of_an_example_over_the_whole_batch(length, size, cache_bytes):
+    make = lambda part: Source(Squares(length), size, 3, cache_bytes, part=part)
+    for step in range(3):
+        batch = make((0, 1)).batch(step)
+        assert batch["occurrence"].dtype == np.int32
+        index = batch["index"].tolist()
+        expected = [index[:row].count(index[row]) for row in range(size)]
+        assert batch["occurrence"].tolist() == expected
+        parts = [make((i, 2)).batch(step)["occurrence"] for i in range(2)]  # two processes
+        assert np.concatenate(parts).tolist() == expected
+    assert "occurrence" not in Source(Squares(length), size).batch(0)  # a pass has no copies
+
+
 @pytest.mark.parametrize("start", [0, 1, 13])
 def test_iterate_gives_the_same_batches_from_anywhere(start, cache_bytes):
     source = Source(Squares(50), 8, seed=1, cache_bytes=cache_bytes)

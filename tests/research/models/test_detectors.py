@@ -31,6 +31,7 @@ def batch_of(images=2, objects=2, seed=0):
         "valid": jnp.array(valid),
         "crowd": jnp.zeros((images, objects), bool),
         "index": jnp.arange(images),
+        "occurrence": jnp.zeros(images, jnp.int32),
         "points": jnp.array(rng.uniform(4, 28, (images, 4, 2)), jnp.float32),
         "proposals": jnp.array([[[2, 3, 13, 12], [0, 0, 8, 30], [13, 12, 30, 31]]] * images, "f"),
     }

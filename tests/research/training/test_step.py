@@ -6,6 +6,7 @@ import pytest
 import toys
 from toys import train
 
+from research.random import step_key, stream
 from research.training import parallel as parallel_lib
 from research.training.step import make_eval_step, make_train_step, masked_sum
 
@@ -118,6 +119,39 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(mode):
     np.testing.assert_allclose(state.params["w"], expected, rtol=1e-5)
     np.testing.assert_allclose(rows[0]["loss"][0], (residual**2).sum(), rtol=1e-5)
     assert rows[0]["loss"][1] == 27
+
+
+@pytest.mark.parametrize("mode", ["single", "jit", "pmap"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_augmentation_depends_on_neither_devices_nor_accumulation(mode, accumulate):
+    """Copies of an example included, wherever in the batch they stand."""
+    index, occurrence = np.repeat(np.arange(8, dtype="i"), 2), np.tile(np.arange(2, dtype="i"), 8)
+    order = np.random.default_rng(0).permutation(16)
+    batch = {
+        **toys.batches(1, ragged=16)[0],
+        "index": index[order],
+        "occurrence": occurrence[order],
+    }
+    batch["image"] = np.zeros((16, 8, 8, 3), "f")
+
+    def loss(variables, batch, key, axis):
+        drawn = batch["image"].mean((1, 2, 3))
+        rows = jax.nn.one_hot(2 * batch["index"] + batch["occurrence"], 16)
+        seen = {f"row {k}": drawn * rows[:, k] for k in range(16)}
+        return drawn * variables["params"]["w"], {}, seen
+
+    experiment = toys.experiment()._replace(
+        init=lambda key, batch: {"params": {"w": jnp.ones(())}}, loss=loss
+    )
+    _, rows = train(experiment, mode, [batch], accumulate=accumulate)
+    found = [float(rows[0][f"row {k}"][0]) for k in range(16)]
+    keys = [
+        jax.random.fold_in(jax.random.fold_in(stream(step_key(0, 0), "augment"), k // 2), k % 2)
+        for k in range(16)
+    ]
+    expected = [0.1 * jax.random.normal(key, (8, 8, 3)).mean() for key in keys]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert len(np.unique(np.round(found, 6))) == 16
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
