@@ -148,6 +148,7 @@ def ask(config: Config) -> "Question":
     from research.data.source import Arrays, Source
     from research.errors import UserError
     from research.progress import console
+    from research.spacing import some_of, spaced
     from research.understanding.answers import Question
 
     network, preprocessing, source = opened(config)
@@ -174,11 +175,14 @@ def ask(config: Config) -> "Question":
 
     fitted = [fit(image, preprocessing) for image in read]
     from_nothing = config.method == "visualise" and config.start != "input"
+    sampled = ""
     if not files and source is not None and method_kind(config) != "survey" and not from_nothing:
         examples = survey().examples
-        count = min(100 if config.method == "deletion" else 4, len(examples))
-        fitted = [np.asarray(examples[i]["image"]) for i in range(count)]
-        files, read = [f"test {i}" for i in range(len(fitted))], fitted
+        count = 100 if config.method == "deletion" else 4
+        chosen = spaced(len(examples), count).tolist()
+        fitted = [np.asarray(examples[i]["image"]) for i in chosen]
+        files, read = [f"test {i}" for i in chosen], fitted
+        sampled = some_of(len(examples), count)
     blank = np.zeros((0, *network.image_shape), np.uint8)
     mean = np.broadcast_to(np.asarray(preprocessing.mean, np.float32), network.image_shape[2])
     return Question(
@@ -189,6 +193,7 @@ def ask(config: Config) -> "Question":
         names=tuple(file.rpartition("/")[2] for file in files),
         mean=mean.copy(),
         survey=survey,
+        sampled=sampled,
     )
 
 
@@ -305,7 +310,10 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         steps=answer.steps,
         data=data,
         facts={"method": config.method},
-        protocol=answer.protocol,
+        protocol={
+            name: f"{line}; {question.sampled}" if question.sampled else line
+            for name, line in answer.protocol.items()
+        },
     )
 
 

@@ -22,17 +22,17 @@ class Evaluation(NamedTuple):
     """What one pass over a split gives, on the host."""
 
     metrics: dict[str, float]
-    first: tuple[PyTree, Batch]  # outputs and batch of the first batch, images included
-    outputs: (
-        PyTree  # kept of every example; None where the experiment neither scores nor draws splits
-    )
-    targets: Batch  # the batches without their pictures, of every example
+    # Outputs and batch of evenly spaced examples, a batch at most, with images: what pictures and
+    # notes are made of. None where it was not asked for.
+    sample: tuple[PyTree, Batch] | None
+    # What is kept of every example, and the batches without their pictures; None and {} where the
+    # experiment neither scores nor draws splits.
+    outputs: PyTree
+    targets: Batch
 
 
-def make_evaluate(
-    experiment: Experiment, parallel: Parallel
-) -> Callable[[Variables, "Source"], Evaluation]:
-    """Returns (variables, source) -> Evaluation, compiled once for each shape of batch."""
+def make_evaluate(experiment: Experiment, parallel: Parallel) -> Callable[..., Evaluation]:
+    """Returns (variables, source, sample=False) -> Evaluation, compiled once a shape of batch."""
     keep = any(x is not None for x in (experiment.score, experiment.draw_split, experiment.bias))
     step = CompiledByShape(
         lambda variables, batch: parallel.compile(
@@ -40,30 +40,31 @@ def make_evaluate(
         )
     )
 
-    def evaluate(variables: Variables, source: "Source") -> Evaluation:
+    def rows_of(outputs: PyTree, batch: Batch) -> PyTree:
+        """On the host, without padding."""
+        return jax.tree.map(lambda x: x[batch["mask"]], parallel.get_rows(outputs))
+
+    def joined(parts: list[PyTree]) -> PyTree:
+        return jax.tree.map(lambda *values: np.concatenate(values), *parts)
+
+    def unpadded(batch: Batch) -> Batch:
+        return {name: value[batch["mask"]] for name, value in batch.items()}
+
+    def evaluate(variables: Variables, source: "Source", sample: bool = False) -> Evaluation:
         sums: dict[str, np.ndarray] = {}
         rows: list[PyTree] = []  # what is kept of each batch, without padding
         truth: list[Batch] = []
-        first: tuple[PyTree, Batch] | None = None
         previous: tuple[PyTree, PyTree, Batch] | None = None
 
         def fetch(totals: PyTree, results: PyTree, batch: Batch) -> None:
-            nonlocal first
-            outputs, kept = results
             for name, pair in jax.device_get(totals).items():
                 sums[name] = sums.get(name, 0.0) + np.array(pair, np.float64)
-            if first is not None and not keep:
-                return
-            real = batch["mask"]
-            batch = {name: value[real] for name, value in batch.items()}
-            if first is None:
-                first = jax.tree.map(lambda x: x[real], parallel.get_rows(outputs)), batch
             if keep:
-                row = jax.tree.map(lambda x: x[real], parallel.get_rows(kept))
+                kept, real = rows_of(results[1], batch), unpadded(batch)
                 if experiment.tally is not None:
-                    row = experiment.tally(row, batch, source.originals)
-                rows.append(row)
-            truth.append({k: value for k, value in batch.items() if k not in PICTURES})
+                    kept = experiment.tally(kept, real, source.originals)
+                rows.append(kept)
+                truth.append({name: x for name, x in real.items() if name not in PICTURES})
 
         for batch in source.iterate(0, source.num_batches):
             started = (*step(variables, parallel.put_batch(batch)), batch)
@@ -73,13 +74,19 @@ def make_evaluate(
         assert previous is not None, "a split has at least one example"
         fetch(*previous)
 
+        sampled = None
+        if sample:
+            if source.num_batches > 1:  # else the only batch is the sample
+                few: Batch = source.sample()
+                previous = (*step(variables, parallel.put_batch(few)), few)
+            _, (outputs, _), few = previous
+            sampled = rows_of(outputs, few), unpadded(few)
+
         metrics = {name: float(s / w) for name, (s, w) in sums.items() if w > 0}
-        outputs = jax.tree.map(lambda *parts: np.concatenate(parts), *rows) if keep else None
-        targets = {name: np.concatenate([t[name] for t in truth]) for name in truth[0]}
+        outputs, targets = (joined(rows), joined(truth)) if keep else (None, {})
         if experiment.score is not None:
             metrics |= experiment.score(outputs, targets)
-        assert first is not None
-        return Evaluation(metrics, first, outputs, targets)
+        return Evaluation(metrics, sampled, outputs, targets)
 
     return evaluate
 

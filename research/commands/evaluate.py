@@ -71,7 +71,9 @@ def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]])
     whole = experiment if len(members) == 1 else ensemble([member[1] for member in members])
     variables: Any = [opened.variables for _, _, opened in members]
     path = output_folder(config.workdir, name, "evaluate", "result.json")
-    evaluations = evaluate_weights(whole, config, variables if len(members) > 1 else variables[0])
+    evaluations = evaluate_weights(
+        whole, config, variables if len(members) > 1 else variables[0], sample=True
+    )
     alone = {}
     if len(members) > 1:
         for member_config, member, opened in members:
@@ -92,9 +94,12 @@ def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]])
     show_result(result, path)
 
 
-def evaluate_weights(experiment: Experiment, config: Any, variables: Any) -> dict[str, Evaluation]:
-    """Each split's evaluation, on the devices there are."""
+def evaluate_weights(
+    experiment: Experiment, config: Any, variables: Any, sample: bool = False
+) -> dict[str, Evaluation]:
+    """Each split's evaluation, on the devices there are; `sample` as pictures need it."""
     parallel = parallel_lib.for_evaluation(config)
     evaluate = make_evaluate(experiment, parallel)
     placed = parallel.put(variables)
-    return {split: evaluate(placed, source) for split, source in experiment.data().evals.items()}
+    evals = experiment.data().evals
+    return {split: evaluate(placed, source, sample) for split, source in evals.items()}

@@ -28,8 +28,8 @@ def pictures(
     figures: dict[str, Figure | np.ndarray] = {}
     for split, evaluation in evaluations.items():
         drawn: dict[str, Figure | np.ndarray] = {}
-        if experiment.draw is not None:
-            drawn |= experiment.draw(*evaluation.first)
+        if experiment.draw is not None and evaluation.sample is not None:
+            drawn |= experiment.draw(*evaluation.sample)
         if experiment.draw_split is not None:
             drawn |= experiment.draw_split(evaluation.outputs, evaluation.targets)
         figures |= {f"{split}/{name}": figure for name, figure in drawn.items()}

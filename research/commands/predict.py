@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from research.commands.output import output_folder
 from research.errors import UserError
 from research.experiment import Batch, Experiment, PyTree
 from research.progress import console
 from research.record import fingerprint, save_figures
+from research.spacing import spaced
 from research.training.checkpoint import Opened
 
 
@@ -49,8 +51,10 @@ def run_prediction(
             rows.append({"file": file, **row})
         if experiment.save is not None:
             experiment.save(path, part, outputs, batch)
-        if part[0] is files[0] and experiment.draw is not None:
-            save_figures(path, experiment.draw(outputs, batch))
+    if experiment.draw is not None:
+        if len(files) > size:  # else the only batch is all there is
+            _, outputs, batch = next(predictions(files, spaced(len(files), size)))
+        save_figures(path, experiment.draw(outputs, batch))
     (path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if experiment.collect is not None:
         experiment.collect(path, rows)
@@ -64,13 +68,21 @@ class Predictions:
         self._read, self._size = experiment.read, size
         self._predict, self._variables = jax.jit(experiment.predict), jax.device_put(variables)
 
-    def __call__(self, files: list[str]) -> Iterator[tuple[list[str], PyTree, Batch]]:
-        """Yields the files of each batch, their outputs on the host, and what was read of them."""
+    def __call__(
+        self, files: list[str], chosen: Int[np.ndarray, " _"] | None = None
+    ) -> Iterator[tuple[list[str], PyTree, Batch]]:
+        """Yields the files of each batch, their outputs on the host, and what was read of them.
+
+        Args:
+          chosen: positions of some of the files, in place of all.
+        """
         assert self._read is not None
         size = min(len(files), self._size)
-        for start in range(0, len(files), size):
-            part = files[start : start + size]
-            batch = {**self._read(part), "index": np.arange(start, start + len(part))}
+        chosen = np.arange(len(files)) if chosen is None else chosen
+        for start in range(0, len(chosen), size):
+            index = chosen[start : start + size]
+            part = [files[i] for i in index]
+            batch = {**self._read(part), "index": index}
             outputs = jax.device_get(self._predict(self._variables, padded(batch, size)))
             yield part, jax.tree.map(lambda x: x[: len(part)], outputs), batch  # noqa: B023
 

@@ -10,6 +10,7 @@ from research.data.config import Normalisation
 from research.data.preprocessing import Preprocessing
 from research.data.source import Arrays, Examples, read_many
 from research.errors import UserError
+from research.spacing import spaced
 
 PATCH = 5  # side of the neighbourhood that whitening decorrelates, pixels
 PATCHES = 200_000  # looked at, about
@@ -69,10 +70,9 @@ def patches(
     height, width = preprocessing.image_size
     side = min(PATCH, height - (height + 1) % 2, width - (width + 1) % 2)
     count = min(len(examples), 1000)
-    chosen = (2 * np.arange(count) + 1) * len(examples) // (2 * count)
     stride = max(1, int((height * width * count / PATCHES) ** 0.5))
     found = []
-    for example in read_many(examples, chosen.tolist()):
+    for example in read_many(examples, spaced(len(examples), count).tolist()):
         image = preprocessing.standardise(example["image"])
         windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))
         found.append(windows[::stride, ::stride].transpose(0, 1, 3, 4, 2))
@@ -120,9 +120,8 @@ def statistics(
         images = examples.fields["image"]
         chunks = (images[i : i + 1024] for i in range(0, len(images), 1024))
     else:
-        count = min(len(examples), most)
-        chosen = (2 * np.arange(count) + 1) * len(examples) // (2 * count)
-        parts = (chosen[i : i + 256].tolist() for i in range(0, count, 256))
+        chosen = spaced(len(examples), most).tolist()
+        parts = (chosen[i : i + 256] for i in range(0, len(chosen), 256))
         chunks = (e["image"][None] for part in parts for e in read_many(examples, part))
     total: Any = 0
     squares: Any = 0

@@ -11,7 +11,7 @@ from research.data.augment import colour_components
 from research.data.config import DataConfig, ImageDataConfig
 from research.data.normalisation import learn
 from research.data.preprocessing import Mapped, Preprocessing, fit_example
-from research.data.source import Example, Examples, Source, decode, decoded_bytes
+from research.data.source import Example, Examples, Source, decode, decoded_bytes, read_many
 from research.data.splits import (
     VALIDATION,
     Dataset,
@@ -22,6 +22,7 @@ from research.data.splits import (
 from research.errors import UserError
 from research.experiment import Data
 from research.models import Entry
+from research.spacing import spaced
 from research.weights.trained import Trained
 
 
@@ -75,7 +76,8 @@ def learn_facts(
     if config.pca_colour and raw.channels != 3:
         raise UserError(f"--pca_colour: needs RGB images; these have {raw.channels} channel(s).")
     if config.pca_colour:
-        sample = np.stack([train[i]["image"] for i in range(min(len(train), 1000))])
+        seen = read_many(train, spaced(len(train), 1000).tolist())
+        sample = np.stack([example["image"] for example in seen])
         facts["colour_components"] = colour_components(sample / 255.0).tolist()
     return facts
 

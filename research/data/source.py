@@ -248,9 +248,9 @@ class Source:
         return batch if self.collate is None else self.collate(batch, whole)
 
     def sample(self) -> Batch:
-        """A batch of evenly spaced examples of the split; padded as the last batch of a pass is."""
-        chosen = spaced(len(self.examples), self.batch_size)
-        index = np.zeros(self.batch_size, np.int32)
+        """A batch of evenly spaced examples of the split, padded with the first of them."""
+        chosen = spaced(len(self.examples), 1 if self.alone else self.batch_size)
+        index = np.full(self.batch_size, chosen[0], np.int32)
         index[: len(chosen)] = chosen
         mask = np.arange(self.batch_size) < len(chosen)
         local = self.batch_size // self.part[1]

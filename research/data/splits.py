@@ -5,10 +5,11 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from research.data.source import Example, Examples, read_many
 from research.errors import UserError
+from research.spacing import spaced
 
 VALIDATION = ("validation", "val")  # names of splits that are there to choose by
 
@@ -43,8 +44,8 @@ def stratified(
 ) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " held"]]:
     """Positions kept and positions held out, each in rising order.
 
-    Of the n examples of a class, in order, round(share n) are held out, evenly spaced: the k-th of
-    m is number floor((2k + 1) n / 2m). A class of two or more keeps one and holds one out.
+    Of the n examples of a class, in order, round(share n) are held out, evenly spaced. A class of
+    two or more keeps one and holds one out.
     """
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -53,14 +54,6 @@ def stratified(
         count = min(max(count, 1), len(members) - 1) if len(members) > 1 and share else count
         held[members[spaced(len(members), count)]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def spaced(n: int, count: int) -> Bool[np.ndarray, " n"]:
-    """Which `count` of n things are chosen, evenly: the k-th is number floor((2k + 1) n / 2m)."""
-    chosen = np.zeros(n, bool)
-    if count:
-        chosen[(2 * np.arange(count) + 1) * n // (2 * count)] = True
-    return chosen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

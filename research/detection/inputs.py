@@ -20,6 +20,7 @@ from research.errors import UserError, choose
 from research.geometry.anchors import k_means
 from research.models import available
 from research.progress import console
+from research.spacing import spaced
 
 PROPOSED = ("rcnn", "fast_rcnn")  # detectors that are told where to look
 SINGLE = ("localisation", "landmarks")  # detectors of one object
@@ -129,8 +130,7 @@ def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
     if isinstance(train, Arrays):
         boxes, valid = train.fields["boxes"], train.fields["valid"]
     else:
-        chosen = np.unique(np.linspace(0, len(train) - 1, SEEN).astype(int)).tolist()
-        examples = [train[i] for i in chosen]
+        examples = [train[i] for i in spaced(len(train), SEEN).tolist()]
         boxes, valid = (np.stack([x[name] for x in examples]) for name in ("boxes", "valid"))
     found = boxes[valid]
     try:

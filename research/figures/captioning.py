@@ -9,6 +9,8 @@ from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from research.spacing import spaced
+
 QUIET = "#707070"
 _MOST_WORDS = 20  # of a caption whose attention is drawn
 
@@ -26,12 +28,12 @@ def captions(
       references: None where there are none.
       most: images in the grid, at most.
     """
-    count = min(len(images), most)
-    columns = min(4, count)
-    rows = -(-count // columns)
+    shown = spaced(len(images), most)
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
     figure = Figure(figsize=(2.9 * max(columns, 2), 3.5 * rows), dpi=110, layout="constrained")
-    for i in range(count):
-        ax = figure.add_subplot(rows, columns, i + 1)
+    for place, i in enumerate(shown):
+        ax = figure.add_subplot(rows, columns, place + 1)
         _show(ax, images[i])
         ax.set_title(_wrapped(sentences[i]), fontsize=9, loc="left")
         if references is not None:

@@ -13,6 +13,7 @@ from research.metrics.classification import (
     calibration_error,
     confusion_matrix,
 )
+from research.spacing import worst_first
 
 RIGHT, WRONG, QUIET = "#8fb3d9", "#c0392b", "#707070"
 MATRIX_CLASSES = 25  # with more, single cells cannot be read: pairs are listed instead
@@ -37,7 +38,7 @@ def predictions(
     """
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.zeros(len(images), bool) if labels is None else predicted != labels
-    shown = np.lexsort((np.where(wrong, -confidence, np.arange(len(images))), ~wrong))[:most]
+    shown = worst_first(np.where(wrong, confidence, 0.0), most)
 
     longest = max(len(_short(class_names[k])) for k in predicted[shown])
     columns = min(8 if longest <= 6 else 6 if longest <= 12 else 5, len(shown))

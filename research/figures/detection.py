@@ -11,6 +11,7 @@ from matplotlib.patheffects import Stroke, withStroke
 
 from research.figures.classification import MATRIX_CLASSES, QUIET, WRONG, matrix
 from research.metrics.detection import average_precision, confusion, match, precision_recall
+from research.spacing import spaced, worst_first
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -96,7 +97,7 @@ def predictions(
             counts = {"missed": len(missed), "of nothing": len(extra), "wrong class": int(wrong)}
             notes[i] = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
             mistakes[i] = sum(counts.values())
-    order = np.argsort(-mistakes, kind="stable")[:most]
+    order = worst_first(mistakes, most)
     columns = min(5, len(order))
     rows = -(-len(order) // columns)
     figure = Figure(figsize=(2.3 * columns, 2.5 * rows + 0.4), dpi=120)
@@ -140,7 +141,8 @@ def curves(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) ->
     figure = Figure(figsize=(7.2, 5.0), dpi=120, layout="constrained")
     ax = figure.add_subplot()
     found = precision_recall(detections, targets, len(class_names))
-    drawn = [k for k, curve in enumerate(found) if curve.objects][:MATRIX_CLASSES]
+    there = [k for k, curve in enumerate(found) if curve.objects]
+    drawn = [there[i] for i in spaced(len(there), MATRIX_CLASSES)]
     for k in drawn:
         recall, precision = found[k].recall, found[k].precision
         area = average_precision(recall, precision)
@@ -159,7 +161,9 @@ def curves(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) ->
         ax.legend(
             title="average precision", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False
         )
-    ax.set_title("IoU 0.5, crowds and difficult objects left out", color=QUIET, fontsize=11)
+    title = "IoU 0.5, crowds and difficult objects left out"
+    title += f"; {len(drawn)} of {len(there)} classes" if len(drawn) < len(there) else ""
+    ax.set_title(title, color=QUIET, fontsize=11)
     return figure
 
 

@@ -16,6 +16,7 @@ from research.metrics.recognition import recognition as recognition_accuracy
 from research.metrics.verification import draw_pairs, pair_distances
 from research.neighbours import Metric, nearest
 from research.projection import two_coordinates
+from research.spacing import spaced
 
 RIGHT, WRONG, QUIET = "#2e7d32", "#c0392b", "#707070"
 Thumbnails = UInt8[np.ndarray, "n height width"]
@@ -38,8 +39,8 @@ def maps(
 def few_classes(labels: Int[np.ndarray, " n"], classes: int = 20, each: int = 16) -> np.ndarray:
     """Positions of some examples of some classes, evenly spaced, for `maps`."""
     there = np.unique(labels)
-    chosen = there[np.linspace(0, len(there) - 1, min(classes, len(there))).astype(int)]
-    return np.concatenate([np.flatnonzero(labels == k)[:each] for k in chosen])
+    members = [np.flatnonzero(labels == k) for k in there[spaced(len(there), classes)]]
+    return np.concatenate([rows[spaced(len(rows), each)] for rows in members])
 
 
 def _scatter(
@@ -78,7 +79,7 @@ def neighbours(
     able = np.flatnonzero(
         np.isin(labels, [k for k in np.unique(labels) if (labels == k).sum() > 1])
     )
-    query = able[np.linspace(0, len(able) - 1, min(len(able), 200)).astype(int)]
+    query = able[spaced(len(able), 200)]
     pixels = thumbnails.reshape(len(thumbnails), -1).astype(np.float32) / 255
     count = min(count, len(x) - 1)
     places = [
@@ -167,15 +168,16 @@ def matches(
     most: int = 24,
 ) -> Figure:
     """Inputs above their nearest gallery images; beyond the threshold, in grey, nobody known."""
-    count = min(len(inputs), most)
+    shown = spaced(len(inputs), most)
+    count = len(shown)
     columns = min(8, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(1.35 * columns, 3.0 * rows), dpi=120, layout="constrained")
     grid = figure.subplots(2 * rows, columns, squeeze=False)
     for ax in grid.flat:
         ax.set_axis_off()
-    for i in range(count):
-        row, column = divmod(i, columns)
+    for place, i in enumerate(shown):
+        row, column = divmod(place, columns)
         known = distances[i] <= threshold
         for ax, image in (
             (grid[2 * row][column], inputs[i]),

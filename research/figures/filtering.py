@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, Num
 from matplotlib.figure import Figure
 
+from research.spacing import spaced
+
 
 def filters(
     kernels: Mapping[str, Float[np.ndarray, "rows columns"]],
@@ -17,7 +19,8 @@ def filters(
     Args:
       pictures: the same images, before and after; the first are grey, 0..255.
     """
-    count = min(most, len(next(iter(pictures.values()))))
+    shown = spaced(len(next(iter(pictures.values()))), most)
+    count = len(shown)
     figure = Figure(figsize=(1.5 * count + 0.5, 3.0 + 1.5 * len(pictures)), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[3.0, 1.5 * len(pictures)], squeeze=False)[
         :, 0
@@ -43,8 +46,8 @@ def filters(
     grid = below.subplots(len(pictures), count, squeeze=False)
     for row, (name, images) in zip(grid, pictures.items(), strict=True):
         signed = images.dtype != np.uint8
-        reach = float(np.abs(images[:count]).max()) or 1.0
-        for panel, image in zip(row, images, strict=False):
+        reach = float(np.abs(images[shown]).max()) or 1.0
+        for panel, image in zip(row, images[shown], strict=True):
             if signed:
                 panel.imshow(image[..., 0], cmap="RdBu_r", vmin=-reach, vmax=reach)
             else:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from research.data.masks import IGNORE, palette
+from research.spacing import worst_first
 
 QUIET = "#707070"
 WRONG, RIGHT = np.array([192, 57, 43], np.uint8), np.array([232, 236, 240], np.uint8)
@@ -37,15 +38,13 @@ def predictions(
       labels: 255 where nobody knows.
       most: rows, at most.
     """
-    count = min(most, len(images))
-    if labels is None:
-        shown = np.arange(count)
-        share = np.zeros(len(images))
-    else:
+    share = np.zeros(len(images))
+    if labels is not None:
         known = labels != IGNORE
         wrong = (predicted != labels) & known
         share = wrong.sum((1, 2)) / np.maximum(known.sum((1, 2)), 1)
-        shown = np.argsort(-share, kind="stable")[:count]
+    shown = worst_first(share, most)
+    count = len(shown)
     titles = (
         ["image", "prediction"] if labels is None else ["image", "truth", "prediction", "wrong"]
     )

@@ -28,6 +28,7 @@ from research.metrics.verification import (
     verification,
 )
 from research.neighbours import Metric, nearest
+from research.spacing import spaced
 
 MOST_QUERIES = 5_000
 MOST_CLUSTERED = 20_000
@@ -45,8 +46,7 @@ def retrieval(x: Embeddings, labels: Labels, metric: Metric = "euclidean") -> di
     queries = np.flatnonzero(relevant)
     if not len(queries):
         return {}
-    if len(queries) > MOST_QUERIES:
-        queries = queries[np.linspace(0, len(queries) - 1, MOST_QUERIES).astype(int)]
+    queries = queries[spaced(len(queries), MOST_QUERIES)]
     count = min(max(int(relevant[queries].max()), max(RECALLS)), len(x) - 1)
     _, found = nearest(x[queries], x, count, metric, others=queries)
     right = labels[found] == labels[queries][:, None]
@@ -59,9 +59,8 @@ def retrieval(x: Embeddings, labels: Labels, metric: Metric = "euclidean") -> di
 
 def cluster_agreement(x: Embeddings, labels: Labels) -> float:
     """Normalised mutual information of classes and as many k-means clusters."""
-    if len(x) > MOST_CLUSTERED:
-        chosen = np.linspace(0, len(x) - 1, MOST_CLUSTERED).astype(int)
-        x, labels = x[chosen], labels[chosen]
+    chosen = spaced(len(x), MOST_CLUSTERED)
+    x, labels = x[chosen], labels[chosen]
     kmeans = KMeans(len(np.unique(labels)), n_init=1, random_state=0)
     return float(normalized_mutual_info_score(labels, kmeans.fit_predict(x)))
 

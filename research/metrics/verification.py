@@ -8,6 +8,7 @@ from sklearn.metrics import auc, roc_curve
 
 from research.metrics.sampling import Embeddings, Labels, between, class_members, parts, random
 from research.neighbours import Metric
+from research.spacing import spaced
 
 MOST_PAIRS = 200_000  # of each kind
 FOLDS = 10
@@ -31,8 +32,7 @@ def draw_pairs(labels: Labels, most: int = MOST_PAIRS) -> Pairs:
     each = max(int((8 * most / len(groups)) ** 0.5), 2)  # members: 4 `most` pairs in all
     positive = []
     for members in groups:
-        if len(members) > each:
-            members = members[np.linspace(0, len(members) - 1, each).astype(int)]
+        members = members[spaced(len(members), each)]
         i, j = np.triu_indices(len(members), 1)
         positive.append(np.stack([members[i], members[j]], 1))
     same = np.concatenate(positive) if positive else np.zeros((0, 2), int)

@@ -161,8 +161,10 @@ def train(
         best_name, best_mode = experiment.best
         best_value = checkpointer.best_metrics().get(best_name)
 
-        def evaluate_all() -> dict[str, Evaluation]:
-            return {name: evaluate(state.variables, split) for name, split in data.evals.items()}
+        def evaluate_all(sample: bool) -> dict[str, Evaluation]:
+            return {
+                name: evaluate(state.variables, split, sample) for name, split in data.evals.items()
+            }
 
         # --- Train ---
         progress = stack.enter_context(TrainingProgress(plan.steps, start))
@@ -196,7 +198,7 @@ def train(
             if due_eval or due_save:
                 state = state.evaluated_with(estimate(state.variables, step))
             if due_eval:
-                evaluations = evaluate_all()
+                evaluations = evaluate_all(sample=last)
                 metrics |= flat_metrics(evaluations)
                 value = metrics.get(best_name)
                 if value is not None and (
@@ -226,7 +228,7 @@ def train(
 
         # --- Finish ---
         if not evaluations:  # killed after the last checkpoint, before the result was written
-            evaluations = evaluate_all()
+            evaluations = evaluate_all(sample=True)
         checkpointer.wait()
         averaged = state.average is not None
         result = {
@@ -248,7 +250,8 @@ def notes(experiment: Experiment, evaluations: dict[str, Evaluation]) -> list[st
     """What the experiment says of the splits in words."""
     if experiment.notes is None:
         return []
-    return [line for found in evaluations.values() for line in experiment.notes(*found.first)]
+    samples = [found.sample for found in evaluations.values() if found.sample]
+    return [line for sample in samples for line in experiment.notes(*sample)]
 
 
 def better(value: float, best: float, mode: str) -> bool:

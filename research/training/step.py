@@ -68,7 +68,7 @@ def parts_of(batch: Batch, key: jax.Array, accumulate: int) -> tuple[Batch, Keys
         lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), dict(batch)
     )
     own = jax.vmap(jax.random.fold_in, (None, 0))(loss, jnp.arange(accumulate))
-    return parts, Keys(jnp.broadcast_to(augment, accumulate), own)
+    return parts, Keys(jnp.broadcast_to(augment, (accumulate,)), own)
 
 
 def make_train_step(

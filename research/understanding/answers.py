@@ -26,6 +26,7 @@ class Question:
       images: inputs of the network's own size, uint8 [N, H, W, C]; none where none were given.
       originals: the same as they were read, of any size.
       names: of the inputs.
+      sampled: how many of how many they are, where they were taken from a data set; or "".
       mean: the image that says nothing: the network's zero, a value for each channel.
       survey: opens the data set that is surveyed.
     """
@@ -37,6 +38,7 @@ class Question:
     names: tuple[str, ...]
     mean: Float[np.ndarray, " channel"]
     survey: Callable[[], Source]
+    sampled: str = ""
 
     @property
     def asks_class(self) -> bool:

@@ -94,7 +94,11 @@ def section(config: Any, build: Callable[[Any], Experiment]) -> str:
         raise UserError("--mode=gallery: was stopped, and no page was written.")
     parts = []
     for evaluation in finished.evaluations.values():
-        drawn = dict(experiment.draw(*evaluation.first)) if experiment.draw else {}
+        drawn = (
+            dict(experiment.draw(*evaluation.sample))
+            if experiment.draw and evaluation.sample
+            else {}
+        )
         if experiment.draw_split:
             drawn |= experiment.draw_split(evaluation.outputs, evaluation.targets)
         # Images that are saved pixel for pixel are in the figures already.

@@ -16,6 +16,7 @@ from research.errors import UserError
 from research.experiment import Batch, Measures, PyTree, Variables
 from research.figures import understanding as figures
 from research.random import stream
+from research.spacing import spaced
 from research.understanding import gradients
 from research.understanding.answers import (
     Answer,
@@ -104,7 +105,7 @@ def notes(question: Question) -> Callable[[PyTree, Batch], list[str]]:
     def said(outputs: PyTree, batch: Batch) -> list[str]:
         texts = captions(question, outputs) if "unit" in outputs else []
         lines = [f"{name}: {text}" for name, text in zip(question.names, texts, strict=False)]
-        return lines[:NOTES]
+        return [lines[i] for i in spaced(len(lines), NOTES)]
 
     return said
 

@@ -12,6 +12,7 @@ from research.experiment import Batch, Measures, PyTree, Variables
 from research.figures import understanding as figures
 from research.neighbours import Stored, nearest
 from research.projection import two_coordinates
+from research.spacing import some_of, spaced
 from research.understanding import features
 from research.understanding.answers import Answer, Question, averaged, per_unit
 from research.understanding.network import inner_layers, layer_shapes, layers_of
@@ -20,6 +21,7 @@ from research.understanding.target import check_layer, check_unit
 
 QUERIES = 200  # images whose nearest neighbours are asked for
 MOST = 1500  # images of a map
+DRAWN = 6  # images whose neighbours are drawn
 
 
 def several(question: Question) -> Source:
@@ -206,14 +208,15 @@ def neighbours(question: Question) -> Answer:
 
     def found(outputs: PyTree, targets: Batch) -> dict[str, np.ndarray]:
         total = len(targets["index"])
-        queries = np.arange(min(QUERIES, total))
+        queries = spaced(total, QUERIES)
 
         def read(start: int, stop: int) -> np.ndarray:
             return np.stack(pictures_of(source, targets["index"][start:stop]))
 
         vectors = np.asarray(outputs["features"], np.float32)
         count = min(config.count, total - 1)
-        own = np.asarray(read(0, len(queries)), np.float32).reshape(len(queries), -1)
+        own = np.stack(pictures_of(source, targets["index"][queries])).astype(np.float32)
+        own = own.reshape(len(queries), -1)
         return {  # nobody is their own neighbour
             "features": nearest(vectors[queries], vectors, count, others=queries)[1],
             "pixels": nearest(own, Stored(read, total), count, others=queries)[1],
@@ -223,28 +226,30 @@ def neighbours(question: Question) -> Answer:
         if "label" not in targets:
             return {}
         labels = np.asarray(targets["label"])
+        own = labels[spaced(len(labels), QUERIES)]
         return {
-            f"same_class_{name}": float((labels[index[:, 0]] == labels[: len(index)]).mean())
+            f"same_class_{name}": float((labels[index[:, 0]] == own).mean())
             for name, index in found(outputs, targets).items()
         }
 
     def draw_split(outputs: PyTree, targets: Batch) -> Mapping[str, Any]:
         drawn = {}
         for name, index in found(outputs, targets).items():
-            rows = [[i, *index[i]] for i in range(min(6, len(index)))]
+            queries = spaced(len(targets["index"]), QUERIES)
+            rows = [[queries[i], *index[i]] for i in spaced(len(index), DRAWN)]
             chosen = [image for row in rows for image in pictures_of(source, targets["index"][row])]
             title = f"first column: image; then its nearest by {name}"
             title += f" ({layer})" if name == "features" else ""
             drawn[f"neighbours_{name}"] = figures.tiles(chosen, title, columns=len(rows[0]))
         return drawn
 
+    asked = some_of(len(source.examples), QUERIES)
     return Answer(
         predict=predict,
         measure=no_measures,
         protocol={
-            "same_class_features": f"share of {QUERIES} images whose nearest by {layer} is of "
-            "their class",
-            "same_class_pixels": "the same by pixels",
+            "same_class_features": f"share whose nearest by {layer} is of their class; {asked}",
+            "same_class_pixels": f"the same by pixels; {asked}",
         },
         score=score,
         draw_split=draw_split,
@@ -258,16 +263,19 @@ def plane(question: Question) -> Answer:
     layer, predict = _features(question)
 
     def draw_split(outputs: PyTree, targets: Batch) -> Mapping[str, Any]:
-        vectors = np.asarray(outputs["features"], np.float32)[:MOST]
+        shown = spaced(len(outputs["features"]), MOST)
+        vectors = np.asarray(outputs["features"], np.float32)[shown]
         places, how = two_coordinates(vectors, config.map, config.seed)
-        images = pictures_of(source, targets["index"][: len(vectors)])
-        title = f"{how}: {layer}, {len(vectors)} images"
+        images = pictures_of(source, targets["index"][shown])
+        title = f"{how}: {layer}, {some_of(len(outputs['features']), MOST)}"
         return {f"map_{config.map}": figures.thumbnails(places, images, title)}
 
     return Answer(
         predict=predict,
         measure=no_measures,
-        protocol={"examples": "images of the split"},
+        protocol={
+            "examples": f"images of the split; on the map: {some_of(len(source.examples), MOST)}"
+        },
         score=lambda outputs, targets: {"examples": float(len(outputs["features"]))},
         draw_split=draw_split,
         survey=source,

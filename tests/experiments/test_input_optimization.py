@@ -101,6 +101,11 @@ def test_removing_the_most_salient_pixels_lowers_the_score_faster_than_random_on
     _, result = ask("deletion", "--method=deletion", inputs=())
     metrics = result["metrics"]
     assert metrics["inputs/area_saliency"] < 0.85 * metrics["inputs/area_random"]
+    # Images from all over the test split, of which the notes name some.
+    assert "100 of 1,000 images, evenly spaced" in result["protocol"]["area_saliency"]
+    named = [int(line.partition(":")[0].removeprefix("test ")) for line in result["notes"]]
+    chosen = range(5, 1000, 10)
+    assert len(named) == 16 and set(named) <= set(chosen) and max(named) > 900
 
 
 def test_shuffled_weights_destroy_saliency_and_guided_backpropagation_less(ask):

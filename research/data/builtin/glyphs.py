@@ -19,8 +19,8 @@ from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from scipy.sparse.csgraph import connected_components
 
-from research.data.splits import spaced
 from research.errors import UserError
+from research.spacing import spaced
 
 SIDE, BOX, FINE = 28, 20, 4  # pixels: image, ink before it is moved; subpixels a side of a pixel
 FAMILIES = ("DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif", "STIX")
@@ -76,15 +76,16 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
         classes = merge(glyphs)
         self.info.features["label"].names = [class_name(members) for members in classes]
         test = spaced(len(classes), round(TEST_SHARE * len(classes)))
+        train = np.setdiff1d(np.arange(len(classes)), test)
         return {
-            "train": self._generate_examples(glyphs, classes, ~test),
+            "train": self._generate_examples(glyphs, classes, train),
             "test": self._generate_examples(glyphs, classes, test),
         }
 
     def _generate_examples(
         self, glyphs: Mapping[str, Mapping[int, Glyph]], classes: list[list[int]], chosen: Any
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for label in np.flatnonzero(chosen).tolist():
+        for label in chosen.tolist():
             for number, (face, family) in enumerate(FACES.items()):
                 code = next((code for code in classes[label] if code in glyphs[face]), None)
                 if code is None:

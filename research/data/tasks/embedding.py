@@ -14,10 +14,11 @@ import numpy as np
 from research.data import folders
 from research.data.images import decode_image, with_channels
 from research.data.source import Example
-from research.data.splits import Dataset, Labelled, Subset, refuse_second_validation, spaced
+from research.data.splits import Dataset, Labelled, Subset, refuse_second_validation
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
+from research.spacing import spaced
 
 DOMAINS = ("family", "drawer")  # the features that are read as "domain"
 TEST_SHARE = 0.3  # of the classes, where a set is not split by class

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from research.data.augment import colour_components
+from research.data.config import ImageDataConfig
 from research.data.normalisation import statistics
+from research.data.pipeline import learn_facts
 from research.data.preprocessing import Mapped, Preprocessing, at_scale, fit, scale_of
 from research.data.source import Arrays, decode
 
@@ -145,3 +148,17 @@ def test_mapped_examples_have_one_size():
     # In memory, or read one by one, the numbers are the same; few evenly spaced ones estimate them.
     assert statistics(arrays) == statistics(mapped)
     assert statistics(mapped, most=10)[0][0] == pytest.approx(14.5)
+
+
+def test_colour_components_are_those_of_the_whole_training_split():
+    """Of 3,000 images in the order of their classes; the first 1,000 vary in red alone."""
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(3), 1000)
+    varies = np.array([[60, 5, 5], [5, 60, 5], [5, 5, 60]])[labels]
+    colours = 128 + varies[:, None, None] * rng.uniform(-1, 1, (3000, 2, 2, 3))
+    train = Arrays({"image": colours.astype(np.uint8)})
+    raw, config = Preprocessing((2, 2), 3, "stretch"), ImageDataConfig(pca_colour=0.1)
+    facts = learn_facts(config, raw, {"train": train, "test": train})
+    found = np.linalg.norm(facts["colour_components"], axis=0)
+    whole = np.linalg.norm(colour_components(train.fields["image"] / np.float32(255)), axis=0)
+    np.testing.assert_allclose(found, whole, rtol=0.1)
+    assert found.max() < 2 * found.min()  # of the first class alone: 140 times

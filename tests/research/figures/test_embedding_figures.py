@@ -4,6 +4,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from research.figures import embedding as figures
+from research.spacing import spaced
 
 
 def example(classes=6, each=5, seed=0):
@@ -50,6 +51,7 @@ def test_a_map_has_some_of_each_of_a_few_classes():
     labels = np.repeat(np.arange(50), 40)
     chosen = figures.few_classes(labels)
     assert len(np.unique(labels[chosen])) == 20 and len(chosen) == 320
+    assert np.ptp(chosen[:16]) > 35  # from all over the class
     assert len(figures.few_classes(np.array([4, 4, 9]))) == 3
 
 
@@ -59,5 +61,5 @@ def test_matches_beyond_the_threshold_are_unknown(count):
     distances = np.linspace(0.1, 1.0, count).astype("f")
     figure = figures.matches(images, images, ["ann"] * count, distances, threshold=0.5)
     said = [ax.get_xlabel().splitlines()[0] for ax in figure.axes if ax.get_xlabel()]
-    want = ["ann" if d <= 0.5 else "unknown" for d in distances[:24]]
+    want = ["ann" if d <= 0.5 else "unknown" for d in distances[spaced(count, 24)]]
     assert sorted(said) == sorted(want) and pixels(figure).std() > 0
