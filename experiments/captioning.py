@@ -113,7 +113,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.metrics import captions as metrics
     from research.progress import console
     from research.random import stream
-    from research.record import fingerprint
     from research.training.recipe import make_recipe
     from research.weights import trained as trained_weights
 
@@ -222,19 +221,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         """Splits with the maps of the encoder that training starts from, and stays with."""
         key = stream(jax.random.key(config.seed), "init")  # as research.training.state has it
         variables = recipe.start(jax.jit(lambda: init(key, {}))())
-        maps = jax.jit(lambda image: encoded(variables, {"image": image}))
-        identity = (
-            preprocessing,
-            config.feature_map,
-            config.precision,
-            fingerprint(variables["params"]["backbone"]),
-        )
-        return feature_cache.split_features(
-            opened,
-            lambda images: np.asarray(maps(images)),
-            Path(config.data_dir) / "features",
-            str(identity),
-        )
+        own = {
+            name: {"backbone": tree["backbone"]}
+            for name, tree in variables.items()
+            if "backbone" in tree
+        }
+        encoder = feature_cache.encoder_of(encoded, own, preprocessing.blank())
+        return feature_cache.split_features(opened, encoder, Path(config.data_dir) / "features")
 
     # --- Training ---
     def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:

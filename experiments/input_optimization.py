@@ -10,7 +10,7 @@ package.
 import dataclasses
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from research.config import option, redefault, refuse_unused
@@ -54,9 +54,17 @@ class Opened(NamedTuple):
 
 @functools.lru_cache(maxsize=2)
 def open_network(
-    checkpoint: tuple[str, ...], init_from: str, init_as: str, model: str, data_dir: str
+    checkpoint: tuple[str, ...],
+    init_from: str,
+    init_as: str,
+    model: str,
+    data_dir: str,
+    state: object,
 ) -> Opened:
-    """The network of --checkpoint, or of --init_from.
+    """The network of --checkpoint, or of --init_from; kept for methods that are asked in turn.
+
+    Args:
+      state: of the files they name, as `files_state` has it: where they change, it is opened anew.
 
     Raises:
       UserError: what cannot be opened, or holds no network that sees images.
@@ -132,7 +140,20 @@ def open_network(
 def opened(config: Config) -> Opened:
     """The network that a configuration names."""
     init_from = "" if config.checkpoint else (config.init_from or NETWORK)
-    return open_network(config.checkpoint, init_from, config.init_as, config.model, config.data_dir)
+    state = files_state([*config.checkpoint, init_from])
+    names = config.checkpoint, init_from, config.init_as, config.model, config.data_dir
+    return open_network(*names, state)
+
+
+def files_state(names: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+    """Each file below some paths, with its size and when it was last changed."""
+    from pathlib import Path
+
+    found = []
+    for path in (Path(name).expanduser() for name in names if name):
+        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+        found += [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return tuple(found)
 
 
 def ask(config: Config) -> "Question":

@@ -42,7 +42,7 @@ def load(
     if name not in prepared and len(configs) == 1:
         (name,) = configs
     if name in builtins():
-        return open_prepared(name, _current(name, data_dir), task)
+        return open_prepared(name, current(name, data_dir), task)
     if name not in prepared:
         raise UserError(_missing(name, data_dir, list(prepared), task))
     return open_prepared(name, prepared[name], task)
@@ -58,7 +58,7 @@ def builtins() -> dict[str, str]:
     return found
 
 
-def _current(name: str, data_dir: str | Path) -> Path:
+def current(name: str, data_dir: str | Path) -> Path:
     """The folder of a built-in set in the version that is built in, which is made if need be."""
     folder = Path(data_dir, name, str(_builder_class(name).VERSION))
     return folder if is_whole(folder) else prepare_builtin(name, data_dir)

@@ -1,27 +1,68 @@
 """Maps of a frozen encoder, computed once and kept on disk."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from research.data.captions import image_digests, tokens_of
 from research.data.config import Augmentation
 from research.data.source import Arrays, Example, Examples, Source, read_many
 from research.errors import UserError
+from research.experiment import Batch, Variables
 from research.progress import console
+from research.record import fingerprint
+from research.spacing import spaced
 
 Encode = Callable[
     [UInt8[np.ndarray, "batch height width channel"]], Float[np.ndarray, "batch rows columns map"]
 ]
 _BATCH = 32
 _SAY_EVERY = 50  # batches
+_LOOKED_AT = 8  # images whose pixels are compared, beside the bytes of all files
+
+
+class Encoder(NamedTuple):
+    """What makes maps of images.
+
+    Attributes:
+      encode: compiled for 32 images at a time; rows depend on their own image alone.
+      identity: names everything that its maps depend on.
+    """
+
+    encode: Encode
+    identity: str
+
+
+def encoder_of(
+    maps: Callable[[Variables, Batch], Array], variables: Variables, blank: Batch
+) -> Encoder:
+    """The encoder (variables, batch) -> maps, for batches of 32.
+
+    Its identity is the program that JAX makes of it, with the network's layers, its preprocessing
+    and its precision, and every variable, batch statistics too: nothing has to be listed.
+
+    Args:
+      variables: those it uses, and no others.
+      blank: a batch of one image, whose shape matters alone.
+    """
+    image = blank["image"]
+    batch = {"image": jax.ShapeDtypeStruct((_BATCH, *image.shape[1:]), image.dtype)}
+    program = jax.jit(maps).lower(variables, batch)
+    text = hashlib.sha256(program.as_text().encode()).hexdigest()
+    compiled = functools.cache(program.compile)  # only where maps are not there yet
+
+    def encode(images: np.ndarray) -> np.ndarray:
+        return np.asarray(compiled()(variables, {"image": images}))
+
+    return Encoder(encode, f"{jax.default_backend()} {text} {fingerprint(variables)}")
 
 
 def check(
@@ -45,27 +86,29 @@ def check(
 
 
 def features(
-    examples: Examples, encode: Encode, folder: Path, identity: str
+    examples: Examples, encoder: Encoder, folder: Path
 ) -> Float[np.ndarray, "n rows columns map"]:
-    """encode(images) of every example, float16, from a file of `folder` where it lies already.
+    """The map of every example, float16, from a file of `folder` where it lies already.
 
-    The array is mapped into memory, not read: a batch costs what it touches.
+    The array is mapped into memory, not read: a batch costs what it touches. Another encoder, and
+    other images, have another file.
 
     Args:
-      examples: not decoded yet. Their image files are read to know them, their captions are not:
-        where one of these changes, the maps stay.
-      encode: compiled for 32 images at a time; rows depend on their own image alone.
-      identity: names the encoder: another one, or other images, have another file.
+      examples: not decoded yet. Their image files are read to know them, and some are decoded, as
+        the way images are read and brought to size may change too. Their captions are not looked
+        at: where one of these changes, the maps stay.
 
     Raises:
       UserError: where the folder cannot be written.
     """
-    name = hashlib.sha256(identity.encode() + b"".join(image_digests(examples))).hexdigest()[:16]
-    path = folder / f"{name}.npy"
+    state = hashlib.sha256(encoder.identity.encode() + b"".join(image_digests(examples)))
+    for example in read_many(examples, spaced(len(examples), _LOOKED_AT).tolist()):
+        state.update(np.ascontiguousarray(example["image"]).tobytes())
+    path = folder / f"{state.hexdigest()[:16]}.npy"
     if not path.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(path, examples, encode)
+            _write(path, examples, encoder.encode)
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
     return np.load(path, mmap_mode="r")
@@ -113,7 +156,7 @@ class WithFeatures:
 
 
 def split_features(
-    splits: Mapping[str, Examples], encode: Encode, folder: Path, identity: str
+    splits: Mapping[str, Examples], encoder: Encoder, folder: Path
 ) -> dict[str, Examples]:
     """Splits of captioned images with "features", the maps of a frozen encoder; see `features`.
 
@@ -122,7 +165,7 @@ def split_features(
     """
     found: dict[str, Examples] = {}
     for name, examples in splits.items():
-        maps = features(examples, encode, folder, identity)
+        maps = features(examples, encoder, folder)
         if name == "train":
             found[name] = Arrays({"features": maps, "tokens": tokens_of(examples)})
         else:

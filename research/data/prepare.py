@@ -33,7 +33,7 @@ def prepare(
 
     root = Path(data_dir)
     if name in datasets.builtins():
-        return installed(root).get(name) or datasets.prepare_builtin(name, root)
+        return datasets.current(name, root)
     stock = {*tfds.list_builders(with_community_datasets=False), *RECIPES}
     base, _, config = name.partition("/")
     if base not in stock:

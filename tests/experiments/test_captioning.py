@@ -1,5 +1,6 @@
 """The captioning experiment as a person uses it, in this process, on a made-up set of their own."""
 
+import functools
 import json
 
 import cv2
@@ -14,6 +15,7 @@ from experiments import captioning
 from research import models
 from research.data.preprocessing import Preprocessing
 from research.data.tokens import BEGIN, END
+from research.models import convnet
 
 COLOURS = {"red": (40, 40, 230), "green": (40, 220, 40), "blue": (230, 80, 40)}
 
@@ -114,6 +116,32 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
     asked = ["--mode=predict", f"--checkpoint={folder}", f"--workdir={place / 'SAID_BLUE'}"]
     assert run(*asked, f"--inputs={seen}") == 0
     assert "blue" in json.loads((place / "SAID_BLUE" / "predictions.jsonl").read_text())["caption"]
+
+
+def test_another_network_of_the_same_weights_has_maps_of_its_own(place, monkeypatch):
+    """As AlexNet with and without local response normalisation, which has no weights."""
+    entry = models.available()["convnet"]
+    other = entry._replace(make=functools.partial(entry.make, activation=jnp.tanh))
+    monkeypatch.setitem(convnet.MODELS, "other", other)
+    folder = place / "maps"
+
+    def maps_of(backbone):
+        config = captioning.Config(
+            dataset=f"captions:{place / 'images'}:{place / 'token.txt'}",
+            data_dir=str(folder),
+            backbone=backbone,
+            freeze="^backbone/",
+            cache_features=True,
+            image_size=16,
+            model_options=("embedding=8", "features=8"),
+            batch_size=8,
+        )
+        return np.asarray(captioning.build(config).data().train.examples.fields["features"])
+
+    first = maps_of("convnet")
+    assert np.abs(first - maps_of("other")).max() > 0.1
+    np.testing.assert_array_equal(maps_of("convnet"), first)
+    assert len(list((folder / "features").iterdir())) == 4  # train and test of two networks
 
 
 def test_a_words_score_is_its_highest_logit_up_to_the_end_of_the_sentence():

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import launch
-from experiments.input_optimization import Config
+from experiments.input_optimization import Config, opened
 from research import models
 from research.models import convnet
 from research.understanding import methods
@@ -156,6 +156,20 @@ def colour(place):
         small = functools.partial(entry.make, widths=(4, 8, 8), normalise=False)
         patch.setitem(convnet.MODELS, "convnet", entry._replace(make=small, channels=3))
         yield [f"--init_from={place / 'random.safetensors'}", "--model=convnet"]
+
+
+def test_a_file_of_weights_that_changed_is_read_again(place, colour):
+    name, model = (flag.partition("=")[2] for flag in colour)
+    file = place / "changes.safetensors"
+    shutil.copy(name, file)
+    config = Config(init_from=str(file), model=model)
+    before = opened(config).network
+    assert opened(config).network is before
+    tensors = {key: 2 * value for key, value in load_file(file).items()}
+    save_file(tensors, file)
+    after = opened(config).network
+    kernel = lambda network: np.asarray(jax.tree.leaves(network.variables["params"])[-1])
+    np.testing.assert_allclose(kernel(after), 2 * kernel(before))
 
 
 def paint(place, name, height, width):
