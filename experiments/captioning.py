@@ -103,7 +103,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data import datasets, feature_cache, pipeline, tokens
     from research.data.preprocessing import Preprocessing, read_batch
     from research.data.source import Examples
-    from research.data.splits import hold_out
+    from research.data.splits import Labelled
     from research.data.tasks import captioning as task
     from research.data.tokens import BEGIN, END, PADDING, SPECIAL, Buckets, Vocabulary
     from research.errors import UserError, choose
@@ -126,9 +126,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             config.dataset, config.data_dir, task.TASK, skip_corrupt=config.skip_corrupt
         )
     )
-    texts = functools.cache(
-        lambda: {name: task.captions(split) for name, split in dataset().splits.items()}
-    )
+
+    @functools.cache
+    def whole() -> dict[str, Labelled]:
+        """The splits with "validation" held out: before captions are cut, which are trained on."""
+        return pipeline.divide(dataset().splits, config)
+
+    texts = functools.cache(lambda: {k: task.captions(split) for k, split in whole().items()})
 
     @functools.cache
     def vocabulary() -> Vocabulary:
@@ -139,17 +143,14 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     @functools.cache
     def splits(raw: Preprocessing, cache_mb: int = config.cache_mb) -> dict[str, Examples]:
         told = captions_lib.tokenise(
-            dataset().splits, texts(), vocabulary(), config.max_length, config.cut_long, trains
+            whole(), texts(), vocabulary(), config.max_length, config.cut_long, trains
         )
-        return pipeline.open_splits(told, raw, dataclasses.replace(config, cache_mb=cache_mb))
+        return pipeline.fitted(told, raw, dataclasses.replace(config, cache_mb=cache_mb))
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
     trained = trained_weights.of_config(config, config.backbone) if trains else None
     if facts is None:
-        learned = dataset().splits["train"]
-        if config.validation:
-            learned, _ = hold_out(learned, config.validation)
-        sentences = (text for image in task.captions(learned) for text in image)
+        sentences = (text for image in texts()["train"] for text in image)
         known = Vocabulary.of(sentences, config.min_count)
         entry = choose(config.backbone, models.available(), "backbone")
         raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)

@@ -158,8 +158,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     @functools.cache
     def opened(preprocessing: Preprocessing) -> dict[str, Examples]:
-        whole = dataclasses.replace(config, validation=0.0)  # it is split by class already
-        return pipeline.open_splits(labelled(), preprocessing, whole)
+        return pipeline.fitted(labelled(), preprocessing, config)  # it is split by class already
 
     def order() -> ClassesByImages:
         if config.batch_size % config.images_per_class:

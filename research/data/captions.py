@@ -62,7 +62,8 @@ def tokenise(
     Args:
       vocabulary: with numbers for all words of the texts, also those that a model does not know.
       max_length: words of the captions that are trained on. References of other splits keep all
-        their words, so that no metric is measured against half a sentence.
+        their words, so that no metric is measured against half a sentence; what is held out must
+        be a split of its own already.
       cut_long: cut longer ones to it, and say how many, instead of refusing them.
       trains: whether "train" is learned from, and not only other splits evaluated.
 

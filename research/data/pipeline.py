@@ -121,9 +121,17 @@ def open_splits(
     Raises:
       UserError: --validation for a set that has such a split.
     """
-    mapped = {
-        name: Mapped(split, preprocessing, fit) for name, split in divide(splits, config).items()
-    }
+    return fitted(divide(splits, config), preprocessing, config, fit)
+
+
+def fitted(
+    splits: Mapping[str, Labelled],
+    preprocessing: Preprocessing,
+    config: DataConfig,
+    fit: Callable[[Example, Preprocessing], Example] = fit_example,
+) -> dict[str, Examples]:
+    """The splits as they are, at their fixed size, in memory where --cache_mb allows."""
+    mapped = {name: Mapped(split, preprocessing, fit) for name, split in splits.items()}
     return {
         name: decode(split) if decoded_bytes(split) < cache_bytes(config) else split
         for name, split in mapped.items()

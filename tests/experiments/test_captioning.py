@@ -13,8 +13,9 @@ from toys import train
 import launch
 from experiments import captioning
 from research import models
+from research.data.captions import tokens_of
 from research.data.preprocessing import Preprocessing
-from research.data.tokens import BEGIN, END
+from research.data.tokens import BEGIN, END, PADDING
 from research.models import convnet
 
 COLOURS = {"red": (40, 40, 230), "green": (40, 220, 40), "blue": (230, 80, 40)}
@@ -187,6 +188,25 @@ def test_without_attention_the_whole_network_learns_from_captions_cut_short(plac
     metrics = read(folder / "result.json")["metrics"]
     assert {"validation/bleu4", "test/bleu4"} <= metrics.keys()
     assert not (folder / "figures" / "test" / "attention.png").exists()
+
+
+def test_what_is_held_out_keeps_all_its_words(place):
+    config = captioning.Config(
+        dataset=f"captions:{place / 'images'}:{place / 'token.txt'}",
+        backbone="convnet",
+        image_size=16,
+        model_options=("embedding=8", "features=8"),
+        batch_size=8,
+        max_length=6,
+        cut_long=True,
+        validation=0.2,
+    )
+    data = captioning.build(config).data()
+    longest = lambda tokens: (tokens != PADDING).sum(-1).max() - 1  # END is no word
+    assert longest(tokens_of(data.train.examples)) == 6
+    assert longest(tokens_of(data.evals["test"].examples)) == 8
+    assert longest(tokens_of(data.evals["validation"].examples)) == 8
+    assert len(data.train.examples) == 15 and len(data.evals["validation"].examples) == 4
 
 
 def test_eight_devices_train_the_same_captioner_as_one(place):
