@@ -84,11 +84,13 @@ class LookConfig:
 
     samples: int = option(
         0,
-        "smooth_grad: noisy copies, 0: 32; integrated_gradients: points, 0: as many, up to 864, as "
-        "bring completeness_gap below 1 %.",
+        "smooth_grad, smooth_saliency: noisy copies, 0: 32; integrated_gradients: points, 0: as "
+        "many, up to 864, as bring completeness_gap below 1 %.",
         minimum=0,
     )
-    noise: float = option(0.15, "smooth_grad: deviation, as a share of the range.", minimum=0.0)
+    noise: float = option(
+        0.15, "smooth_grad, smooth_saliency: deviation, as a share of the range.", minimum=0.0
+    )
     patch: int = option(0, "occlusion: side of the patch, pixels; 0: a sixth.", minimum=0)
     stride: int = option(0, "occlusion: pixels between patches; 0: half a patch.", minimum=0)
     chunk: int = option(16, "occlusion: copies worked on at once.", minimum=1, changes_result=False)
@@ -97,8 +99,8 @@ class LookConfig:
 
 
 _GRADIENTS = (
-    *("saliency", "smooth_grad", "gradient_times_input", "integrated_gradients"),
-    *("guided_backpropagation", "deconvnet", "grad_cam", "segmentation"),
+    *("saliency", "smooth_grad", "smooth_saliency", "gradient_times_input"),
+    *("integrated_gradients", "guided_backpropagation", "deconvnet", "grad_cam", "segmentation"),
 )
 _UNITS = ("visualise", *_GRADIENTS, "occlusion", "deletion", "randomisation")  # ask about one
 _ATTACKS = ("fgsm", "pgd", "smallest")
@@ -133,8 +135,8 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "octave_scale": ("dream",),
     "epsilon": _ATTACKS,
     "norm": _ATTACKS,
-    "samples": ("smooth_grad", "integrated_gradients"),
-    "noise": ("smooth_grad",),
+    "samples": ("smooth_grad", "smooth_saliency", "integrated_gradients"),
+    "noise": ("smooth_grad", "smooth_saliency"),
     "patch": ("occlusion",),
     "stride": ("occlusion",),
     "chunk": ("occlusion",),

@@ -42,6 +42,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "style": {"steps": 60, "size": 128},
     "dream": {"steps": 12, "octaves": 2},
     "smooth_grad": {"samples": 8},
+    "smooth_saliency": {"samples": 8},
 }
 WIDEST = 900  # pixels of a picture
 

@@ -5,6 +5,7 @@ a probability also rises when other classes fall.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -31,20 +32,37 @@ def saliency(score: Score, images: Images) -> Maps:
 
 def smooth_grad(
     score: Score, images: Images, key: Array, samples: int = 16, noise: float = 0.15
-) -> Maps:
-    """The mean saliency of noisy copies: Smilkov et al., "SmoothGrad", 2017.
+) -> Images:
+    """The mean gradient of noisy copies, with its sign: Smilkov et al., "SmoothGrad", 2017.
 
     Args:
       noise: standard deviation, as a share of each image's range of values.
     """
+    return _mean_of_noisy(partial(gradient, score), images, key, samples, noise)
+
+
+def smooth_saliency(
+    score: Score, images: Images, key: Array, samples: int = 16, noise: float = 0.15
+) -> Maps:
+    """The mean saliency of noisy copies: where the sign changes, nothing cancels.
+
+    Args:
+      noise: as of `smooth_grad`.
+    """
+    return _mean_of_noisy(partial(saliency, score), images, key, samples, noise)
+
+
+def _mean_of_noisy(
+    function: Callable[[Images], Array], images: Images, key: Array, samples: int, noise: float
+) -> Array:
     spread = images.max((1, 2, 3), keepdims=True) - images.min((1, 2, 3), keepdims=True)
 
-    def add(total: Maps, key: Array) -> tuple[Maps, None]:
+    def add(total: Array, key: Array) -> tuple[Array, None]:
         drawn = jax.random.normal(key, (images.size,)).reshape(images.shape)
-        return total + saliency(score, images + noise * spread * drawn), None
+        return total + function(images + noise * spread * drawn), None
 
-    keys = jax.random.split(key, samples)
-    return jax.lax.scan(add, jnp.zeros(images.shape[:3]), keys)[0] / samples
+    blank = jnp.zeros(jax.eval_shape(function, images).shape)
+    return jax.lax.scan(add, blank, jax.random.split(key, samples))[0] / samples
 
 
 def gradient_times_input(score: Score, images: Images, baseline: Images | float = 0.0) -> Images:

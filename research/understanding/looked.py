@@ -142,17 +142,19 @@ def saliency(question: Question) -> Answer:
     )
 
 
-def smooth_grad(question: Question) -> Answer:
+def smoothed(question: Question, signed: bool) -> Answer:
+    """Mean over noisy copies of the gradient, whose size is shown, or of its size."""
     config = question.config
     key = stream(jax.random.key(config.seed), "smooth_grad")
-    return heat_answer(
-        question,
-        lambda x, target: {
-            "map": gradients.smooth_grad(
-                score_of(question.network, target), x, key, config.samples or 32, config.noise
-            )[0]
-        },
-    )
+    given = (key, config.samples or 32, config.noise)
+
+    def one(x: Image, target: Target) -> dict[str, Array]:
+        score = score_of(question.network, target)
+        if not signed:
+            return {"map": gradients.smooth_saliency(score, x, *given)[0]}
+        return {"map": jnp.abs(gradients.smooth_grad(score, x, *given)[0]).max(-1)}
+
+    return heat_answer(question, one)
 
 
 def gradient_times_input(question: Question) -> Answer:
@@ -310,7 +312,8 @@ def activations(question: Question) -> Answer:
 
 ANSWERS: dict[str, Callable[[Question], Answer]] = {
     "saliency": saliency,
-    "smooth_grad": smooth_grad,
+    "smooth_grad": partial(smoothed, signed=True),
+    "smooth_saliency": partial(smoothed, signed=False),
     "gradient_times_input": gradient_times_input,
     "integrated_gradients": integrated_gradients,
     "guided_backpropagation": partial(ruled, rule="guided"),

@@ -64,7 +64,12 @@ METHODS = {
         "look", "largest |gradient| of the score over each pixel's channels", "Simonyan et al. 2013"
     ),
     "smooth_grad": Method(
-        "look", "the mean saliency of noisy copies of the input", "Smilkov et al. 2017"
+        "look", "the size of the mean gradient of noisy copies of the input", "Smilkov et al. 2017"
+    ),
+    "smooth_saliency": Method(
+        "look",
+        "the mean saliency of the same copies: gradients of opposite sign do not cancel",
+        "after Smilkov et al. 2017",
     ),
     "gradient_times_input": Method(
         "look", "gradient times (input - mean image), summed over channels", "Shrikumar et al. 2016"

@@ -6,10 +6,11 @@ Losses return a value for each image, and optimizers get the gradient of their s
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from research.errors import UserError
 from research.experiment import Batch, Variables
@@ -27,7 +28,10 @@ from research.understanding.parameterisation import (
 # A coordinate of 1 is as far from the mean image as most pixels of photographs are.
 SCALE = 64.0
 
-Objective = Callable[[Float[Array, "n height width channel"], Array], Float[Array, " n"]]
+# (images, steps done, which of the inputs they are of) -> a value for each
+Objective = Callable[
+    [Float[Array, "n height width channel"], Array, Int[Array, " n"]], Float[Array, " n"]
+]
 
 
 def coordinates(question: Question, height: int, width: int) -> Parameterisation:
@@ -76,14 +80,14 @@ def pixel_projections(question: Question, space: Parameterisation) -> list[regul
 
 
 def make_loss(objective: Objective, to_images: Callable[[Array], Any], config: Any) -> Any:
-    """The contract's loss of an objective (images, step) -> value of each, to be minimised."""
+    """The contract's loss of an objective, to be minimised."""
 
     def loss(variables: Variables, batch: Batch, key: Array, axis: str | None) -> Any:
         images = to_images(variables["params"]["image"])
         step = variables["schedule"]["step"]
         pixels = config.jitter if config.jitter >= 0 else min(images.shape[1:3]) // 28
         moved = regularisers.jitter(images, stream(key, "jitter"), pixels)
-        values = objective(moved, step)
+        values = objective(moved, step, jnp.arange(len(moved)))
         if config.total_variation:
             values += config.total_variation * objectives.total_variation(images / 255.0)
         state = {"schedule": {"step": step + 1}}
@@ -108,35 +112,34 @@ def gradient_descent(
         steps = optimizers.make("adam", rate)
         return regularisers.projected(optax.chain(*decay, steps), projections)
 
-    def value(p: Array) -> Array:
+    def value(p: Array, rows: Array) -> Array:
         images = space.to_images(p)
-        values = objective(images, jnp.int32(0))
+        values = objective(images, jnp.int32(0), rows)
         if config.total_variation:
             values += config.total_variation * objectives.total_variation(images / 255.0)
-        return values.sum() + l2 * (p**2).sum()
+        return values + l2 * (p**2).sum(tuple(range(1, p.ndim)))
 
     return regularisers.projected(optax.chain(*decay, lbfgs(value)), projections)
 
 
-def lbfgs(value: Callable[[Array], Array]) -> optax.GradientTransformation:
-    """optax's L-BFGS, for a loss known as a function: it searches along its direction.
+def lbfgs(value: Callable[[Array, Array], Array]) -> optax.GradientTransformation:
+    """optax's L-BFGS for each image by itself: it searches along a direction of its own.
 
     Args:
-      value: the image's coordinates -> what the gradients are the gradient of.
+      value: coordinates of images, and which of the inputs they are of -> a value for each, of
+        whose sum the gradients are.
     """
     inner = optax.lbfgs()
 
-    def of_params(params: Any) -> Array:
-        return value(params["image"])
-
     def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return inner.update(
-            gradients,
-            state,
-            params,
-            value=of_params(params),
-            grad=gradients,
-            value_fn=of_params,
-        )
+        def one(gradient: Any, state: Any, image: Any, row: Array) -> tuple[Any, Any]:
+            def of_image(image: Any) -> Array:
+                return value(image["image"][None], row[None])[0]
 
-    return optax.GradientTransformation(inner.init, update)
+            return inner.update(
+                gradient, state, image, value=of_image(image), grad=gradient, value_fn=of_image
+            )
+
+        return jax.vmap(one)(gradients, state, params, jnp.arange(len(params["image"])))
+
+    return optax.GradientTransformation(jax.vmap(inner.init), update)

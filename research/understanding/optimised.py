@@ -48,7 +48,7 @@ def visualise(question: Question) -> Answer:
         before = start_images(question, 1, *question.network.image_shape[:2])
     space = coordinates(question, *before.shape[1:3])
 
-    def objective(images: Array, step: Array) -> Array:
+    def objective(images: Array, step: Array, rows: Array) -> Array:
         return -target.value(layers_of(question.network, images))
 
     def extra(old: Array, new: Array) -> Mapping[str, Array]:
@@ -98,11 +98,13 @@ def invert(question: Question) -> Answer:
     before = start_images(question, len(original), *original.shape[1:3])
     space = coordinates(question, *original.shape[1:3])
 
-    def distance(images: Array) -> Array:
-        return objectives.inversion_loss(layers_of(network, images)[layer], jnp.asarray(wanted))
+    def distance(images: Array, rows: Array) -> Array:
+        return objectives.inversion_loss(
+            layers_of(network, images)[layer], jnp.asarray(wanted)[rows]
+        )
 
     plain = dataclasses.replace(config, jitter=0)  # places matter here
-    objective = lambda x, step: distance(x)
+    objective = lambda x, step, rows: distance(x, rows)
     limits = pixel_projections(question, space)
     rate = step_rate(question, 0.05)
     predict, measure = compared(
@@ -111,7 +113,7 @@ def invert(question: Question) -> Answer:
         original,
         None,
         lambda old, new: {
-            "distance": distance(new),
+            "distance": distance(new, jnp.arange(len(new))),
             "pixel_error": jnp.sqrt(((new - old) ** 2).mean((1, 2, 3))),
         },
     )
@@ -149,8 +151,9 @@ def attack(question: Question) -> Answer:
     first = np.asarray(jax.jit(lambda x: question.class_scores(x).argmax(-1))(original))
     unit = first if aim is None else np.full(len(original), aim)
 
-    def objective(images: Array, step: Array) -> Array:
-        lead = margin(question.class_scores(images), jnp.asarray(unit), toward=aim is not None)
+    def objective(images: Array, step: Array, rows: Array) -> Array:
+        scores, units = question.class_scores(images), jnp.asarray(unit)[rows]
+        lead = margin(scores, units, toward=aim is not None)
         # Once the answer is safely another one there is nothing to gain: the image stays.
         return jnp.maximum(lead, -CONFIDENT) if config.method == "fool" else lead
 

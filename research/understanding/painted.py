@@ -129,7 +129,7 @@ def dream(question: Question) -> Answer:
 
         return values
 
-    def objective(images: Array, step: Array) -> Array:
+    def objective(images: Array, step: Array, rows: Array) -> Array:
         octave = jnp.minimum(step // each, config.octaves - 1)
         return jax.lax.switch(octave, [at(size) for size in sizes], images)
 
@@ -215,15 +215,15 @@ def style(question: Question) -> Answer:
     # Each layer's loss as a share of that of an image without any style, whose Gram matrix is 0.
     empty = {k: float((g**2).sum() / (4 * g.shape[-1] ** 2)) for k, g in grams.items()}
 
-    def losses(images: Array) -> tuple[Array, Array]:
+    def losses(images: Array, rows: Array) -> tuple[Array, Array]:
         layers = layers_of(network, images)
         parts = [objectives.style_loss(layers[k], grams[k]) / empty[k] for k in styled]
         scale = 1.0 / float((wanted**2).mean())
-        kept = scale * objectives.content_loss(layers[content], jnp.asarray(wanted))
+        kept = scale * objectives.content_loss(layers[content], jnp.asarray(wanted)[rows])
         return jnp.stack(parts).mean(0), kept
 
-    def objective(images: Array, step: Array) -> Array:
-        style_part, content_part = losses(images)
+    def objective(images: Array, step: Array, rows: Array) -> Array:
+        style_part, content_part = losses(images, rows)
         return config.style_weight * style_part + config.content_weight * content_part
 
     drawn = config.start in ("zeros", "noise")
@@ -234,7 +234,8 @@ def style(question: Question) -> Answer:
     keep = [regularisers.keep_between(space.low, space.high)]
 
     def extra(old: Array, new: Array) -> Mapping[str, Array]:
-        (style_before, _), (style_after, content_after) = losses(old), losses(new)
+        rows = jnp.arange(len(new))
+        (style_before, _), (style_after, content_after) = losses(old, rows), losses(new, rows)
         return {
             "style_loss_before": style_before,
             "style_loss_after": style_after,

@@ -1,4 +1,4 @@
-"""Integrated gradients with as many points as they need."""
+"""Integrated gradients with as many points as they need; gradients of noisy copies."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ from research.understanding.gradients import (
     completeness_gap,
     integrated_gradients,
     refined_integrated_gradients,
+    smooth_grad,
+    smooth_saliency,
 )
 
 IMAGE = jnp.linspace(0.5, 1.0, 12).reshape(1, 2, 2, 3)
@@ -38,3 +40,22 @@ def test_points_are_tripled_until_attributions_are_complete(score, points):
     share = (jnp.arange(points) + 0.5) / points
     at = jax.vmap(lambda s: jax.grad(lambda x: score(x).sum())(s * IMAGE))(share)
     np.testing.assert_allclose(found, at.mean(0) * IMAGE, rtol=1e-4, atol=1e-6)
+
+
+def test_smooth_grad_is_the_mean_of_signed_gradients():
+    """Smilkov et al. 2017, section 2.1; `smooth_saliency` is the mean of their sizes."""
+    images = jax.random.uniform(jax.random.key(1), (2, 3, 4, 3), maxval=255.0)
+    score = lambda x: jnp.sin(x / 9).sum((1, 2, 3)) + 0.01 * (x[:, ::-1] * x).sum((1, 2, 3))
+    signed, sizes = np.zeros(images.shape), np.zeros(images.shape[:3])
+    slope = jax.jit(jax.grad(lambda x: score(x).sum()))
+    spread = np.ptp(images, (1, 2, 3), keepdims=True)
+    for key in jax.random.split(jax.random.key(0), 24):
+        noise = jax.random.normal(key, (images.size,)).reshape(images.shape)
+        found = np.asarray(slope(images + 0.2 * spread * noise))
+        signed += found / 24
+        sizes += np.abs(found).max(-1) / 24
+    both = lambda x, key: [f(score, x, key, 24, 0.2) for f in (smooth_grad, smooth_saliency)]
+    found = jax.jit(both)(images, jax.random.key(0))
+    np.testing.assert_allclose(found[0], signed, atol=1e-4)
+    np.testing.assert_allclose(found[1], sizes, atol=1e-4)
+    assert (signed < -0.01).any() and (signed > 0.01).any()
