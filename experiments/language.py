@@ -133,8 +133,10 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def compared(log_p: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
         """Mean -log p of the characters that come, nats, and the share that is guessed right."""
         follows = batch["tokens"][:, 1:]
-        right = (log_p.argmax(-1) == follows).astype(jnp.float32).mean(1)
-        return -jnp.take_along_axis(log_p, follows[..., None], -1)[..., 0].mean(1), right
+        right = (log_p.argmax(-1) == follows).astype(jnp.float32)
+        nats = -jnp.take_along_axis(log_p, follows[..., None], -1)[..., 0]
+        counted = jnp.asarray(batch["counted"])
+        return nats.mean(1, where=counted), right.mean(1, where=counted)
 
     def loss(
         variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None
@@ -182,18 +184,17 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     def measure(outputs: Any, batch: Mapping[str, Any]) -> dict[str, tuple[jax.Array, jax.Array]]:
         nats, right = compared(outputs["log_probabilities"], batch)
-        ones = jnp.ones_like(nats)
-        bits = nats / jnp.log(2.0)
+        characters = jnp.asarray(batch["counted"]).sum(1).astype(jnp.float32)
         return {
-            "cross_entropy": (nats, ones),
-            "bits_per_character": (bits, ones),
-            "accuracy": (right, ones),
+            "cross_entropy": (nats, characters),
+            "bits_per_character": (nats / jnp.log(2.0), characters),
+            "accuracy": (right, characters),
         }
 
     def draw(outputs: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         if "beginning" in batch:
             return {}
-        length = min(config.sequence_length, 48)
+        length = min(int(batch["counted"][0].sum()), 48)
         read = characters.decode(batch["tokens"][0, : length + 1])
         probabilities = np.exp(outputs["log_probabilities"][0, :length])
         hidden = outputs["hidden"][0, :length]

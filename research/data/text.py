@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 
 from research.data.source import Example
 from research.errors import UserError
@@ -30,30 +30,37 @@ def read_text(path: str | Path, flag: str = "--text") -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
-    """{"tokens": int32 [length + 1]}: a stretch of text, and the character that follows it.
+    """{"tokens": int32 [length + 1], "counted": bool [length]}: a stretch of text.
+
+    Each character of a stretch but its last is read, and the one that follows is asked for. Where
+    the text ends before the stretch does, 0 is read, and what follows does not count.
 
     Attributes:
       codes: the text, a number a character.
       length: characters that are read.
-      stride: from the start of one window to the next.
+      starts: where each stretch begins.
     """
 
     codes: Int32[np.ndarray, " characters"]
     length: int
-    stride: int
+    starts: Int[np.ndarray, " n"]
 
     def __len__(self) -> int:
-        return max((len(self.codes) - self.length - 1) // self.stride + 1, 0)
+        return len(self.starts)
 
     def __getitem__(self, index: int, /) -> Example:
-        start = index * self.stride
-        return {"tokens": self.codes[start : start + self.length + 1]}
+        start = self.starts[index]
+        stretch = self.codes[start : start + self.length + 1]
+        counted = np.arange(1, self.length + 1) < len(stretch)
+        return {"tokens": np.pad(stretch, (0, self.length + 1 - len(stretch))), "counted": counted}
 
 
 def windows(
     codes: Int32[np.ndarray, " characters"], length: int, held_out: float
 ) -> tuple[Windows, Windows]:
-    """Windows to train on, which overlap, and to evaluate on, which do not.
+    """Windows to train on, which overlap, and to evaluate on, which ask for each character once.
+
+    Of those to train on the last ends with the text; of the others it may be shorter.
 
     Args:
       length: characters of a window.
@@ -72,4 +79,7 @@ def windows(
                 "--validation."
             )
     trained, evaluated = parts.values()
-    return Windows(trained, length, max(1, length // 4)), Windows(evaluated, length, length)
+    last = len(trained) - length - 1
+    starts = np.unique([*range(0, last, max(1, length // 4)), last])
+    apart = np.arange(0, len(evaluated) - 1, length)
+    return Windows(trained, length, starts), Windows(evaluated, length, apart)

@@ -2,11 +2,24 @@
 
 import json
 
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
 import launch
+from experiments import language
+from research.evaluation import make_evaluate
+from research.training import parallel as parallel_lib
+from research.training.checkpoint import open_checkpoint
 
 
 def run(*flags):
     return launch.main(["launch.py", *map(str, flags)])
+
+
+def written_text(folder):
+    (folder / "loop.txt").write_text("olleh" * 4)
+    return folder / "loop.txt"
 
 
 def test_hello_is_learned_and_gone_on_with(tmp_path, capsys):
@@ -22,8 +35,23 @@ def test_hello_is_learned_and_gone_on_with(tmp_path, capsys):
     assert run("--mode=evaluate", f"--checkpoint={folder},{folder}") == 2
     assert "an ensemble averages probabilities of classes" in capsys.readouterr().err
 
+    # Each of 19 characters that follow another counts once; the last window holds three of them.
+    opened = open_checkpoint(str(folder))
+    facts, variables = opened.metadata["facts"], opened.variables
+    experiment = language.build(language.Config(text=str(written_text(tmp_path))), facts)
+    source = experiment.data().evals["text"]
+    found = make_evaluate(experiment, parallel_lib.create("single", 1))(variables, source)
+    codes = [facts["characters"].index(c) for c in "olleh" * 4]
+    nats = []
+    for start in range(0, 19, 4):
+        read = jnp.array([codes[start : start + 4]])
+        log_p = experiment.predict(variables, {"tokens": jnp.pad(read, ((0, 0), (0, 1)))})
+        log_p = np.asarray(log_p["log_probabilities"])[0]
+        nats += [-log_p[i, c] for i, c in enumerate(codes[start + 1 : start + 5])]
+    assert len(nats) == 19
+    assert found.metrics["cross_entropy"] == pytest.approx(np.mean(nats), rel=1e-5)
+
     # Another text, such as the same file after it was moved, may be evaluated.
-    (tmp_path / "loop.txt").write_text("olleh" * 4)
     elsewhere = [f"--text={tmp_path / 'loop.txt'}", f"--workdir={tmp_path / 'other'}"]
     assert run("--mode=evaluate", f"--checkpoint={folder}", *elsewhere, *where[1:]) == 0
     other = json.loads((tmp_path / "other" / "result.json").read_text())["metrics"]

@@ -6,19 +6,24 @@ from research.errors import UserError
 
 
 def test_windows_hold_each_stretch_and_what_follows_it():
-    codes = np.arange(40, dtype=np.int32)
+    codes = np.arange(41, dtype=np.int32)
     trained, held = windows(codes, 8, 0.25)
+    # The last ends with the text, however far it is from the one before.
     assert [w["tokens"].tolist() for w in map(trained.__getitem__, range(len(trained)))] == [
-        list(range(s, s + 9)) for s in range(0, 22, 2)
+        list(range(s, s + 9)) for s in [*range(0, 22, 2), 22]
     ]
-    np.testing.assert_array_equal(held[0]["tokens"], np.arange(30, 39))
-    assert len(held) == 1
+    assert all(trained[i]["counted"].all() for i in range(len(trained)))
+    np.testing.assert_array_equal(held[0]["tokens"], np.arange(31, 40))
 
 
-def test_held_out_windows_cover_every_character_once_but_for_a_rest():
-    _, held = windows(np.arange(100, dtype=np.int32), 9, 0.5)
-    read = np.concatenate([held[i]["tokens"][:-1] for i in range(len(held))])
-    np.testing.assert_array_equal(read, np.arange(50, 50 + 9 * 5))
+@pytest.mark.parametrize("count", [91, 92, 99, 100, 101])
+def test_held_out_windows_ask_for_every_character_once(count):
+    _, held = windows(np.arange(count, dtype=np.int32), 9, 0.5)
+    rows = [held[i] for i in range(len(held))]
+    assert all(row["tokens"].shape == (10,) and row["counted"].shape == (9,) for row in rows)
+    asked = np.concatenate([row["tokens"][1:][row["counted"]] for row in rows])
+    first = count - round(0.5 * count)  # is read before anything is asked
+    np.testing.assert_array_equal(asked, np.arange(first + 1, count))
 
 
 def test_without_a_held_out_part_the_whole_text_is_both():
