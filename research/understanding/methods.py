@@ -128,12 +128,12 @@ METHODS = {
     ),
     "neighbours": Method(
         "survey",
-        "nearest images by last-layer features, against nearest by pixels",
+        "nearest images by last-layer features or by embedding, against nearest by pixels",
         "Krizhevsky et al. 2012",
     ),
     "map": Method(
         "survey",
-        "a data set on a plane by PCA or t-SNE of last-layer features, as thumbnails",
+        "a data set on a plane, by PCA or t-SNE of the same, as thumbnails",
         "van der Maaten and Hinton 2008",
     ),
 }

@@ -22,6 +22,7 @@ from research.understanding.target import check_layer, check_unit
 QUERIES = 200  # images whose nearest neighbours are asked for
 MOST = 1500  # images of a map
 DRAWN = 6  # images whose neighbours are drawn
+EMBEDDING = "outputs/embedding"  # what a network predicts that was trained for distances
 
 
 def several(question: Question) -> Source:
@@ -88,7 +89,7 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
 
 
 def _layer(question: Question, maps: bool) -> str:
-    """--layer, or the last layer with maps, or the last before the classes' own."""
+    """--layer; or the last layer with maps, or else the embedding or what classes are told by."""
     shapes = layer_shapes(question.network)
     if question.config.layer:
         check_layer(question.config.layer, shapes)
@@ -97,6 +98,8 @@ def _layer(question: Question, maps: bool) -> str:
     candidates = [name for name in names if len(shapes[name]) == 4]
     if maps and candidates:
         return candidates[-1]
+    if EMBEDDING in shapes:
+        return EMBEDDING
     return names[-2] if len(names) > 1 else names[-1]
 
 
@@ -191,7 +194,7 @@ def dead_units(question: Question) -> Answer:
 
 
 def _features(question: Question) -> tuple[str, Callable[[Variables, Batch], PyTree]]:
-    """The layer before the classes', and `predict` that gives a vector of it for each image."""
+    """The layer that is compared, and `predict` that gives a vector of it for each image."""
     layer = _layer(question, maps=False)
 
     def predict(variables: Variables, batch: Batch) -> PyTree:

@@ -15,6 +15,7 @@ from research.errors import UserError
 from research.identification import names_of
 from research.training import parallel as parallel_lib
 from research.training import state as state_lib
+from research.training.checkpoint import open_checkpoint
 from research.training.step import make_train_step
 
 LETTERS = "ABEFHKLNRTXZ"
@@ -281,6 +282,28 @@ def test_pairs_are_verified(place, trained, capsys):
     assert [row["same"] for row in found] == [True, False, True]
     assert found[0]["distance"] == pytest.approx(0, abs=1e-3) and found[1]["distance"] > 0.01
     assert "the same, distance 0.000 (threshold 0.010)" in capsys.readouterr().out
+
+
+def test_neighbours_and_maps_of_a_run_are_of_its_embedding(place, trained):
+    """Nearest by what the run was trained for, as a loop over predicted embeddings finds it."""
+    opened = open_checkpoint(str(trained))
+    experiment = build(config(place), opened.metadata["facts"])
+    split = experiment.data().evals["test"].memory.fields
+    x = np.asarray(
+        jax.jit(experiment.predict)(opened.variables, {"image": split["image"]})["embedding"]
+    )
+    away = ((x[:, None] - x) ** 2).sum(-1) + np.where(np.eye(len(x)), np.inf, 0)
+    expected = (split["label"][away.argmin(1)] == split["label"]).mean()
+
+    look = [
+        "--experiment=input_optimization",
+        f"--checkpoint={trained}",
+        f"--workdir={place / 'near'}",
+    ]
+    assert run(*look, "--method=neighbours") == 0
+    result = json.loads((place / "near" / "result.json").read_text())
+    assert result["metrics"]["data/same_class_features"] == pytest.approx(expected)
+    assert "outputs/embedding" in result["protocol"]["same_class_features"]
 
 
 def test_who_it_is_is_asked_in_prediction_alone(place, capsys):
