@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import PIL.Image
 
 from research.data.augment import example_keys
 from research.experiment import Data, Experiment, gather
@@ -161,3 +162,11 @@ def check_gradients(loss, params, *batches):
             assert np.isfinite(gradient).all(), jax.tree_util.keystr(path)
             assert gradient.any(), f"no gradient reaches {jax.tree_util.keystr(path)}"
     return found
+
+
+def save_turned(path, picture):
+    """Saves a picture as a JPEG that lies on its side in its file; EXIF says how it is to stand."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned = PIL.Image.fromarray(picture).transpose(PIL.Image.Transpose.ROTATE_90)
+    turned.save(path, quality=97, exif=exif)

@@ -270,7 +270,7 @@ class Source:
                 for name in read[int(index[0])]
             }
         if not fields.keys().isdisjoint(_ADDED):
-            raise ValueError(f"examples may not have fields {_ADDED}: {sorted(fields)}")
+            raise ValueError(f"examples may not have fields {', '.join(_ADDED)}: {sorted(fields)}")
         return fields
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Generator[Batch, None, None]:

@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import train
+from toys import save_turned, train
 
 import launch
 from experiments import captioning
 from research import models
+from research.data import captioned
 from research.data.captions import tokens_of
 from research.data.preprocessing import Preprocessing
-from research.data.tokens import BEGIN, END, PADDING
+from research.data.tokens import BEGIN, END, PADDING, words
+from research.metrics.captions import score
 from research.models import convnet
 
 COLOURS = {"red": (40, 40, 230), "green": (40, 220, 40), "blue": (230, 80, 40)}
@@ -38,6 +40,9 @@ def place(tmp_path_factory):
         rows.append(f"{i}.png#1\tOn the {side} there is a {colour} square !")
     (folder / "token.txt").write_text("\n".join(rows) + "\n")
     return folder
+
+
+FROZEN = ["--freeze=^backbone/", "--cache_features", "--learning_rate=0.01", "--steps=80"]
 
 
 def run(*flags):
@@ -66,12 +71,9 @@ def read(path):
 
 
 def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pictures(
-    place, capsys
+    place, trained, capsys
 ):
-    frozen = ["--freeze=^backbone/", "--cache_features", "--learning_rate=0.01", "--steps=80"]
-    folder = place / "RUN"
-    assert run(*common(place, *frozen, f"--workdir={folder}")) == 0
-    assert capsys.readouterr().out.count("encoding") == 2  # train and test
+    folder = trained
     result = read(folder / "result.json")
     names = {"bleu1", "bleu4", "rouge_l", "cider", "exact_match", "identical_captions", "words"}
     assert {f"test/{name}" for name in names} <= result["metrics"].keys()
@@ -83,7 +85,7 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
     assert len(files) == 2
 
     # Other training reads the same maps.
-    again = [*frozen[:-1], "--steps=1", f"--workdir={place / 'AGAIN'}"]
+    again = [*FROZEN[:-1], "--steps=1", f"--workdir={place / 'AGAIN'}"]
     assert run(*common(place, *again)) == 0
     assert "encoding" not in capsys.readouterr().out
     assert sorted((place / "data" / "features").iterdir()) == files
@@ -117,6 +119,50 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
     asked = ["--mode=predict", f"--checkpoint={folder}", f"--workdir={place / 'SAID_BLUE'}"]
     assert run(*asked, f"--inputs={seen}") == 0
     assert "blue" in json.loads((place / "SAID_BLUE" / "predictions.jsonl").read_text())["caption"]
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    """The folder of a run, of a decoder that learned from the maps of a frozen encoder."""
+    folder = place / "RUN"
+    assert run(*common(place, *FROZEN, f"--workdir={folder}")) == 0
+    return folder
+
+
+def test_predicted_sentences_of_the_test_files_score_as_the_test_split_does(place, trained):
+    """Pictures of odd sizes, some of which lie on their side in their files."""
+    images, rng, rows = place / "odd", np.random.default_rng(1), []
+    images.mkdir()
+    for i in range(30):
+        colour, side = list(COLOURS)[i % 3], ("left", "right")[i // 3 % 2]
+        height, width = (int(n) for n in rng.integers(23, 71, 2))
+        picture = rng.integers(0, 60, (height, width, 3), np.uint8)
+        x = width // 12 if side == "left" else 7 * width // 12
+        picture[height // 3 : 2 * height // 3, x : x + width // 3] = COLOURS[colour][::-1]  # RGB
+        if i % 3 == 1:
+            save_turned(images / f"{i}.jpg", picture)
+        else:
+            cv2.imwrite(str(images / f"{i}.jpg"), picture[..., ::-1])
+        rows.append(f"{i}.jpg#0\tA {colour} square on the {side} .")
+    (place / "odd.txt").write_text("\n".join(rows) + "\n")
+    given = f"captions:{images}:{place / 'odd.txt'}"
+    checkpoint, out = f"--checkpoint={trained}", [place / "EVALUATED_ODD", place / "SAID_ODD"]
+    evaluate = ["--mode=evaluate", checkpoint, "--parallel=single", f"--dataset={given}"]
+    assert run(*evaluate, f"--workdir={out[0]}") == 0
+
+    split = captioned.load(given.removeprefix("captions:")).splits["test"]
+    files = [split.examples.files[i] for i in split.positions]
+    asked = f"--inputs={','.join(files)}"
+    assert run("--mode=predict", checkpoint, asked, f"--workdir={out[1]}") == 0
+    said = [json.loads(line) for line in (out[1] / "predictions.jsonl").open()]
+    sentences = {row["file"]: row["caption"].split() for row in said}
+    true = [[words(text) for text in split[i]["captions"]] for i in range(len(files))]
+    scores = score([sentences[file] for file in files], true)
+    metrics = read(out[0] / "result.json")["metrics"]
+    assert {f"test/{name}" for name in scores} <= metrics.keys() and len(files) == 6
+    for name, value in scores.items():
+        assert metrics[f"test/{name}"] == pytest.approx(value, abs=1e-9), name
+    assert metrics["test/bleu1"] > 0.3 and len({" ".join(s) for s in sentences.values()}) > 1
 
 
 def test_another_network_of_the_same_weights_has_maps_of_its_own(place, monkeypatch):

@@ -1,13 +1,17 @@
 """--experiment=embedding on a few letters: every loss, every refusal, and a person's own use."""
 
 import dataclasses
+import itertools
 import json
+from pathlib import Path
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
+from toys import save_turned
 
 import launch
 from experiments.embedding import Config, build
@@ -282,6 +286,42 @@ def test_pairs_are_verified(place, trained, capsys):
     assert [row["same"] for row in found] == [True, False, True]
     assert found[0]["distance"] == pytest.approx(0, abs=1e-3) and found[1]["distance"] > 0.01
     assert "the same, distance 0.000 (threshold 0.010)" in capsys.readouterr().out
+
+
+def test_verified_pairs_of_the_test_files_score_as_the_test_split_does(place, trained):
+    """Letters of odd sizes, some of which lie on their side in their files."""
+    odd, rng = place / "odd", np.random.default_rng(1)
+    for letter in LETTERS:
+        (odd / letter).mkdir(parents=True)
+        for i in range(3):
+            picture = np.zeros((int(rng.integers(14, 30)), int(rng.integers(14, 30)), 3), np.uint8)
+            cv2.putText(picture, letter, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255,) * 3, 1)
+            if i == 1:
+                save_turned(odd / letter / f"{i}.jpg", picture)
+            else:
+                cv2.imwrite(str(odd / letter / f"{i}.png"), picture)
+    checkpoint, out = f"--checkpoint={trained}", [place / "odd_evaluated", place / "odd_verified"]
+    evaluate = ["--mode=evaluate", checkpoint, f"--dataset=folder:{odd}", "--parallel=single"]
+    assert run(*evaluate, f"--workdir={out[0]}") == 0
+    metrics = json.loads((out[0] / "result.json").read_text())["metrics"]
+
+    files = [str(file) for letter in "BHNX" for file in sorted((odd / letter).iterdir())]
+    pairs = list(itertools.combinations(files, 2))
+    (place / "odd.csv").write_text("".join(f"{a},{b}\n" for a, b in pairs))
+    verify = ["--mode=predict", checkpoint, f"--pairs={place / 'odd.csv'}"]
+    assert run(*verify, f"--workdir={out[1]}") == 0
+    found = rows(out[1])
+    distance = np.array([row["distance"] for row in found])
+    same = np.array([Path(a).parent == Path(b).parent for a, b in pairs])
+    assert len(found) == 66 and same.sum() == 12
+    assert metrics["test/verification_auc"] == pytest.approx(roc_auc_score(same, -distance))
+    assert 0 < metrics["test/verification_auc"] < 1
+    # The threshold is halfway between the distances of two pairs, and no other is better.
+    threshold = metrics["test/verification_threshold"]
+    balanced = lambda t: (distance[same] < t).mean() - (distance[~same] < t).mean()
+    steps = np.sort(distance)
+    assert balanced(threshold) == pytest.approx(max(map(balanced, (steps[1:] + steps[:-1]) / 2)))
+    assert np.abs((steps[1:] + steps[:-1]) / 2 - threshold).min() < 1e-5
 
 
 def test_neighbours_and_maps_of_a_run_are_of_its_embedding(place, trained):

@@ -270,7 +270,7 @@ def test_bad_input_is_refused(options, message):
 
 def test_fields_may_not_be_called_as_the_source_calls_its_own():
     arrays = Arrays({"mask": np.zeros((4, 2, 2))})
-    with pytest.raises(ValueError, match="index and mask"):
+    with pytest.raises(ValueError, match="index, mask, occurrence"):
         Source(arrays, 2).batch(0)
 
 
