@@ -1,6 +1,7 @@
 """Metrics of embeddings on a whole split, on the host: what --experiment=embedding reports."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -63,6 +64,28 @@ def cluster_agreement(x: Embeddings, labels: Labels) -> float:
     x, labels = x[chosen], labels[chosen]
     kmeans = KMeans(len(np.unique(labels)), n_init=1, random_state=0)
     return float(normalized_mutual_info_score(labels, kmeans.fit_predict(x)))
+
+
+class Norms(NamedTuple):
+    """Euclidean lengths of embeddings: 1 where they are normalised.
+
+    Attributes:
+      mean, error: their mean and its standard error; the error of one embedding is NaN.
+      of_mean: the length of the mean embedding; of unit vectors 0 where they point everywhere
+        alike, 1 where all are one.
+    """
+
+    mean: float
+    error: float
+    of_mean: float
+
+
+def norms(x: Embeddings) -> Norms:
+    """How long embeddings are, and whether they crowd on one side."""
+    lengths = np.linalg.norm(x.astype(np.float64), axis=1)
+    error = lengths.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else np.nan
+    of_mean = np.linalg.norm(x.mean(0, dtype=np.float64))
+    return Norms(float(lengths.mean()), float(error), float(of_mean))
 
 
 def protocol(ways: int) -> dict[str, str]:

@@ -188,3 +188,21 @@ def test_distances_far_from_the_origin_keep_their_digits():
     found = between(*far, "euclidean")
     exact = np.linalg.norm(far[0][:, :, None].astype("d") - far[1][:, None], axis=-1)
     np.testing.assert_allclose(found, exact, rtol=1e-4)
+
+
+def test_lengths_of_embeddings_by_a_loop():
+    x = np.random.default_rng(0).normal(0.3, 1, (40, 5)).astype("f")
+    lengths = [sum(float(v) ** 2 for v in row) ** 0.5 for row in x]
+    mean = sum(lengths) / 40
+    spread = (sum((n - mean) ** 2 for n in lengths) / 39) ** 0.5
+    middle = [sum(float(row[k]) for row in x) / 40 for k in range(5)]
+    found = embedding.norms(x)
+    assert found.mean == pytest.approx(mean) and found.error == pytest.approx(spread / 40**0.5)
+    assert found.of_mean == pytest.approx(sum(m**2 for m in middle) ** 0.5)
+    # Unit vectors: all the same, and in opposite pairs.
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    assert embedding.norms(unit[:1].repeat(9, 0)).of_mean == pytest.approx(1)
+    assert embedding.norms(np.concatenate([unit, -unit])).of_mean == pytest.approx(0, abs=1e-7)
+    assert embedding.norms(unit).mean == pytest.approx(1) and np.isnan(
+        embedding.norms(unit[:1]).error
+    )
