@@ -14,6 +14,7 @@ import sacrebleu
 
 from research.data.scenes.captions import Things, is_true, mentioned
 from research.data.tokens import TOKENISATION
+from research.metrics.bias import Ratio, ratio_of_sums
 
 Words = Sequence[str]
 _ORDERS = 4  # longest n-gram of BLEU and CIDEr
@@ -74,6 +75,16 @@ def score(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     if len(candidates) > 1:
         scores["identical_captions"] = identical(candidates)
     return scores
+
+
+def length_ratio(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> Ratio:
+    """Words that are said over words of the references, and its standard error over images.
+
+    Below 1 captions are too short. An image's references count as long as they are on average.
+    """
+    said = np.array([len(candidate) for candidate in candidates])
+    true = np.array([np.mean([len(words) for words in several]) for several in references])
+    return ratio_of_sums(said, true)
 
 
 def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, float]:

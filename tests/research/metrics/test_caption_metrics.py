@@ -2,6 +2,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sacrebleu
 
@@ -146,3 +147,22 @@ def test_captions_of_scenes_are_held_against_what_is_there():
     scores = scene_scores(said, [scene] * 4)
     assert scores["attribute_accuracy"] == pytest.approx(5 / 6)
     assert scores["true_captions"] == 1 / 4
+
+
+def test_the_ratio_of_lengths_by_a_loop():
+    rng = np.random.default_rng(0)
+    said = [["a"] * int(n) for n in rng.integers(0, 9, 30)]
+    true = [[["b"] * int(n) for n in rng.integers(3, 12, rng.integers(1, 4))] for _ in said]
+    lengths = [sum(map(len, several)) / len(several) for several in true]
+    ratio = sum(map(len, said)) / sum(lengths)
+    squares = sum((len(a) - ratio * b) ** 2 for a, b in zip(said, lengths, strict=True))
+    found = metrics.length_ratio(said, true)
+    assert found.value == pytest.approx(ratio)
+    assert found.error == pytest.approx((squares * 30 / 29) ** 0.5 / sum(lengths))
+    assert metrics.length_ratio(true[0], [[words] for words in true[0]]).value == 1
+    # As far as it is from the ratio of other images of the same kind.
+    draws = np.random.default_rng(1).integers(0, 30, (300, 30))
+    again = [
+        sum(len(said[i]) for i in rows) / sum(lengths[i] for i in rows) for rows in draws.tolist()
+    ]
+    assert found.error == pytest.approx(np.std(again), rel=0.15)
