@@ -122,11 +122,11 @@ def test_diagnosis_shows_which_initialisation_keeps_signals_alive(tmp_path, caps
     assert "saturated" in printed and "xavier" in printed
 
 
-def weights_file(folder, name, options):
+def weights_file(folder, name, options, side=32):
     """Random weights of a model of 37 classes. safetensors sorts names: the last is no head's."""
     entry = models.available()[name]
     model = entry.make(num_classes=37, **models.attributes(entry, options))
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
     shapes = flatten_dict(dict(jax.eval_shape(model.init, jax.random.key(0), image)))
     rng = np.random.default_rng(0)
     file = folder / "weights.safetensors"
@@ -225,14 +225,14 @@ def test_predictions_of_the_test_files_score_what_evaluation_says(pictures, tmp_
 def pretrained(file, *flags):
     """What --mode=predict makes of these flags."""
     _, module, config, given = launch.parse(
-        ["x", f"--init_from={file}", "--model=resnet18", "--model_options=width=4", *flags]
+        ["x", f"--init_from={file}", "--model=alexnet", "--model_options=hidden=8", *flags]
     )
     _, facts, _ = module.pretrained(config, given)
     return facts["preprocessing"]
 
 
 def test_flags_of_images_say_otherwise_than_the_weights_own_preprocessing(tmp_path):
-    file = weights_file(tmp_path, "resnet18", ("width=4",))
+    file = weights_file(tmp_path, "alexnet", ("hidden=8",), side=64)
     own = pretrained(file)
     assert own["image_size"] == [224, 224] and own["interpolation"] == "bilinear"
     assert own["crop_share"] == 224 / 256
@@ -240,7 +240,6 @@ def test_flags_of_images_say_otherwise_than_the_weights_own_preprocessing(tmp_pa
     assert pretrained(file, "--resize=pad") == own | {"resize": "pad"}
     raw = pretrained(file, "--input_normalisation=raw")
     assert raw == own | {"mean": [0.0], "std": [1.0]}
-    assert pretrained(file, "--init_as=resnet18")["crop_share"] == 224 / 235
 
 
 @pytest.mark.parametrize(
@@ -250,11 +249,12 @@ def test_flags_of_images_say_otherwise_than_the_weights_own_preprocessing(tmp_pa
         ("--optimizer=sgd", "--optimizer: is about training"),
         ("--rotation=0", "--rotation: is about training"),
         ("--init_as=resnet19", "Did you mean 'resnet18'"),
-        ("--init_as=resnetblur18", "give --model=resnetblur18"),
+        ("--init_as=resnet18", "give --model=resnet18"),
     ],
 )
 def test_flags_without_effect_on_trained_weights_are_refused(tmp_path, flag, said):
-    file = weights_file(tmp_path, "resnet18", ("width=4",))
+    file = tmp_path / "weights.safetensors"
+    save_file({"fc.weight": np.zeros((37, 8), "f")}, file)
     with pytest.raises(UserError, match=said):
         pretrained(file, flag)
 

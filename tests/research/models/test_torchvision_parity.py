@@ -52,8 +52,6 @@ QUICK = {
     "mobilenet_v3_small",
     "mobilenet_v3_small@timm",
     "efficientnet_b0",
-    # Other conventions under the same tensors.
-    "tf_mobilenet_v3_small@timm",
     "resnetblur18@timm",
 }
 HEADS = {"googlenet": googlenet.AuxiliaryHead, "inception_v3": inception.AuxiliaryHead}
