@@ -304,10 +304,15 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def keep(outputs: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         return {"tokens": outputs["tokens"]}
 
+    def said_and_true(kept: Any, targets: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+        """Words of each caption, and of each of its references."""
+        said = [known.decode(row).split() for row in kept["tokens"]]
+        return said, [captions_lib.references(rows, vocabulary()) for rows in targets["tokens"]]
+
     def score(kept: Any, targets: Mapping[str, Any]) -> dict[str, float]:
-        said = [known.decode(row) for row in kept["tokens"]]
-        true = [captions_lib.references(rows, vocabulary()) for rows in targets["tokens"]]
-        scores = metrics.score([sentence.split() for sentence in said], true)
+        words, true = said_and_true(kept, targets)
+        scores = metrics.score(words, true)
+        said = [" ".join(caption) for caption in words]
         if scores.get("identical_captions") == 1:
             console().print(f"collapse: all {len(said)} captions are {said[0]!r}", markup=False)
         if "things" in targets:
@@ -326,6 +331,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         measure=measure,
         keep=keep,
         score=score,
+        bias=lambda kept, targets: metrics.bias(*said_and_true(kept, targets)),
         read=lambda files: read_batch(files, preprocessing),
         data=data,
         facts=facts,

@@ -315,6 +315,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         measure=lambda outputs, batch: {},
         keep=keep,
         score=score,
+        bias=lambda kept, _: metrics.bias(kept["embedding"], normalised=metric == "euclidean"),
         draw_split=draw_split,
         watch=watch,
         data=data,

@@ -60,8 +60,9 @@ class Bias(NamedTuple):
         parts = [f"{name} {ratio}" for name, ratio in known.items() if name in far]
         if len(known) > SHOWN:
             parts[-1] += f" (the furthest from 1 of {len(known)})"
-        said = f"{self.what}: {', '.join(parts) or 'unknown'}"
-        return "; ".join([said, *(f"{name} {value:.3g}" for name, value in self.also.items())])
+        parts += [] if parts or not self.ratios else ["unknown"]
+        parts += [f"{name} {value:.3g}" for name, value in self.also.items()]
+        return f"{self.what}: {', '.join(parts)}"
 
     def warnings(self) -> list[str]:
         """What must be looked into, one line each; none where nothing is wrong."""

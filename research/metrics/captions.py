@@ -14,7 +14,7 @@ import sacrebleu
 
 from research.data.scenes.captions import Things, is_true, mentioned
 from research.data.tokens import TOKENISATION
-from research.metrics.bias import Ratio, ratio_of_sums
+from research.metrics.bias import Bias, Ratio, ratio_of_sums
 
 Words = Sequence[str]
 _ORDERS = 4  # longest n-gram of BLEU and CIDEr
@@ -75,6 +75,11 @@ def score(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     if len(candidates) > 1:
         scores["identical_captions"] = identical(candidates)
     return scores
+
+
+def bias(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> Bias:
+    """Compares the length of captions with that of their references; see `length_ratio`."""
+    return Bias("said / true length", {"words": length_ratio(candidates, references)})
 
 
 def length_ratio(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> Ratio:

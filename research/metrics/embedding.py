@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
+from research.metrics.bias import Bias, Ratio
 from research.metrics.recognition import (
     EPISODES,
     episode_accuracy,
@@ -86,6 +87,19 @@ def norms(x: Embeddings) -> Norms:
     error = lengths.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else np.nan
     of_mean = np.linalg.norm(x.mean(0, dtype=np.float64))
     return Norms(float(lengths.mean()), float(error), float(of_mean))
+
+
+def bias(x: Embeddings, *, normalised: bool) -> Bias:
+    """Compares the length of embeddings with 1, and says whether they crowd on one side.
+
+    Args:
+      normalised: whether their length is meant to be 1; what a Siamese classifier weighs has none.
+    """
+    found = norms(x)
+    also = {"length of the mean embedding": found.of_mean}
+    if normalised:
+        return Bias("length of embeddings", {"norm": Ratio(found.mean, found.error)}, also)
+    return Bias("embeddings", {}, {"norm": found.mean, **also})
 
 
 def protocol(ways: int) -> dict[str, str]:

@@ -36,7 +36,7 @@ def test_the_line_and_the_warnings_name_what_is_furthest_from_one():
     bias = Bias("predicted / true", ratios, {"matches": 12.0}, "few")
     assert bias.line() == (
         "predicted / true: width 1.28 ± 0.02, height 1.31 ± 0.02, x 0.99 ± 0.01, y 1.02 ± 0.01 "
-        "(the furthest from 1 of 5); matches 12"
+        "(the furthest from 1 of 5), matches 12"
     )
     few, off = bias.warnings()
     assert few == "few" and off.startswith("predicted / true is biased: height 1.31 ± 0.02 and 1 ")
