@@ -2,7 +2,8 @@
 
 A box that is cut by the image's border ends there, and is an object as long as enough of its area
 is left: a digit of which one pixel is left teaches nothing. What becomes too small to be one is no
-longer valid; its slot stays, so that shapes are fixed.
+longer valid; its slot stays, so that shapes are fixed. A crowd stays while any part of it is seen:
+what is left of it is no background.
 """
 
 import functools
@@ -18,7 +19,7 @@ from research.data.config import ObjectAugmentation
 from research.errors import UserError
 from research.experiment import gather
 
-SMALLEST = 1.0  # pixels: shorter sides of an object
+SMALLEST = 1.0  # pixels: the shorter side of what is seen of an object
 
 
 class ObjectBatch(NamedTuple):
@@ -62,16 +63,16 @@ def augment_objects(
     cut = functools.partial(
         move_boxes, matrix=jnp.eye(2, 3), height=height, width=width, visible=options.visible
     )
-    boxes, valid = jax.vmap(cut)(batch.boxes, batch.valid)
+    boxes, valid = jax.vmap(cut)(batch.boxes, batch.valid, batch.crowd)
     batch = batch._replace(boxes=boxes, valid=valid)
     if options.mosaic:
         batch = mosaic(options, keys, batch, mask, axis)
 
-    def move(key: Key[Array, ""], boxes: Array, valid: Array) -> tuple[Array, Array]:
+    def move(key: Key[Array, ""], boxes: Array, valid: Array, crowd: Array) -> tuple[Array, Array]:
         matrix, _ = draw_warp(options, key, height, width)
-        return move_boxes(boxes, valid, matrix, height, width, options.visible)
+        return move_boxes(boxes, valid, crowd, matrix, height, width, options.visible)
 
-    boxes, valid = jax.vmap(move)(keys, batch.boxes, batch.valid)
+    boxes, valid = jax.vmap(move)(keys, batch.boxes, batch.valid, batch.crowd)
     image = augment(options, keys, batch.image, components)
     return batch._replace(image=image, boxes=boxes, valid=valid)
 
@@ -79,6 +80,7 @@ def augment_objects(
 def move_boxes(
     boxes: Float[Array, "n 4"],
     valid: Bool[Array, " n"],
+    crowd: Bool[Array, " n"],
     matrix: Float[Array, "2 3"],
     height: int,
     width: int,
@@ -89,7 +91,7 @@ def move_boxes(
     Args:
       matrix: takes points to where they come to lie; see `warps`.
       height, width: of the image there.
-      visible: the share of a box's area there that must lie in the image.
+      visible: the share of a box's area there that must lie in the image, where it is no crowd.
 
     Returns:
       Boxes, zeros where none is, and which are valid.
@@ -100,7 +102,7 @@ def move_boxes(
     whole = around[:, 2:] - around[:, :2]
     # Rounding must not decide over a box that is wholly inside.
     kept = sides.prod(1) >= visible * (1 - 1e-4) * whole.prod(1)
-    valid = valid & kept & (sides.min(1) >= SMALLEST)
+    valid = valid & (kept | crowd) & (sides.min(1) >= SMALLEST)
     return jnp.where(valid[:, None], clipped, 0.0), valid
 
 
@@ -116,7 +118,8 @@ def move_regions(
 
     def one(key: Key[Array, ""], regions: Array, there: Array) -> Array:
         matrix, _ = draw_warp(options, key, height, width)
-        return move_boxes(regions, there, matrix, height, width, options.visible)[0]
+        no_crowds = jnp.zeros_like(there)
+        return move_boxes(regions, there, no_crowds, matrix, height, width, options.visible)[0]
 
     return jax.vmap(one)(keys, regions, there)
 
@@ -162,10 +165,9 @@ def mosaic(
         rows = (jnp.concatenate([tiles.image[k], tiles.image[k + 1]], axis=1) for k in (0, 2))
         image = warps.warp_part(jnp.concatenate(list(rows)), matrix, (height, width))
         boxes = (tiles.boxes + jnp.tile(corner, 2)[:, None]).reshape(-1, 4)
-        boxes, valid = move_boxes(
-            boxes, tiles.valid.reshape(-1), matrix, height, width, options.visible
-        )
+        valid, crowd = tiles.valid.reshape(-1), tiles.crowd.reshape(-1)
+        boxes, valid = move_boxes(boxes, valid, crowd, matrix, height, width, options.visible)
         valid = valid & ~(own & (jnp.arange(4 * slots) >= slots))
-        return ObjectBatch(image, boxes, tiles.classes.reshape(-1), tiles.crowd.reshape(-1), valid)
+        return ObjectBatch(image, boxes, tiles.classes.reshape(-1), crowd, valid)
 
     return jax.vmap(one)(keys, tiles)

@@ -32,21 +32,23 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
 
     def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         outputs = run()
-        present = batch["valid"].any(1)
+        present, known = metrics.presence(batch)
         if points:
-            return landmark_loss(
+            total, parts = landmark_loss(
                 outputs["presence"], outputs["points"], present, batch["points"] / sides
             )
-        return localisation_loss(
-            outputs["presence"],
-            corners(outputs["box"]),
-            outputs["logits"],
-            present,
-            batch["boxes"][:, 0],
-            batch["classes"][:, 0],
-            overlap=config.box_loss,
-            box_weight=config.box_weight,
-        )
+        else:
+            total, parts = localisation_loss(
+                outputs["presence"],
+                corners(outputs["box"]),
+                outputs["logits"],
+                present,
+                batch["boxes"][:, 0],
+                batch["classes"][:, 0],
+                overlap=config.box_loss,
+                box_weight=config.box_weight,
+            )
+        return total * known, {name: part * known for name, part in parts.items()}
 
     def predict(run: Run, batch: Batch) -> Outputs:
         outputs = run()

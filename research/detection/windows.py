@@ -12,7 +12,7 @@ from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
 from research.detection.selection import evidence, select
 from research.geometry.anchors import anchor_boxes
-from research.geometry.boxes import iou
+from research.geometry.boxes import coverage, iou
 from research.losses.detection import cross_entropy, mean_where
 from research.models.windows import STRIDE, WINDOW
 from research.nn.region_pooling import roi_align
@@ -33,10 +33,9 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
 
     def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         keys = example_keys(stream(key, "windows"), batch["index"], batch["occurrence"])
-        real = batch["valid"] & ~batch["crowd"]
         windows, label, counted = jax.vmap(
             partial(training_windows, image_size=setting.image_size, low=low, high=high)
-        )(keys, batch["boxes"], batch["classes"], real)
+        )(keys, batch["boxes"], batch["classes"], batch["valid"], batch["crowd"])
         crops = jax.vmap(partial(roi_align, size=WINDOW))(run.images, windows)
         logits = run(crops.reshape(-1, *crops.shape[2:]))
         logits = logits.reshape(*label.shape, -1)
@@ -91,16 +90,18 @@ def training_windows(
     key: Array,
     boxes: Array,
     classes: Array,
-    real: Array,
+    valid: Array,
+    crowd: Array,
     image_size: tuple[int, int],
     low: float,
     high: float,
 ) -> tuple[Array, Array, Array]:
     """Of one image: windows [n, 4], their class (0 is background), and whether they count.
 
-    One around each object, a little off, and others anywhere, which are background where they do
-    not overlap an object's window much, and otherwise do not count. Where there is room for more
-    objects than there are, windows anywhere fill it: batch statistics see no padding.
+    One around each object that is to be found, a little off, and others anywhere, which are
+    background where they do not overlap an object's window much nor lie in a crowd mostly, and
+    otherwise do not count. Where there is room for more objects than there are, windows anywhere
+    fill it: batch statistics see no padding.
     """
     keys = jax.random.split(key, 4)
     objects = len(boxes)
@@ -118,9 +119,11 @@ def training_windows(
     middle = jax.random.uniform(keys[2], (count, 2)) * sides
     size = jax.random.uniform(keys[3], (count, 1), minval=low, maxval=high) / 2
     anywhere = jnp.concatenate([middle - size, middle + size], axis=1)
-    overlap = jnp.where(real[None], iou(anywhere[:, None], ideal[None]), 0.0).max(1, initial=0.0)
+    shows = iou(anywhere[:, None], ideal[None]) >= 0.4  # [window, object]
+    shows |= crowd & (coverage(anywhere[:, None], boxes[None]) > 0.5)
+    real = valid & ~crowd
     around = jnp.concatenate([real, jnp.zeros(RANDOM, bool)])  # windows of objects
     pad = ((0, RANDOM), (0, 0))
     windows = jnp.where(around[:, None], jnp.pad(near, pad), anywhere)
     label = jnp.where(around, jnp.pad(classes, pad[0]) + 1, 0)
-    return windows, label, around | (overlap < 0.4)
+    return windows, label, around | ~(shows & valid).any(1)

@@ -31,24 +31,29 @@ def by_iou(
     """Anchors that overlap an object enough are positive: Ren et al., "Faster R-CNN", 2015, 3.1.2.
 
     Args:
-      valid: False marks padding.
-      crowd: regions of many objects; anchors that mostly lie in one are ignored, never positive.
+      boxes: where `valid` is False, padding: it may hold anything, NaN too.
+      crowd: objects that are neither to be found nor wrong to find, such as regions of many.
+        Anchors that mostly lie in one, or that would not be background if it were an object, are
+        ignored, never positive.
       positive, negative: at least this IoU, below this IoU; between them anchors are ignored.
       keep_best: the anchors that overlap an object the most are positive whatever the IoU.
     """
-    real = valid if crowd is None else valid & ~crowd
-    overlap = jnp.where(real[None], iou(anchors[:, None], boxes[None]), 0.0)  # [anchor, object]
+    real, crowd = _kinds(valid, crowd)
+    boxes = jnp.where(valid[:, None], boxes, 0.0)  # without area: overlaps nothing
+    every = iou(anchors[:, None], boxes[None])  # [anchor, object]
+    best = (every == every.max(0)[None]) & (every > 0) & keep_best
+    overlap = jnp.where(real[None], every, 0.0)
     target, most = overlap.argmax(1), overlap.max(1)
     kind = jnp.where(most >= positive, POSITIVE, jnp.where(most < negative, NEGATIVE, IGNORED))
-    if keep_best:
-        best = (overlap == overlap.max(0)[None]) & (overlap > 0)
-        kind = jnp.where(best.any(1), POSITIVE, kind)
-        # An anchor that is the best for an object answers for it, or the object may have none.
-        target = jnp.where(best.any(1), jnp.where(best, overlap, -1.0).argmax(1), target)
-    if crowd is not None:
-        inside = coverage(anchors[:, None], boxes[None])
-        inside = jnp.where((valid & crowd)[None], inside, 0.0).max(1, initial=0.0)
-        kind = jnp.where((kind == NEGATIVE) & (inside > 0.5), IGNORED, kind)
+    # An anchor that is the best for an object answers for it, or the object may have none.
+    of_object = best & real[None]
+    kind = jnp.where(of_object.any(1), POSITIVE, kind)
+    answered = jnp.where(of_object, overlap, -1.0).argmax(1)
+    target = jnp.where(of_object.any(1), answered, target)
+
+    inside = coverage(anchors[:, None], boxes[None]) > 0.5
+    ignored = ((inside | (every >= negative) | best) & crowd[None]).any(1)
+    kind = jnp.where((kind == NEGATIVE) & ignored, IGNORED, kind)
     return Assignment(kind.astype(jnp.int32), target.astype(jnp.int32))
 
 
@@ -71,10 +76,13 @@ def by_centre(
     Args:
       points: the middle (x, y) of each cell, pixels.
       stride: side of each cell, pixels.
-      crowd: cells whose middle lies in one of these are ignored, never positive.
+      boxes: where `valid` is False, padding: it may hold anything, NaN too.
+      crowd: objects that are neither to be found nor wrong to find. Cells whose middle lies in one,
+        and the cell that its centre falls into, are ignored, never positive.
       allowed: which cells may answer for which objects; None: all.
     """
-    real = valid if crowd is None else valid & ~crowd
+    real, crowd = _kinds(valid, crowd)
+    boxes = jnp.where(valid[:, None], boxes, 0.0)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     offset = points[:, None] - middle[None]  # [cell, object, 2]
     reach = stride[:, None, None]
@@ -88,10 +96,16 @@ def by_centre(
     relative = area(boxes) / jnp.maximum(area(boxes).max(initial=0.0), 1e-6)  # [object], to 1
     rank = jnp.where(claims, relative[None] + 2.0 * ~own, jnp.inf)
     kind = jnp.where(claims.any(1), POSITIVE, NEGATIVE)
-    if crowd is not None:
-        ignored = (within & (valid & crowd)[None]).any(1)
-        kind = jnp.where((kind == NEGATIVE) & ignored, IGNORED, kind)
+    ignored = ((within | own) & crowd[None]).any(1)
+    kind = jnp.where((kind == NEGATIVE) & ignored, IGNORED, kind)
     return Assignment(kind.astype(jnp.int32), rank.argmin(1).astype(jnp.int32))
+
+
+def _kinds(valid: Array, crowd: Array | None) -> tuple[Array, Array]:
+    """[object] each: whether it is to be found; whether it is neither that nor wrong to find."""
+    if crowd is None:
+        return valid, jnp.zeros_like(valid)
+    return valid & ~crowd, valid & crowd
 
 
 def _inside(points: Array, boxes: Array) -> Array:

@@ -11,18 +11,29 @@ PROTOCOL = {
     "iou": "mean IoU of true and regressed box, over images with an object, whatever p_c says",
     "class_accuracy": "share of images with an object whose class has the highest probability",
     "presence_accuracy": "share of images for which p_c > 0.5 says rightly whether there is an "
-    "object",
+    "object; those of a crowd or a difficult object alone do not count, here and above",
     "point_distance": "mean distance of true and regressed points in pixels of the model's image, "
     "over images with an object, whatever p_c says",
 }
 Measures = dict[str, tuple[Array, Array]]
 
 
-def _presence(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> tuple[Array, Array]:
-    """The weight of each image with an object, and whether p_c is right."""
-    present = batch["valid"].any(1)
+def presence(batch: Mapping[str, Array]) -> tuple[Array, Array]:
+    """[B] each: whether the image holds an object that is to be found, and whether that is known.
+
+    It is not where all it holds is a crowd or a difficult object.
+    """
+    present = (batch["valid"] & ~batch["crowd"]).any(1)
+    return present, present | ~batch["valid"].any(1)
+
+
+def _presence(
+    outputs: Mapping[str, Array], batch: Mapping[str, Array]
+) -> tuple[Array, tuple[Array, Array]]:
+    """The weight of each image with an object; whether p_c is right, and the weight of that."""
+    present, known = presence(batch)
     right = (outputs["presence"] > 0.5) == present
-    return present.astype(jnp.float32), right.astype(jnp.float32)
+    return present.astype(jnp.float32), (right.astype(jnp.float32), known.astype(jnp.float32))
 
 
 def measure_box(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> Measures:
@@ -37,7 +48,7 @@ def measure_box(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> Mea
     return {
         "iou": (overlap, present),
         "class_accuracy": (same, present),
-        "presence_accuracy": (right, jnp.ones_like(right)),
+        "presence_accuracy": right,
     }
 
 
@@ -51,5 +62,5 @@ def measure_points(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> 
     apart = jnp.linalg.norm(outputs["points"] - batch["points"], axis=-1).mean(1)
     return {
         "point_distance": (jnp.where(present > 0, apart, 0.0), present),
-        "presence_accuracy": (right, jnp.ones_like(right)),
+        "presence_accuracy": right,
     }

@@ -116,15 +116,35 @@ def test_assignment_by_centre_against_a_loop(seed, radius):
             assert found.target[i] == min(claims)[2]
 
 
+@pytest.mark.parametrize("radius", [0.5, 1.5])
+def test_what_stands_in_padding_decides_nothing(radius):
+    """Cells that several objects claim: a NaN among areas would give each the first of them."""
+    boxes = jnp.array([[0, 0, 40, 40], [8, 8, 32, 32], [14, 14, 26, 26], [0, 0, 0, 0]], jnp.float32)
+    valid = jnp.array([True, True, True, False])
+    points = anchors_lib.centres(8, 8, 8)
+    anchors = anchors_lib.anchor_boxes(points, jnp.array([[16.0, 16.0]]))[:, 0]
+    centre = jax.jit(by_centre, static_argnames="radius")
+
+    def assigned(boxes):
+        return centre(points, EIGHT, boxes, valid, radius=radius), jax.jit(by_iou)(
+            anchors, boxes, valid
+        )
+
+    clean, *others = map(assigned, (boxes, boxes.at[3].set(jnp.nan), boxes.at[3].set(jnp.inf)))
+    assert (clean[0].target[clean[0].kind == POSITIVE] == 2).any()
+    for other in others:
+        jax.tree.map(np.testing.assert_array_equal, clean, other)
+
+
 def test_no_object_makes_every_cell_negative():
     anchors = anchors_lib.anchor_boxes(anchors_lib.centres(4, 4, 8), jnp.array([[8.0, 8.0]]))
     boxes, valid = jnp.full((3, 4), jnp.nan), jnp.zeros(3, bool)
     points = anchors_lib.centres(4, 4, 8)
     for found in (
-        by_iou(anchors[:, 0], boxes, valid),
-        by_centre(points, jnp.full(len(points), 8.0), boxes, valid),
+        jax.jit(by_iou)(anchors[:, 0], boxes, valid),
+        jax.jit(by_centre)(points, np.full(len(points), 8, "f"), boxes, valid),
     ):
-        assert (found.kind == NEGATIVE).all()
+        assert (np.asarray(found.kind) == NEGATIVE).all()
 
 
 def test_what_lies_in_a_crowd_is_ignored_and_never_positive():
@@ -135,10 +155,48 @@ def test_what_lies_in_a_crowd_is_ignored_and_never_positive():
     expected = np.full((4, 4), NEGATIVE)
     expected[:2, :2], expected[3, 3] = IGNORED, POSITIVE
     for found in (
-        by_iou(anchors, boxes, valid, crowd),
-        by_centre(points, jnp.full(len(points), 8.0), boxes, valid, crowd),
+        jax.jit(by_iou)(anchors, boxes, valid, crowd),
+        jax.jit(by_centre)(points, np.full(len(points), 8, "f"), boxes, valid, crowd),
     ):
         np.testing.assert_array_equal(np.asarray(found.kind).reshape(4, 4), expected)
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.5])
+def test_cells_that_would_answer_for_a_difficult_object_are_ignored(radius):
+    """Also where it is so small that no cell's middle lies in it, as most at stride 16 are."""
+    points, stride = anchors_lib.centres(4, 4, 16), jnp.full(16, 16.0)
+    run = jax.jit(by_centre, static_argnames="radius")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        low = rng.uniform(0, 54, 2)
+        box = jnp.array([[*low, *low + 10]], jnp.float32)
+        claimed = run(points, stride, box, jnp.array([True]), jnp.array([False]), radius=radius)
+        ignored = run(points, stride, box, jnp.array([True]), jnp.array([True]), radius=radius)
+        assert (claimed.kind == POSITIVE).any() and not (ignored.kind == POSITIVE).any()
+        assert (ignored.kind[claimed.kind == POSITIVE] == IGNORED).all()
+
+
+def test_anchors_that_are_not_background_of_an_object_are_ignored_where_it_is_difficult():
+    points = anchors_lib.centres(8, 8, 8)
+    anchors = anchors_lib.anchor_boxes(points, jnp.array([[14.0, 14.0], [28.0, 28.0]]))
+    run = jax.jit(by_iou, static_argnames=("positive", "negative"))
+    rng = np.random.default_rng(0)
+    for side in (6, 10, 20, 30):
+        low = rng.uniform(0, 64 - side, 2)
+        box = jnp.array([[*low, *low + side]], jnp.float32)
+        as_object, difficult = (
+            run(
+                anchors.reshape(-1, 4),
+                box,
+                jnp.array([True]),
+                jnp.array([crowd]),
+                positive=0.6,
+                negative=0.3,
+            )
+            for crowd in (False, True)
+        )
+        assert (as_object.kind != NEGATIVE).any() and not (difficult.kind == POSITIVE).any()
+        assert (difficult.kind[as_object.kind != NEGATIVE] == IGNORED).all()
 
 
 def test_samples_are_balanced_random_and_of_the_right_kind():

@@ -1,5 +1,7 @@
 """Localisation, sliding windows, the R-CNN family: shapes, gradients, and that each way agrees."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,6 +104,7 @@ def test_localisation_measures_by_hand():
         "boxes": jnp.array([[[0.0, 0, 10, 10]], [[0, 0, 0, 0]]]),
         "classes": jnp.array([[2], [0]]),
         "valid": jnp.array([[True], [False]]),
+        "crowd": jnp.zeros((2, 1), bool),
         "points": jnp.zeros((2, 2, 2)),
     }
     outputs = {
@@ -115,6 +118,37 @@ def test_localisation_measures_by_hand():
     assert [x.tolist() for x in box["presence_accuracy"]] == [[0, 1], [1, 1]]
     assert (box["class_accuracy"][0][0], box["class_accuracy"][1][1]) == (1, 0)
     assert [x.tolist() for x in points["point_distance"]] == [[2.5, 0], [1, 0]]
+    # Of a difficult object nothing is asked.
+    batch["crowd"] = batch["valid"]
+    for measures in (metrics.measure_box(outputs, batch), metrics.measure_points(outputs, batch)):
+        for name, (_, weight) in measures.items():
+            assert weight.tolist() == [0, name == "presence_accuracy"]
+
+
+class SaysAlways(NamedTuple):
+    """A `Run` of a model that gives these outputs."""
+
+    images: jax.Array
+    outputs: dict
+
+    def __call__(self, images=None, **options):
+        return self.outputs
+
+
+@pytest.mark.parametrize("name", ["localisation", "landmarks"])
+def test_a_difficult_object_teaches_neither_presence_nor_absence(name):
+    detector = make(DetectionConfig(model=name, landmarks=4), SETTING._replace(sizes=()))
+    batch = batch_of(objects=1)
+    batch["valid"] = batch["crowd"] = jnp.array([[True], [False]])
+    outputs = {
+        "presence": jnp.ones(2),
+        "box": jnp.full((2, 4), 0.5),
+        "logits": jnp.zeros((2, 3)),
+        "points": jnp.full((2, 4, 2), 0.5),
+    }
+    run = SaysAlways(batch["image"], outputs)
+    value, parts = detector.loss(run, batch, jax.random.key(0))
+    assert value[0] == 0 and value[1] > 1 and not any(part[0] for part in parts.values())
 
 
 def test_windows_one_by_one_and_all_at_once_give_equal_scores():
@@ -182,13 +216,14 @@ def test_where_regions_are_few_they_come_again_and_none_is_padding():
 
 def test_training_windows_are_around_objects_or_anywhere_and_never_padding():
     boxes = jnp.array([[20, 30, 30, 50], [np.nan] * 4, [40, 4, 52, 14], [np.nan] * 4])
-    real = jnp.array([True, False, True, False])
-    draw = jax.jit(training_windows, static_argnums=(4, 5, 6))
+    valid = jnp.array([True, False, True, False])
+    truth = (boxes, jnp.array([2, 9, 5, 9]), valid, jnp.zeros(4, bool))
+    draw = jax.jit(training_windows, static_argnums=(5, 6, 7))
     counts = []
     for seed in range(20):
         windows, label, counted = map(
             np.asarray,
-            draw(jax.random.key(seed), boxes, jnp.array([2, 9, 5, 9]), real, (64, 64), 12.0, 30.0),
+            draw(jax.random.key(seed), *truth, (64, 64), 12.0, 30.0),
         )
         assert windows.shape == (4 + RANDOM, 4) and (windows[:, 2:] - windows[:, :2] >= 10).all()
         assert label.tolist() == [3, 0, 6, 0] + [0] * RANDOM
@@ -200,6 +235,30 @@ def test_training_windows_are_around_objects_or_anywhere_and_never_padding():
         np.testing.assert_array_equal(counted, (label > 0) | (overlap.max(1) < 0.4))
         counts.append(counted.sum())
     assert min(counts) < 4 + RANDOM  # some windows are neither object nor background
+
+
+def test_training_windows_on_crowds_and_difficult_objects_are_no_background():
+    crowd, difficult = np.array([4, 4, 44, 60], "f"), np.array([48, 40, 54, 60], "f")
+    boxes, yes = jnp.array([crowd, difficult]), jnp.ones(2, bool)
+    draw = jax.jit(training_windows, static_argnums=(5, 6, 7))
+    centre, half = (difficult[:2] + difficult[2:]) / 2, AROUND * 20 / 2
+    around = np.concatenate([centre - half, centre + half])
+    on_crowd, on_difficult = 0, 0
+    for seed in range(100):
+        windows, label, counted = map(
+            np.asarray,
+            draw(
+                jax.random.key(seed), boxes, jnp.array([2, 5]), yes, yes,
+                (64, 64), 12.0, 30.0,
+            ),
+        )  # fmt: skip
+        assert label.tolist() == [0] * (2 + RANDOM)
+        inside = np.minimum(windows[:, 2:], crowd[2:]) - np.maximum(windows[:, :2], crowd[:2])
+        share = np.maximum(inside, 0).prod(1) / (windows[:, 2:] - windows[:, :2]).prod(1)
+        like = np.asarray(iou(jnp.array(windows), jnp.array(around))) >= 0.4
+        assert not counted[(share > 0.5) | like].any()
+        on_crowd, on_difficult = on_crowd + (share > 0.5).sum(), on_difficult + like.sum()
+    assert on_crowd > 50 and on_difficult > 5
 
 
 @pytest.mark.parametrize("name", ["rcnn", "fast_rcnn"])
