@@ -24,6 +24,7 @@ from research.losses.detection import proposal_loss, region_loss
 from research.random import stream
 
 PROPOSALS = 32  # regions that Faster R-CNN looks at, after suppression
+BEFORE = 6000  # of the best anchors, which take part in that suppression: as Ren et al. do
 SAMPLED = 16  # regions an image that take part in training, a quarter of them objects at most
 ANCHORS = 64  # anchors an image that take part in training, half of them objects at most
 
@@ -101,13 +102,14 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
 def propose(
     objectness: Array, boxes: Array, image_size: tuple[int, int], count: int = PROPOSALS
 ) -> Array:
-    """[B, count, 4]: the best boxes after suppression at IoU 0.7, cut at the image's border.
+    """[B, count, 4]: the best boxes that suppression at IoU 0.7 leaves, cut at the image's border.
 
-    Ren et al. 2015, section 3.3. Where there are fewer, boxes without area fill up.
+    Ren et al. 2015, section 3.3; the best `BEFORE` boxes take part in suppression. Where fewer are
+    left, boxes without area fill up.
     """
 
     def one(objectness: Array, boxes: Array) -> Array:
-        score, chosen = jax.lax.top_k(objectness, min(4 * count, len(objectness)))
+        score, chosen = jax.lax.top_k(objectness, min(BEFORE, len(objectness)))
         inside = clip(boxes[chosen], *image_size)
         kept = nms(inside, score, count, 0.7, least=-jnp.inf)
         return jnp.where(kept.valid[:, None], inside[kept.box], 0.0)

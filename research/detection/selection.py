@@ -8,6 +8,10 @@ from research.detection.config import DetectionConfig
 from research.errors import UserError
 from research.geometry.nms import detect
 
+# Pairs of a box and a class that enter suppression, for each detection that may be told: cells
+# around an object all find it, and may say several classes.
+CANDIDATES = 40
+
 
 def select(
     config: DetectionConfig, boxes: jax.Array, scores: jax.Array, image_size: tuple[int, int]
@@ -18,7 +22,7 @@ def select(
         scores,
         image_size,
         count=config.max_detections,
-        candidates=3 * config.max_detections,
+        candidates=CANDIDATES * config.max_detections,
         least=config.score_threshold,
         threshold=config.nms_threshold,
         sigma=config.soft_nms,

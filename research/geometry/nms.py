@@ -76,7 +76,7 @@ def detect(
     image_size: tuple[int, int],
     *,
     count: int = 100,
-    candidates: int = 300,
+    candidates: int = 4000,
     least: float = 0.01,
     threshold: float = 0.5,
     sigma: float = 0.0,

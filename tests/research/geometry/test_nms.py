@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.detection.config import DetectionConfig
+from research.detection.selection import select
 from research.geometry.nms import nms
 
 CASES = json.loads((Path(__file__).parents[2] / "fixtures" / "torchvision_boxes.json").read_text())[
@@ -99,3 +101,22 @@ def test_a_batch_is_its_images():
     for i in range(len(CASES)):
         alone = nms(boxes[i], scores[i], 20)
         np.testing.assert_array_equal(together.box[i], alone.box)
+
+
+def test_as_many_objects_are_found_as_may_be_told():
+    """Nine cells answer for each of 90 objects, and each says two classes: 1,620 candidates."""
+    rng = np.random.default_rng(0)
+    corner = 32.0 * np.stack(np.meshgrid(np.arange(10), np.arange(9)), -1).reshape(-1, 1, 2)
+    low = corner + 4 + rng.uniform(-1, 1, (90, 9, 2))
+    boxes = np.concatenate([low, low + 24], -1).reshape(1, -1, 4)
+    scores = np.zeros((1, 810, 3))
+    scores[..., 0] = (rng.uniform(0.3, 0.9, (90, 1)) + rng.uniform(0, 0.1, (90, 9))).reshape(-1)
+    scores[..., 2] = 0.3 * scores[..., 0]
+    image_size, config = (288, 320), DetectionConfig()
+    found = jax.jit(lambda b, s: select(config, b, s, image_size))(
+        jnp.array(boxes, jnp.float32), jnp.array(scores, jnp.float32)
+    )
+    told = np.asarray(found["boxes"][0][found["valid"][0] & (found["classes"][0] == 0)])
+    assert len(told) == 90  # best first: these stand before the second classes
+    middle = (told[:, :2] + told[:, 2:]) / 2
+    assert len({tuple(cell) for cell in (middle // 32).astype(int)}) == 90

@@ -184,6 +184,15 @@ def test_proposals_are_the_best_boxes_that_overlap_little():
     np.testing.assert_allclose(found[0], np.clip(boxes[0, scores[0].argmax()], 0, 32))
 
 
+def test_an_object_is_proposed_however_many_anchors_another_has():
+    rng = np.random.default_rng(0)
+    boxes = np.repeat([[4, 4, 24, 24], [30, 30, 60, 60]], [400, 5], axis=0)
+    boxes = jnp.array(boxes + rng.uniform(-1, 1, boxes.shape), jnp.float32)[None]
+    scores = jnp.array(np.repeat([3.0, 0.0], [400, 5]) + rng.uniform(0, 1, 405), jnp.float32)
+    found = np.asarray(propose(scores[None], boxes, (64, 64), count=8)[0])
+    assert (np.abs(found - [30, 30, 60, 60]).max(1) < 1.5).any()
+
+
 def test_training_regions_are_a_quarter_objects_and_never_padding():
     batch = batch_of()
     rng = np.random.default_rng(0)
