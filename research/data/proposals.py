@@ -12,25 +12,33 @@ from jaxtyping import Float32, Int, UInt8
 
 COLOURS = (5, 9)  # numbers of colours; each gives a set of first regions
 SMALLEST = 8  # pixels of a first region; smaller ones are left out
-MOST = 80  # first regions that take part, the largest
+MOST = 80  # first regions of a set that take part, the largest; more where count asks for more
 
 
 def propose(
-    image: UInt8[np.ndarray, "height width 3"], count: int = 64
+    image: UInt8[np.ndarray, "height width 3"], count: int = 200
 ) -> Float32[np.ndarray, "{count} 4"]:
-    """Boxes (x0, y0, x1, y1) in pixels, late merges first; boxes without area fill up."""
+    """Boxes (x0, y0, x1, y1) in pixels: first regions and late merges in turns.
+
+    Where there are more than `count`, which of the first regions are left out is decided by lot,
+    not by where they lie; where there are fewer, boxes without area fill up. The same every time.
+    """
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
-    # Level of the merge (0: none yet) and box; what is merged late is large and comes first.
+    random = np.random.RandomState(0)
+    # n first regions make up to 2 n - 1 boxes.
+    most = max(MOST, count // (2 * len(COLOURS)) + 1)
+    # Level of the merge (0: none yet) and box; what is merged late is large.
     found: list[tuple[int, tuple[int, int, int, int]]] = []
     for colours in COLOURS:
-        found += _grouped(lab, _first_regions(lab, colours))
+        found += _grouped(lab, _first_regions(lab, colours, most, random))
     height, width = image.shape[:2]
     boxes: dict[tuple[int, int, int, int], int] = {}
     for level, box in found:
         if min(box[2] - box[0], box[3] - box[1]) >= 4 and box != (0, 0, width, height):
             boxes[box] = max(level, boxes.get(box, 0))
-    # First regions and late merges in turns: small and large objects alike.
-    ordered = sorted(boxes, key=lambda box: (boxes[box], box))
+    # Small and large objects alike, and of one level the whole image alike.
+    lots = dict(zip(boxes, random.permutation(len(boxes)).tolist(), strict=True))
+    ordered = sorted(boxes, key=lambda box: (boxes[box], lots[box]))
     early, late = ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :][::-1]
     turns = [box for pair in zip(early, late, strict=False) for box in pair] + late[len(early) :]
     proposals = np.zeros((count, 4), np.float32)
@@ -41,7 +49,10 @@ def propose(
 
 
 def _first_regions(
-    lab: Float32[np.ndarray, "height width 3"], colours: int
+    lab: Float32[np.ndarray, "height width 3"],
+    colours: int,
+    most: int,
+    random: np.random.RandomState,
 ) -> Int[np.ndarray, "height width"]:
     """Number of each pixel's region, from 1; 0 for pixels of regions that are left out."""
     pixels = lab.reshape(-1, 3)
@@ -52,16 +63,19 @@ def _first_regions(
     _, label, _ = cv2.kmeans(pixels, colours, start, stop, 1, cv2.KMEANS_USE_INITIAL_LABELS)
     label = label.reshape(lab.shape[:2])
     regions = np.zeros(lab.shape[:2], np.int32)
-    sizes: list[tuple[int, int]] = []  # (pixels, number so far)
+    sizes: list[int] = [0]  # pixels of each region, by its number
     number = 0
     for colour in range(colours):
         count, parts, stats, _ = cv2.connectedComponentsWithStats(
             (label == colour).astype(np.uint8), connectivity=8
         )
         regions = np.where(parts > 0, parts + number, regions)
-        sizes += [(int(stats[i, cv2.CC_STAT_AREA]), number + i) for i in range(1, count)]
+        sizes += stats[1:, cv2.CC_STAT_AREA].tolist()
         number += count - 1
-    kept = [i for size, i in sorted(sizes, reverse=True)[:MOST] if size >= SMALLEST]
+    area = np.array(sizes)
+    lots = random.permutation(len(area))  # of equal ones, not the lowest in the image
+    kept = np.lexsort((lots, -area))[:most]
+    kept = kept[area[kept] >= SMALLEST]
     table = np.zeros(number + 1, np.int32)
     table[kept] = np.arange(1, len(kept) + 1)
     return table[regions]

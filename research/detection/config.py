@@ -47,6 +47,13 @@ class DetectionConfig:
     head_width: int = option(128, "Channels of the detector's own layers.", minimum=1)
     head_depth: int = option(1, "3x3 convolutions of yolo's head.", minimum=0)
     landmarks: int = option(64, "Points that --model=landmarks finds.", minimum=1)
+    regions: int = option(
+        200,
+        "Regions of an image that are looked at (rcnn, fast_rcnn, faster_rcnn); Girshick's papers "
+        "take 2,000.",
+        minimum=1,
+        learned=False,
+    )
     max_detections: int = option(
         100, "Detections an image, at most; COCO counts 100.", minimum=1, learned=False
     )
@@ -89,6 +96,7 @@ USED_BY: dict[str, tuple[Model, ...]] = {
     "head_depth": _GRIDS,
     "landmarks": ("landmarks",),
     "mosaic": (*_GRIDS, "sliding_windows", "faster_rcnn"),
+    "regions": _REGIONS,
     "max_detections": _SEVERAL,
     "score_threshold": _SEVERAL,
     "nms_threshold": _SEVERAL,

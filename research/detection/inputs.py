@@ -95,18 +95,19 @@ def open_splits(dataset: Dataset, preprocessing: Preprocessing, config: Any) -> 
     fit: Any = functools.partial(fit_objects, max_objects=max_objects(dataset, config))
     if config.model in PROPOSED:
         console().print("proposing regions, once for each image", markup=False)
-        fit = functools.partial(fit_with_proposals, max_objects=max_objects(dataset, config))
+        most = max_objects(dataset, config)
+        fit = functools.partial(fit_with_proposals, max_objects=most, regions=config.regions)
     if config.model == "landmarks":
         fit = functools.partial(landmarks.fit_landmarks, max_objects=1, points=config.landmarks)
     return pipeline.open_splits(dataset.splits, preprocessing, config, fit)
 
 
 def fit_with_proposals(
-    example: Example, preprocessing: Preprocessing, *, max_objects: int
+    example: Example, preprocessing: Preprocessing, *, max_objects: int, regions: int
 ) -> Example:
-    """`fit_objects`, and "proposals" [R, 4] of research/data/proposals.py."""
+    """`fit_objects`, and "proposals" [regions, 4] of research/data/proposals.py."""
     fitted = fit_objects(example, preprocessing, max_objects=max_objects)
-    return {**fitted, "proposals": propose(images.with_channels(fitted["image"], 3))}
+    return {**fitted, "proposals": propose(images.with_channels(fitted["image"], 3), regions)}
 
 
 def inspect(dataset: Dataset) -> list[str]:
@@ -144,8 +145,8 @@ def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[st
     """A batch of a person's own images: "image", and "size", their own (height, width)."""
     batch = read_batch(files, preprocessing)
     if config.model in PROPOSED:
-        proposals = [propose(images.with_channels(x, 3)) for x in batch["image"]]
-        batch["proposals"] = np.stack(proposals)
+        rgb = (images.with_channels(x, 3) for x in batch["image"])
+        batch["proposals"] = np.stack([propose(x, config.regions) for x in rgb])
     return batch
 
 

@@ -23,8 +23,7 @@ from research.geometry.nms import nms
 from research.losses.detection import proposal_loss, region_loss
 from research.random import stream
 
-PROPOSALS = 32  # regions that Faster R-CNN looks at, after suppression
-BEFORE = 6000  # of the best anchors, which take part in that suppression: as Ren et al. do
+BEFORE = 6000  # anchors, the best, that take part in suppression: as in the code of Ren et al.
 SAMPLED = 16  # regions an image that take part in training, a quarter of them objects at most
 ANCHORS = 64  # anchors an image that take part in training, half of them objects at most
 
@@ -40,7 +39,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         options["width"] = config.head_width
         options["strides"] = strides_of(config, (4, 8))
     model = models.create(config.model, **options)
-    proposed = partial(propose, image_size=setting.image_size)
+    proposed = partial(propose, image_size=setting.image_size, count=config.regions)
 
     def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         keys = example_keys(stream(key, "regions"), batch["index"], batch["occurrence"])
@@ -99,9 +98,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     return Detector(model, loss, predict)
 
 
-def propose(
-    objectness: Array, boxes: Array, image_size: tuple[int, int], count: int = PROPOSALS
-) -> Array:
+def propose(objectness: Array, boxes: Array, image_size: tuple[int, int], count: int) -> Array:
     """[B, count, 4]: the best boxes that suppression at IoU 0.7 leaves, cut at the image's border.
 
     Ren et al. 2015, section 3.3; the best `BEFORE` boxes take part in suppression. Where fewer are

@@ -1,5 +1,6 @@
 """Proposals find what stands out, are the same every time, and survive images without anything."""
 
+import cv2
 import numpy as np
 
 from research.data.proposals import propose
@@ -25,8 +26,34 @@ def test_noise_and_plain_images_give_fixed_shapes():
     assert not propose(np.zeros((16, 16, 3), np.uint8)).any()
 
 
+def test_proposals_come_from_all_of_an_image_alike():
+    """Of equal things in two parts, more than there are places for."""
+    shares = []
+    for seed in range(6):
+        image = np.full((160, 160, 3), 90, np.uint8)
+        random = np.random.default_rng(seed)
+        for x in range(1, 160, 20):
+            for y in range(1, 160, 20):
+                image[y : y + 12, x : x + 6] = random.integers(0, 256, 3)
+                image[y : y + 12, x + 6 : x + 12] = random.integers(0, 256, 3)
+        found = propose(image, 24)
+        assert (found[:, 2] > found[:, 0]).all()
+        shares.append(((found[:, :2] + found[:, 2:]) / 2 > 80).mean(0))
+    # Of 144 draws, three standard errors.
+    assert (np.abs(np.mean(shares, 0) - 0.5) < 0.125).all()
+
+
+def test_two_thousand_regions_are_found_where_there_are_as_many():
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3)).astype(np.uint8)
+    image = cv2.resize(noise, (240, 240), interpolation=cv2.INTER_CUBIC)
+    found = propose(image, 2000)
+    assert found.shape == (2000, 4)
+    assert (found[:, 2:] > found[:, :2]).all(1).sum() > 1500
+    assert len(np.unique(found, axis=0)) > 1500
+
+
 def test_most_digits_of_scenes_are_proposed():
-    """Scenes as `digit_scenes` draws them: 85 % at IoU 0.5 were seen on 100 of its test split."""
+    """Scenes as `digit_scenes` draws them: 98 % at IoU 0.5 were seen on 150 such."""
     from research.data.builtin.digits import read_digits
     from research.data.scenes import textures
     from research.data.scenes.drawing import cut_out, draw
@@ -36,8 +63,8 @@ def test_most_digits_of_scenes_are_proposed():
     digits = cut_out(images[part, :, :, 0], labels[part].tolist(), part.tolist())
     random = np.random.RandomState(0)
     best = []
-    for _ in range(20):
+    for _ in range(12):
         scene = draw(random, digits, textures.load().test)
         found = propose(scene.image)
         best += [numpy_iou(found, np.array([t.box], "f")).max() for t in scene.things]
-    assert np.mean(np.array(best) >= 0.5) > 0.7
+    assert np.mean(np.array(best) >= 0.5) > 0.9
