@@ -1,10 +1,11 @@
 """Sliding windows: a classifier trained on crops, run over an image of several sizes at once."""
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from research import models
 from research.data.augment import example_keys
@@ -15,7 +16,7 @@ from research.geometry.anchors import anchor_boxes
 from research.geometry.boxes import coverage, iou
 from research.losses.detection import cross_entropy, mean_where
 from research.models.windows import STRIDE, WINDOW
-from research.nn.region_pooling import roi_align
+from research.nn.region_pooling import crop_and_resize
 from research.random import stream
 
 AROUND = 1.35  # side of an object's window, over the longer side of its box
@@ -36,30 +37,21 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         windows, label, counted = jax.vmap(
             partial(training_windows, image_size=setting.image_size, low=low, high=high)
         )(keys, batch["boxes"], batch["classes"], batch["valid"], batch["crowd"])
-        crops = jax.vmap(partial(roi_align, size=WINDOW))(run.images, windows)
+        crops = jax.vmap(partial(crop_and_resize, size=(WINDOW, WINDOW)))(run.images, windows)
         logits = run(crops.reshape(-1, *crops.shape[2:]))
         logits = logits.reshape(*label.shape, -1)
         value = mean_where(cross_entropy(logits, label), counted)
         return value, {"class": value}
 
     def predict(run: Run, batch: Batch) -> Outputs:
-        images = run.images
-        height, width = setting.image_size
         boxes, found_logits = [], []
         for size in sizes:
-            # Windows may reach a quarter of their side over the border.
-            margin = size / 4
-            extent = [side + 2 * margin for side in (height, width)]
-            shape = [max(round(side * WINDOW / size), WINDOW) for side in extent]
-            whole = jnp.array([-margin, -margin, width + margin, height + margin])
-            seen = jax.vmap(partial(resampled, box=whole, shape=(shape[0], shape[1])))(images)
+            whole, shape, windows = searched(size, setting.image_size)
+            cut = partial(crop_and_resize, boxes=whole[None], size=shape)
+            seen = jax.vmap(cut)(run.images)[:, 0]
             logits = run(seen, convolutional=True)  # [B, rows, columns, 1 + classes]
-            rows, columns = logits.shape[1:3]
-            step = [extent[0] / shape[0] * STRIDE, extent[1] / shape[1] * STRIDE]
-            y = (jnp.arange(rows) * step[0]) - margin + size / 2
-            x = (jnp.arange(columns) * step[1]) - margin + size / 2
-            centres = jnp.stack(jnp.meshgrid(x, y), axis=-1).reshape(-1, 2)
-            found = anchor_boxes(centres, jnp.full((1, 2), size / AROUND))[:, 0]
+            middle = (windows[..., :2] + windows[..., 2:]).reshape(-1, 2) / 2
+            found = anchor_boxes(middle, jnp.full((1, 2), size / AROUND))[:, 0]
             boxes.append(jnp.broadcast_to(found, (len(logits), *found.shape)))
             found_logits.append(logits.reshape(len(logits), len(found), -1))
         logits = jnp.concatenate(found_logits, axis=1)
@@ -70,20 +62,24 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     return Detector(model, loss, predict, model_size=(WINDOW, WINDOW))
 
 
-def resampled(image: Array, box: Array, shape: tuple[int, int]) -> Array:
-    """[*shape, C]: the image seen through a box, bilinearly; its border goes on outside."""
-    x0, y0, x1, y1 = box
-    rows = y0 + (jnp.arange(shape[0]) + 0.5) * (y1 - y0) / shape[0] - 0.5
-    columns = x0 + (jnp.arange(shape[1]) + 0.5) * (x1 - x0) / shape[1] - 0.5
-    return jnp.einsum(
-        "ih,jw,hwc->ijc", _hat(rows, image.shape[0]), _hat(columns, image.shape[1]), image
+def searched(
+    size: float, image_size: tuple[int, int]
+) -> tuple[Float[Array, "4"], tuple[int, int], Float[Array, "rows columns 4"]]:
+    """How an image is searched by windows of a side of `size` pixels.
+
+    Returns:
+      The box that is cut out of the image, pixels; the rows and columns it is resized to; and every
+      window that the classifier then sees, pixels of the image: up to a quarter of a window, and
+      what the last one needs, lies outside. A window of it is resized as by itself in training.
+    """
+    margin, scale = size / 4, WINDOW / size
+    rows, columns = (max(math.ceil((n + 2 * margin) * scale), WINDOW) for n in image_size)
+    whole = jnp.array([0, 0, columns, rows]) / scale - margin
+    top, left = (
+        jnp.arange((n - WINDOW) // STRIDE + 1) * STRIDE / scale - margin for n in (rows, columns)
     )
-
-
-def _hat(at: Array, limit: int) -> Array:
-    """[n, limit]: what linear interpolation at each place reads of each cell."""
-    at = jnp.clip(at, 0, limit - 1)
-    return jnp.maximum(1 - jnp.abs(at[:, None] - jnp.arange(limit)), 0.0)
+    corner = jnp.stack(jnp.meshgrid(left, top), axis=-1)
+    return whole, (rows, columns), jnp.concatenate([corner, corner + size], axis=-1)
 
 
 def training_windows(

@@ -22,7 +22,7 @@ from research.nn.convolution import Conv
 from research.nn.initialisers import INITIALISERS, Initialiser, normal
 from research.nn.pooling import global_average_pool
 from research.nn.pyramid import FeaturePyramid
-from research.nn.region_pooling import roi_align, roi_pool
+from research.nn.region_pooling import crop_and_resize, roi_align, roi_pool
 
 Boxes = Float[Array, "batch box 4"]
 # (objectness logits, boxes) of the region proposal network, or of nothing -> regions to look at.
@@ -165,7 +165,7 @@ class RCNN(nn.Module):
         regions = whole if choose is None else choose(jnp.zeros((batch, 1)), whole)
         margin = self.context * jnp.tile(regions[..., 2:] - regions[..., :2], 2)
         around = regions + margin * jnp.array([-1.0, -1.0, 1.0, 1.0])
-        warped = jax.vmap(partial(roi_align, size=self.size))(images, around)
+        warped = jax.vmap(partial(crop_and_resize, size=(self.size, self.size)))(images, around)
         crops = warped.reshape(-1, self.size, self.size, channels)
         network = backbone(self.backbone, self.activation, self.kernel_init, self.axis)
         x = global_average_pool(by_resolution(network(crops, train, features=True))[-1])

@@ -92,3 +92,26 @@ def roi_align(
     rows = weights(top, bottom, height).astype(maps.dtype)
     columns = weights(left, right, width).astype(maps.dtype)
     return jnp.einsum("nih,njw,hwc->nijc", rows, columns, maps, precision=Precision.HIGHEST)
+
+
+def crop_and_resize(
+    image: Float[Array, "height width channel"],
+    boxes: Float[Array, "box 4"],
+    size: tuple[int, int],
+) -> Float[Array, "box {size[0]} {size[1]} channel"]:
+    """What each box shows, brought to `size` (rows, columns) by linear interpolation.
+
+    Where that shrinks it, the filter widens as much, so that nothing is left out between samples
+    (antialiasing). Outside of the image there are zeros, which are the mean of standardised images:
+    Girshick et al. 2014, appendix A.
+    """
+
+    def one(box: Float[Array, "4"]) -> Float[Array, "rows columns channel"]:
+        start = jnp.flip(box[:2])  # rows before columns
+        sides = jnp.maximum(jnp.flip(box[2:]) - start, 1e-3)  # of padding there is nothing to see
+        scale = jnp.array(size, jnp.float32) / sides
+        return jax.image.scale_and_translate(
+            image, (*size, image.shape[-1]), (0, 1), scale, -start * scale, "linear"
+        )
+
+    return jax.vmap(one)(boxes)

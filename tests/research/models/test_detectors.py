@@ -11,11 +11,12 @@ from toys import check_gradients, drawn, run_quickly
 from research.detection import FILES, Setting, make, running
 from research.detection.config import DetectionConfig
 from research.detection.regions import propose, training_regions
-from research.detection.windows import AROUND, RANDOM, training_windows
+from research.detection.windows import AROUND, RANDOM, searched, training_windows
 from research.errors import UserError
 from research.geometry.boxes import iou
 from research.models import available, create
 from research.models.windows import STRIDE, WINDOW
+from research.nn.region_pooling import crop_and_resize
 
 SETTING = Setting((32, 32), 3, ((8.0, 8.0), (16.0, 16.0)))
 
@@ -168,6 +169,22 @@ def test_windows_one_by_one_and_all_at_once_give_equal_scores():
     one_by_one = jnp.stack([model.apply(variables, crop)[:, 0, 0] for crop in crops], axis=1)
     np.testing.assert_allclose(at_once.reshape(2, -1, 5), one_by_one, rtol=1e-4, atol=1e-4)
     assert np.ptp(np.asarray(one_by_one), axis=1).max() > 1e-2  # windows do differ
+
+
+@pytest.mark.parametrize("size", [20.0, 32.0, 47.3])
+def test_windows_are_searched_for_in_the_pixels_that_training_sees(size):
+    image = jnp.array(np.random.default_rng(0).normal(size=(56, 64, 3)), jnp.float32)
+    cut = jax.jit(crop_and_resize, static_argnums=2)
+    whole, shape, windows = searched(size, image.shape[:2])
+    seen = np.asarray(cut(image, whole[None], shape)[0])
+    rows, columns = windows.shape[:2]
+    assert rows == (shape[0] - WINDOW) // STRIDE + 1 and windows[-1, -1, 3] >= 56
+    alone = cut(image, windows.reshape(-1, 4), (WINDOW, WINDOW))
+    alone = np.asarray(alone).reshape(rows, columns, WINDOW, WINDOW, 3)
+    for i in range(rows):
+        for j in range(columns):
+            part = seen[STRIDE * i :, STRIDE * j :][:WINDOW, :WINDOW]
+            np.testing.assert_allclose(alone[i, j], part, atol=2e-4)
 
 
 def test_proposals_are_the_best_boxes_that_overlap_little():

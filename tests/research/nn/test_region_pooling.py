@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from research.nn.region_pooling import roi_align, roi_pool
+from research.nn.region_pooling import crop_and_resize, roi_align, roi_pool
 
 BOXES = np.array(
     [[0, 0, 15, 11], [3.2, 2.7, 9.9, 8.1], [6, 6, 6.4, 6.2], [-4, 5, 30, 9], [40, 40, 50, 50]], "f"
@@ -102,3 +103,23 @@ def test_a_batch_of_images_through_vmap():
         both = jax.vmap(run)(maps, boxes)
         one = run(maps[1], boxes[1])
         np.testing.assert_allclose(both[1], one, rtol=1e-5, atol=1e-6)
+
+
+def test_boxes_cut_out_and_resized_are_pillow_s():
+    """Which widens its filter where it shrinks, and takes boxes of any place inside."""
+    image = maps_of(1, (40, 56, 3))
+    boxes = np.array([[0, 0, 56, 40], [3.2, 2.7, 9.9, 8.1], [5.5, 1, 50.25, 39]], "f")
+    found = jax.jit(crop_and_resize, static_argnums=2)(image, boxes, (12, 16))
+    for box, ours in zip(boxes.tolist(), found, strict=True):
+        for channel in range(3):
+            plane = Image.fromarray(image[..., channel])
+            theirs = plane.resize((16, 12), Image.Resampling.BILINEAR, box=box)
+            np.testing.assert_allclose(ours[..., channel], np.asarray(theirs), atol=2e-5)
+
+
+def test_outside_of_an_image_a_box_shows_zeros():
+    image = np.ones((8, 8, 1), "f")
+    boxes = np.array([[-4, 0, 4, 8], [20, 20, 30, 30], [3, 3, 3, 3]], "f")
+    found = np.asarray(jax.jit(crop_and_resize, static_argnums=2)(image, boxes, (8, 8)))
+    np.testing.assert_array_equal(found[0, :, :, 0], np.tile(np.arange(8) >= 4, (8, 1)))
+    assert not found[1].any() and np.isfinite(found).all()
