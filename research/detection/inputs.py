@@ -122,6 +122,9 @@ OWN_ANCHORS = {"faster_rcnn": 3, "sliding_windows": 4}
 def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
     """[[width, height], ...] of training boxes by k-means, pixels of the model's image.
 
+    Of crowds nothing is learned. Where boxes are squares, as sliding windows are, these are squares
+    of the objects' longer sides.
+
     Raises:
       UserError: where there is no object to learn sizes from.
     """
@@ -129,13 +132,18 @@ def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
     if not count:
         return []
     if isinstance(train, Arrays):
-        boxes, valid = train.fields["boxes"], train.fields["valid"]
+        boxes, valid, crowd = (train.fields[name] for name in ("boxes", "valid", "crowd"))
     else:
         examples = [train[i] for i in spaced(len(train), SEEN).tolist()]
-        boxes, valid = (np.stack([x[name] for x in examples]) for name in ("boxes", "valid"))
-    found = boxes[valid]
+        boxes, valid, crowd = (
+            np.stack([x[name] for x in examples]) for name in ("boxes", "valid", "crowd")
+        )
+    found = boxes[valid & ~crowd]
+    sides = found[:, 2:] - found[:, :2]
+    if config.model == "sliding_windows":
+        sides = np.repeat(sides.max(1, keepdims=True), 2, axis=1)
     try:
-        sizes, _ = k_means(found[:, 2:] - found[:, :2], count, config.seed)
+        sizes, _ = k_means(sides, count, config.seed)
     except ValueError:
         raise UserError(f"--dataset={config.dataset}: its train split holds no objects.") from None
     return sizes.round(2).tolist()

@@ -1,4 +1,7 @@
-"""Sliding windows: a classifier trained on crops, run over an image of several sizes at once."""
+"""Sliding windows: a classifier trained on crops, run over an image of several sizes at once.
+
+The image is searched once for each typical size of objects (--anchors): their longer sides.
+"""
 
 import math
 from functools import partial
@@ -12,6 +15,7 @@ from research.data.augment import example_keys
 from research.detection import Batch, Detector, Outputs, Run, Setting
 from research.detection.config import DetectionConfig
 from research.detection.selection import evidence, select
+from research.errors import UserError
 from research.geometry.anchors import anchor_boxes
 from research.geometry.boxes import coverage, iou
 from research.losses.detection import cross_entropy, mean_where
@@ -21,16 +25,15 @@ from research.random import stream
 
 AROUND = 1.35  # side of an object's window, over the longer side of its box
 RANDOM = 6  # windows anywhere, at least, beside one for each object
-SCALES = 4  # sizes of the image that are searched
 
 
 def make(config: DetectionConfig, setting: Setting) -> Detector:
     """See research/models/windows.py."""
     model = models.create("sliding_windows", num_classes=setting.num_classes)
-    # The smallest and the largest object decide how far apart the sizes of windows are.
-    longest = [max(size) for size in setting.sizes] or [WINDOW / 2, WINDOW]
-    low, high = AROUND * min(longest), AROUND * max(longest)
-    sizes = [low * (high / low) ** (k / (SCALES - 1)) for k in range(SCALES)]
+    if not setting.sizes:
+        raise UserError("--anchors=0: sliding_windows is of their sizes; at least 1 is needed.")
+    sizes = [AROUND * max(size) for size in setting.sizes]
+    low, high = min(sizes), max(sizes)
 
     def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         keys = example_keys(stream(key, "windows"), batch["index"], batch["occurrence"])

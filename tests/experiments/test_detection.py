@@ -12,6 +12,8 @@ from toys import train
 import launch
 from experiments import detection
 from research.data.preprocessing import Preprocessing
+from research.data.source import Arrays
+from research.detection import inputs
 from research.detection.config import USED_BY, DetectionConfig
 from research.metrics.detection import numpy_iou
 
@@ -153,6 +155,7 @@ def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place
         (["--model=fast_rcnn", "--mosaic=0.5"], "no effect on --model=fast_rcnn"),
         (["--strides=eight"], "--strides=eight"),
         (["--model=faster_rcnn", "--anchors=0"], "at least 1 is needed"),
+        (["--model=sliding_windows", "--anchors=0"], "at least 1 is needed"),
         (["--model=yolo_v1", "--box_loss=ciou"], "no effect on --model=yolo_v1, only on yolo, "),
         (["--model=faster_rcnn", "--reach=2.5"], "no effect on --model=faster_rcnn, only on yolo;"),
         (["--model=landmarks", "--soft_nms=0.5"], "--soft_nms: has no effect on --model=landmarks"),
@@ -244,6 +247,17 @@ def test_classes_and_objectness_can_be_asked_about_with_gradients(model, quickly
     gradients = jax.jit(jax.jacrev(lambda x: of(x)[0]))(image)
     for gradient in gradients.values():
         assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+
+
+def test_typical_sizes_are_of_the_objects_that_are_to_be_found():
+    boxes = np.array([[[0, 0, 8, 20], [0, 0, 20, 8], [0, 0, 60, 60], [9, 9, 9, 9]]] * 3, "f")
+    crowd = np.array([[False, False, True, False]] * 3)
+    train = Arrays({"boxes": boxes, "valid": np.array([[1, 1, 1, 0]] * 3, bool), "crowd": crowd})
+    sizes = inputs.typical_sizes(train, detection.Config(model="faster_rcnn", anchors=2))
+    assert sorted(sizes) == [[8, 20], [20, 8]]
+    # Windows are squares: of the longer side, not of the mean of tall and wide ones.
+    config = detection.Config(model="sliding_windows", anchors=1)
+    assert inputs.typical_sizes(train, config) == [[20, 20]]
 
 
 def test_help_names_the_flags_of_detection_without_jax():
