@@ -48,6 +48,7 @@ def load(config: Any) -> Dataset:
     )
     if "train" not in found.splits:
         raise UserError(f"--dataset={config.dataset}: has no split called train.")
+    found = detection.with_objects(found)
     most = max_objects(found, config)
     if config.model in SINGLE and most > 1:
         raise UserError(

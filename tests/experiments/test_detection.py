@@ -98,6 +98,21 @@ def test_evaluate_gives_the_same_numbers_from_the_checkpoint(place, tmp_path):
     assert run("--mode=evaluate", *flags[:1], "--head_width=8", f"--workdir={tmp_path / 'g'}") == 2
 
 
+def test_a_set_whose_objects_are_all_missing_is_refused(place, tmp_path, capsys):
+    """Nothing could be measured on it: the table would be empty."""
+    content = json.loads((place / "images" / "all.json").read_text())
+    empty = tmp_path / "none.json"
+    empty.write_text(json.dumps(content | {"annotations": []}))
+    dataset = f"--dataset=coco:{place / 'images'}:{place / 'images' / 'all.json'}:{empty}"
+    evaluate = ["--mode=evaluate", f"--checkpoint={place / 'run'}", "--compilation_cache="]
+    for flags in (evaluate, TINY):
+        assert run(*flags, dataset, f"--workdir={tmp_path / 'x'}") == 2
+        error = capsys.readouterr().err
+        assert "there is no object to be found in test" in error and error.count("\n") == 1
+        assert not (tmp_path / "x" / "result.json").exists()
+        assert not (tmp_path / "x" / "checkpoints").exists()
+
+
 def test_predict_writes_coco_results_in_pixels_of_the_originals_and_pictures(place, tmp_path):
     target = tmp_path / "p"
     flags = [f"--inputs={place / 'images'}", f"--workdir={target}"]

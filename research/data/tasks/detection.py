@@ -16,10 +16,11 @@ from research.data.images import decode_image, with_channels
 from research.data.objects import Objects, usable
 from research.data.prepared import PreparedSplit
 from research.data.source import Example, Examples, read_many
-from research.data.splits import Dataset, Subset
+from research.data.splits import Dataset, Labelled, Subset
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
+from research.progress import console
 
 # What TFDS sets call the class of an object, and what is neither to be found nor wrong to find.
 _LABELS = ("label", "type")
@@ -56,23 +57,22 @@ class ImageWithObjects:
         if self.upside_down:
             y0, y1 = 1 - y1, 1 - y0
         boxes = np.stack([x0, y0, x1, y1], axis=1) * np.array([width, height] * 2, np.float32)
-        crowd = np.zeros(len(boxes), bool)
-        for key in self.crowds:
-            crowd |= np.array(features[f"{self.sequence}/{key}"].int64_list.value, bool)
         classes = np.zeros(len(boxes), np.int32)
         if self.kind is not None:
             classes[:] = features[f"{self.sequence}/{self.kind}"].int64_list.value
-        objects = usable(
-            Objects(boxes, classes, crowd), height, width, self.classes, where, self.drop_bad_boxes
-        )
+        objects = Objects(boxes, classes, self.crowd(features))
+        objects = usable(objects, height, width, self.classes, where, self.drop_bad_boxes)
         return {"image": with_channels(image, self.channels), **objects.example()}
 
     def label(self, features: Mapping[str, Any]) -> int:
         return 0
 
-    def count(self, features: Mapping[str, Any]) -> int:
-        """The number of objects."""
-        return len(features[f"{self.sequence}/bbox"].float_list.value) // 4
+    def crowd(self, features: Mapping[str, Any]) -> np.ndarray:
+        """bool [n]: which objects are neither to be found nor wrong to find."""
+        crowd = np.zeros(len(features[f"{self.sequence}/bbox"].float_list.value) // 4, bool)
+        for key in self.crowds:
+            crowd |= np.array(features[f"{self.sequence}/{key}"].int64_list.value, bool)
+        return crowd
 
 
 def find(info: Any, drop_bad_boxes: bool = False) -> Stored | None:
@@ -128,15 +128,60 @@ def task(drop_bad_boxes: bool = False) -> Task:
 TASK = task()
 
 
-def counts(examples: Examples) -> np.ndarray:
-    """int [n]: how many objects each example of a split of this task holds; no image is decoded."""
+def counts(examples: Examples, crowds: bool = True) -> np.ndarray:
+    """int [n]: how many objects each example of a split of this task holds; no image is decoded.
+
+    Args:
+      crowds: whether those count that are neither to be found nor wrong to find.
+    """
     if isinstance(examples, Subset):
-        return counts(examples.examples)[examples.positions]
+        return counts(examples.examples, crowds)[examples.positions]
     if isinstance(examples, annotated.AnnotatedSplit):
-        return np.array([len(image.objects.classes) for image in examples.images])
-    if isinstance(examples, PreparedSplit) and isinstance(examples.record, ImageWithObjects):
-        return np.array(examples.scan(examples.record.count))
-    raise TypeError(f"no split of detection: {examples}")
+        found = [image.objects.crowd for image in examples.images]
+    elif isinstance(examples, PreparedSplit) and isinstance(examples.record, ImageWithObjects):
+        found = _scanned(examples, examples.record)
+    else:
+        raise TypeError(f"no split of detection: {examples}")
+    return np.array([len(crowd) if crowds else int((~crowd).sum()) for crowd in found])
+
+
+@functools.lru_cache(maxsize=8)  # a second's reading for 30,000 examples, asked for again and again
+def _scanned(examples: PreparedSplit, record: ImageWithObjects) -> list[np.ndarray]:
+    """Of each example, which of its objects are a crowd."""
+    return examples.scan(record.crowd)
+
+
+def with_objects(dataset: Dataset) -> Dataset:
+    """The data set without splits to evaluate on that hold no object to be found.
+
+    Nothing could be measured on them. Prepared splits of more than 50,000 examples are not looked
+    through.
+
+    Raises:
+      UserError: where "train", or every other split, holds none.
+    """
+    empty = [
+        split for split, found in _counted(dataset).items() if not counts(found, crowds=False).any()
+    ]
+    left = {split: found for split, found in dataset.splits.items() if split not in empty}
+    if empty and ("train" in empty or not left.keys() - {"train"}):
+        raise UserError(
+            f"--dataset={dataset.name}: there is no object to be found in "
+            f"{' nor in '.join(empty)}; look at the annotations."
+        )
+    for split in empty:
+        line = f"{dataset.name}: {split} is not evaluated: there is no object to be found in it"
+        console().print(line, markup=False)
+    return dataset._replace(splits=left)
+
+
+def _counted(dataset: Dataset) -> dict[str, Labelled]:
+    """The splits whose objects can be counted soon enough."""
+    return {
+        split: examples
+        for split, examples in dataset.splits.items()
+        if len(examples) <= _MOST_COUNTED or not isinstance(examples, PreparedSplit)
+    }
 
 
 def check_room(dataset: Dataset, max_objects: int) -> None:
@@ -145,11 +190,7 @@ def check_room(dataset: Dataset, max_objects: int) -> None:
     Prepared splits of more than 50,000 examples are not read for it; `fit_objects` then refuses
     the first example that has too many.
     """
-    needed = {
-        split: int(counts(examples).max())
-        for split, examples in dataset.splits.items()
-        if len(examples) <= _MOST_COUNTED or not isinstance(examples, PreparedSplit)
-    }
+    needed = {split: int(counts(examples).max()) for split, examples in _counted(dataset).items()}
     split = max(needed, key=needed.__getitem__, default=None)
     if split is not None and needed[split] > max_objects:
         raise UserError(

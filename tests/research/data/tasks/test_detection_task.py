@@ -108,6 +108,8 @@ def test_sets_of_each_kind(kind, tmp_path):
         assert full["crowd"].tolist() == [False, True]
     assert empty["boxes"].shape == (0, 4) and empty["boxes"].dtype == np.float32
     assert sorted(detection.counts(dataset.splits["train"])) == [0, len(full["classes"])]
+    real = detection.counts(dataset.splits["train"], crowds=False)
+    assert sorted(real) == [0, int((~full["crowd"]).sum())]
     copy = pickle.loads(pickle.dumps(dataset.splits["train"]))
     np.testing.assert_array_equal(copy[0]["boxes"], dataset.splits["train"][0]["boxes"])
 
@@ -134,6 +136,21 @@ def test_room_is_checked_before_anything_is_decoded(tmp_path):
     for each in (dataset, held):
         with pytest.raises(UserError, match=r"--max_objects=1: .* holds 2 objects; give .*=2 or"):
             detection.check_room(each, 1)
+
+
+def test_splits_without_any_object_to_be_found_are_not_evaluated(tmp_path, capsys):
+    crowds = [{"label": "dog", "bbox": BOX, "is_difficult": True}]
+    some, none = (
+        open_prepared("voc", prepared("voc", folder, objects), detection.TASK).splits["train"]
+        for folder, objects in ((tmp_path / "some", None), (tmp_path / "none", crowds))
+    )
+    dataset = open_prepared("voc", next((tmp_path / "some").glob("voc/*")), detection.TASK)
+    whole = dataset._replace(splits={"train": some, "validation": some, "test": none})
+    assert list(detection.with_objects(whole).splits) == ["train", "validation"]
+    assert "test is not evaluated" in capsys.readouterr().out
+    for splits in ({"train": some, "test": none}, {"train": none, "test": some}):
+        with pytest.raises(UserError, match="--dataset=voc: there is no object to be found in t"):
+            detection.with_objects(dataset._replace(splits=splits))
 
 
 def test_a_classification_set_is_no_detection_set(tmp_path):
