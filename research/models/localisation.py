@@ -4,6 +4,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research.models import Entry
@@ -48,7 +49,9 @@ class Localiser(nn.Module):
         x = x.reshape(len(x), -1)
         x = activation(nn.Dense(self.width, kernel_init=self.kernel_init, name="hidden")(x))
         outputs = 1 + (2 * self.points if self.points else 4 + self.num_classes)
-        x = nn.Dense(outputs, kernel_init=INITIALISERS["lecun"], name="head")(x)
+        # In float32 whatever the precision: bfloat16 has steps of half a hundredth of the image.
+        last = nn.Dense(outputs, kernel_init=INITIALISERS["lecun"], name="head")
+        x = last(x.astype(jnp.float32))
         if self.points:
             points = jax.nn.sigmoid(x[:, 1:]).reshape(len(x), self.points, 2)
             return {"presence": x[:, 0], "points": points}

@@ -54,7 +54,8 @@ class RegionHead(nn.Module):
                 nn.Dense(self.width, kernel_init=self.kernel_init, name=f"dense{i}")(x)
             )
         logits = nn.Dense(self.num_classes + 1, kernel_init=SMALL, name="class")(x)
-        moves = nn.Dense(4, kernel_init=SMALL, name="box")(x)
+        # In float32 whatever the precision, as bfloat16 is too coarse for boxes.
+        moves = nn.Dense(4, kernel_init=SMALL, name="box")(x.astype(jnp.float32))
         return {
             "regions": regions,
             "logits": logits,
@@ -118,7 +119,8 @@ class FasterRCNN(nn.Module):
             shared = activation(shared)
             boxes = len(self.anchors)
             objectness = conv(boxes, 1, name="proposal_object")(shared).reshape(len(x), -1) - 2.0
-            moves = conv(4 * boxes, 1, name="proposal_box")(shared).reshape(len(x), -1, 4)
+            moves = conv(4 * boxes, 1, name="proposal_box")(shared.astype(jnp.float32))
+            moves = moves.reshape(len(x), -1, 4)
             cells = anchors_lib.centres(x.shape[1], x.shape[2], stride)
             anchors = anchors_lib.anchor_boxes(cells, jnp.array(self.anchors)).reshape(-1, 4)
             proposed = anchors_lib.moved(anchors[None], moves)

@@ -77,7 +77,8 @@ class Yolo(nn.Module):
             own = f"_stride{stride}" if len(maps) > 1 else ""
             for i, convolution in enumerate(convolutions):
                 x = activation(norm(name=f"head{i}_bn{own}")(convolution(x)))
-            predictions.append(last(x).reshape(len(x), -1, outputs))
+            # In float32 whatever the precision: bfloat16 has steps of a hundredth of a box.
+            predictions.append(last(x.astype(jnp.float32)).reshape(len(x), -1, outputs))
         raw = jnp.concatenate(predictions, axis=1)
         # At the start an object is nowhere, or the many empty cells would drown all else.
         return raw.at[..., 4].add(-4.0)

@@ -1,5 +1,6 @@
 """Localisation, sliding windows, the R-CNN family: shapes, gradients, and that each way agrees."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from research.detection.config import DetectionConfig
 from research.detection.regions import propose, training_regions
 from research.detection.windows import AROUND, RANDOM, searched, training_windows
 from research.errors import UserError
+from research.forward import cast
 from research.geometry.boxes import iou
 from research.models import available, create
 from research.models.windows import STRIDE, WINDOW
@@ -294,3 +296,35 @@ def test_a_detector_that_is_told_where_to_look_says_so_of_an_image_alone(name):
     run = running.Evaluation(detector.model, {}, batch["image"], "float32")
     with pytest.raises(UserError, match=f"--model={name}: is told with each image where to look"):
         detector.predict(run, batch)
+
+
+LAST = {
+    "localisation": ["head"],
+    "landmarks": ["head"],
+    "yolo": ["predict"],
+    "faster_rcnn": ["head/box", "proposal_box"],
+}
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_coordinates_are_fine_in_bfloat16(name):
+    """Eight bits would leave steps of a pixel or more on an image of 224."""
+    setting = SETTING if name == "faster_rcnn" else SETTING._replace(sizes=())
+    model = make(DetectionConfig(model=name, landmarks=4), setting).model
+    first, second = batch_of()["image"]
+    images = first + jnp.linspace(0, 1, 64)[:, None, None, None] * (second - first)
+    variables = drawn(jax.eval_shape(model.init, jax.random.key(0), images))
+
+    def outputs(images):
+        options = {"mutable": ["intermediates"], "capture_intermediates": True}
+        if name == "faster_rcnn":  # looks at the whole image
+            options["choose"] = lambda *_: jnp.tile(jnp.array([0.0, 0, 32, 32]), (64, 1, 1))
+        cast_variables, cast_images = cast((variables, images), jnp.bfloat16)
+        return model.apply(cast_variables, cast_images, **options)[1]["intermediates"]
+
+    found = run_quickly(outputs, images)
+    for layer in LAST[name]:
+        inner = functools.reduce(lambda tree, key: tree[key], layer.split("/"), found)
+        values = np.asarray(inner["__call__"][0], np.float32).reshape(64, -1)[:, :200]
+        distinct = [len(np.unique(column)) for column in values.T if np.ptp(column) > 0]
+        assert np.mean(distinct) > 60, layer
