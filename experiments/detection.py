@@ -60,7 +60,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.detection import inputs, running
     from research.experiment import Data, Experiment, Named
     from research.figures import detection as figures
+    from research.metrics import box_bias
     from research.metrics import detection as metrics
+    from research.metrics.bias import Bias
     from research.training.recipe import make_recipe
     from research.weights import trained as trained_weights
 
@@ -157,6 +159,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             in_original(outputs, targets), in_original(targets, targets), class_names
         )
 
+    def bias(outputs: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> Bias:
+        return box_bias.of_boxes(in_original(outputs, targets), in_original(targets, targets))
+
     def draw(outputs: Mapping[str, np.ndarray], batch: Mapping[str, Any]) -> dict[str, Any]:
         if "boxes" not in batch:  # a person's own files: `save` draws them
             return {}
@@ -188,6 +193,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         predict=predict,
         measure=measure,
         score=score,
+        bias=bias,
         draw=draw,
         draw_split=draw_split,
         read=lambda files: inputs.read(files, preprocessing, config),

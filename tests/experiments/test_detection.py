@@ -78,6 +78,7 @@ def test_a_run_reports_every_metric_with_its_protocol_and_pictures(place):
     assert (
         "101-point" in result["protocol"]["mAP"] and "11 points" in result["protocol"]["voc07_mAP"]
     )
+    assert "predicted / true sides of boxes" in result["bias"]["test"]["line"]
     for picture in ("predictions", "precision_recall", "confusion"):
         assert (place / "run" / "figures" / "test" / f"{picture}.png").stat().st_size > 5000
 

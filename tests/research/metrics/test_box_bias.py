@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from research.metrics.box_bias import BoxBias, box_bias, median
+from research.metrics.box_bias import median, of_boxes
 
 
 def split(seed=0, images=40, objects=5, detections=9):
@@ -70,9 +70,12 @@ def loop(detections, targets, threshold):
 @pytest.mark.parametrize("seed", range(3))
 def test_bias_against_a_loop(seed, threshold):
     detections, targets = split(seed)
-    found, rows = box_bias(detections, targets, threshold), loop(detections, targets, threshold)
-    assert found.matches == len(rows) > 50
-    for estimate, values in zip(found[:4], zip(*rows, strict=True), strict=True):
+    found, rows = of_boxes(detections, targets, threshold), loop(detections, targets, threshold)
+    assert found.also["matches"] == len(rows) > 50 and not found.warning
+    width, height, x, y = zip(*rows, strict=True)
+    assert found.also["centre to the right"] == pytest.approx(np.median(x), abs=1e-6)
+    assert found.also["centre below"] == pytest.approx(np.median(y), abs=1e-6)
+    for estimate, values in ((found.ratios["width"], width), (found.ratios["height"], height)):
         ordered, n = sorted(values), len(values)
         middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
         assert estimate.value == pytest.approx(middle, abs=1e-6)
@@ -95,13 +98,16 @@ def test_boxes_that_are_too_wide_and_stand_aside_say_so():
     centre = (boxes[..., 0] + boxes[..., 2]) / 2 - 0.1 * width
     moved = [centre - grow * width / 2, boxes[..., 1] + 0.05 * height]
     moved += [centre + grow * width / 2, boxes[..., 3] + 0.05 * height]
-    found = box_bias({**detections, "boxes": np.stack(moved, -1)}, targets)
-    assert abs(found.width.value - 1.6) < 3 * found.width.error < 0.2
-    assert found.height.value == pytest.approx(1, abs=1e-3)
-    assert found.x.value == pytest.approx(-0.1, abs=1e-3)
-    assert found.y.value == pytest.approx(0.05, abs=1e-3)
+    found = of_boxes({**detections, "boxes": np.stack(moved, -1)}, targets)
+    wide, high = found.ratios["width"], found.ratios["height"]
+    assert abs(wide.value - 1.6) < 3 * wide.error < 0.2
+    assert high.value == pytest.approx(1, abs=1e-3) and not high.off
+    (warning,) = found.warnings()
+    assert "width 1." in warning
+    assert found.also["centre to the right"] == pytest.approx(-0.1, abs=1e-3)
+    assert found.also["centre below"] == pytest.approx(0.05, abs=1e-3)
     real = targets["valid"] & ~targets["crowd"]
-    assert 0.9 * real.sum() < found.matches <= real.sum()
+    assert 0.9 * real.sum() < found.also["matches"] <= real.sum()
 
 
 @pytest.mark.parametrize("n", [25, 400])
@@ -116,10 +122,11 @@ def test_the_error_of_a_median_is_how_far_medians_of_other_draws_lie(n):
 def test_few_or_no_matches():
     detections, targets = split(images=1, objects=1)
     nothing = {**targets, "valid": targets["valid"] & False}
-    found = box_bias(detections, nothing)
-    assert found.matches == 0 and all(math.isnan(x) for pair in found[:4] for x in pair)
+    found = of_boxes(detections, nothing)
+    assert all(math.isnan(x) for ratio in found.ratios.values() for x in ratio)
+    assert found.warnings() == ["only 0 objects were matched with a detection"]
     none = {name: value[:, :0] for name, value in targets.items()}
-    assert box_bias(detections, none).matches == 0
+    assert of_boxes(detections, none).also["matches"] == 0
     no_detections = {name: value[:, :0] for name, value in detections.items()}
-    assert isinstance(box_bias(no_detections, targets), BoxBias)
+    assert of_boxes(no_detections, targets).also["matches"] == 0
     assert median(np.array([1.5])).value == 1.5 and math.isnan(median(np.array([1.5])).error)
