@@ -6,29 +6,34 @@ become a Config again, and a command of research/commands gets it.
 
 import dataclasses
 import errno
-import importlib
 import shlex
 import sys
-from pathlib import Path
 from typing import Any, Literal
 
 from absl import flags
 
+import experiments
 from research import config as config_lib
+from research import flagfiles
+from research.code.running import described, place
 from research.config import option
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.training.config import TrainingConfig
 
 # A disk or a quota that is full, a file that has reached its limit.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-EXPERIMENTS = Path(__file__).resolve().parent / "experiments"
+EXPERIMENTS = experiments.FOLDER
 
 
 @dataclasses.dataclass(frozen=True)
 class LaunchConfig:
     """What to do"""
 
-    experiment: str = option("", "What is asked; --mode=list shows all.")
+    experiment: str = option(
+        "",
+        "What is asked; --mode=list shows all. Or one of your own, as a file (path/to/mine.py) or "
+        "as a module that can be imported (my_lab.mine).",
+    )
     mode: Literal[
         "train", "evaluate", "predict", "prepare", "list", "check", "study", "diagnose", "gallery"
     ] = option(
@@ -48,20 +53,6 @@ class LaunchConfig:
         (), "study: the flags of one run, '--optimizer=sgd --seed=1'; once a run.", repeated=True
     )
     repeats: int = option(1, "study: runs of each variant, with seeds one apart.", minimum=1)
-
-
-def experiment_names() -> list[str]:
-    """The modules of experiments/: their names are the registry."""
-    return sorted(p.stem for p in EXPERIMENTS.glob("*.py") if not p.stem.startswith("_"))
-
-
-def import_experiment(name: str) -> Any:
-    """Imports experiments.NAME. Raises UserError with the nearest name where there is none."""
-    names = experiment_names()
-    if name not in names:
-        hint = nearest(name, names)
-        raise UserError(f"--experiment={name}: one of {', '.join(names)} is needed.{hint}")
-    return importlib.import_module(f"experiments.{name}")
 
 
 def define(values: flags.FlagValues, config_class: type) -> None:
@@ -97,22 +88,24 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
     """Returns what to do, the experiment's module (or None), its Config, and the flags given."""
     values = flags.FlagValues()
     define(values, LaunchConfig)
-    argv = argv[:1] + values.read_flags_from_files(argv[1:])
+    argv = argv[:1] + flagfiles.expand(argv[1:], EXPERIMENTS / "presets")
     wants_help = any(a in ("--help", "-h", "-help", "--helpfull") for a in argv)
     values(argv, known_only=True)
     launch, _ = collect(values, LaunchConfig)
-    name = launch.experiment
-    if not name and launch.checkpoint:
+    module = None
+    if launch.experiment:
+        module = experiments.open_experiment(launch.experiment)
+    elif launch.checkpoint:
         from research.training.checkpoint import locate, read_metadata
 
-        name = read_metadata(locate(launch.checkpoint[0]))["experiment"]
-    if not name and any(a.startswith(("--init_from=", "-init_from=")) for a in argv):
-        name = "classification"  # what trained networks come from
-    module = import_experiment(name) if name else None
+        path = locate(launch.checkpoint[0])
+        module = experiments.open_trained(read_metadata(path), path)
+    elif any(a.startswith(("--init_from=", "-init_from=")) for a in argv):
+        module = experiments.open_experiment("classification")  # what trained networks come from
     config_class = module.Config if module else TrainingConfig
     if wants_help:
-        print(module.__doc__ if module else __doc__)
-        print(f"Experiments: {', '.join(experiment_names())}\n")
+        print((module.__doc__ or "") if module else __doc__)
+        print(f"Experiments: {', '.join(known(launch.experiment))}\n")
         print("--flagfile=PATH: read flags from a preset (experiments/presets) or RUN/flags.txt\n")
         print(config_lib.manual(LaunchConfig), config_lib.manual(config_class), sep="\n\n")
         raise SystemExit(0)
@@ -123,42 +116,60 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
         raise UserError(f"{rest[0]!r} is no flag; flags look like --name=value.")
     flags.FLAGS.mark_as_parsed()  # grain's worker processes ask for it
     config, given = collect(values, config_class)
+    name = experiments.name_of(module) if module else ""
     return dataclasses.replace(launch, experiment=name), module, config, given
 
 
-def variant_of(launch: LaunchConfig, argv: list[str], text: str) -> Any:
+def known(said: str) -> list[str]:
+    """The experiments that come with Fovea, and the person's own that --experiment said."""
+    return list(dict.fromkeys([*experiments.names(), *([said] if said else [])]))
+
+
+def variant_of(launch: LaunchConfig, module: Any, argv: list[str], text: str) -> Any:
     """The Config of one variant of a study. Raises UserError for one of another experiment."""
-    other, _, config, _ = parse([*argv, *shlex.split(text)])
-    if other.experiment != launch.experiment:
+    _, other, config, _ = parse([*argv, *shlex.split(text)])
+    if other is not module:
         raise UserError(f"--variant={text}: a study is of one experiment, {launch.experiment}.")
     return config
 
 
-def main(argv: list[str]) -> int:
-    """Runs one command; returns the exit code: 0, or 2 for what a person can mend."""
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command, of the shell's by default.
+
+    Returns the exit code: 0, or 2 for what a person can mend.
+    """
+    argv = sys.argv if argv is None else argv
     try:
         launch, module, config, given = parse(argv)
         if module is None and launch.mode not in ("list", "prepare"):
-            raise UserError(f"--experiment is needed: one of {', '.join(experiment_names())}.")
+            raise UserError(f"--experiment is needed: one of {', '.join(experiments.names())}.")
         from research import commands  # imports JAX, which --help need not wait for
 
-        variants = {text: variant_of(launch, argv, text) for text in launch.variant}
+        variants = {text: variant_of(launch, module, argv, text) for text in launch.variant}
         commands.run(launch, module, config, given, EXPERIMENTS, variants)
     except (UserError, flags.Error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refuse(str(error))
+    except ImportError as error:
+        where = place(error)  # where an import statement of a person's own stands in a function
+        if not where:
+            raise
+        return refuse(f"{where}: {described(error)}")
     except OSError as error:
         if error.errno not in FULL:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"error: {where}cannot be written ({error.strerror}); what was saved before is intact. "
-            "Make room and run the same command again to go on.",
-            file=sys.stderr,
+        return refuse(
+            f"{where}cannot be written ({error.strerror}); what was saved before is intact. "
+            "Make room and run the same command again to go on."
         )
-        return 2
     return 0
 
 
+def refuse(reason: str) -> int:
+    """Says in one line what a person can mend; returns the exit code."""
+    print(f"error: {' '.join(reason.split())}", file=sys.stderr)
+    return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main())

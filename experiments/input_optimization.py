@@ -9,10 +9,10 @@ package.
 
 import dataclasses
 import functools
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from experiments import open_trained
 from research.config import option, redefault, refuse_unused
 from research.training.config import ParallelMode, TrainingConfig
 from research.understanding.config import USED_BY, LookConfig, PictureConfig, QuestionConfig
@@ -89,7 +89,7 @@ def open_network(
                 f"--checkpoint={checkpoint[0]}: is a run of {name}, which trained no network that "
                 "sees images."
             )
-        module = importlib.import_module(f"experiments.{name}")
+        module = open_trained(found.metadata, found.path)
         config = config_lib.from_json(module.Config, found.metadata["config"], str(found.path))
         config = dataclasses.replace(config, data_dir=data_dir)
         variables = found.variables

@@ -94,6 +94,8 @@ def options(config_class: type) -> list[Option]:
             if field.name in vars(c).get("__annotations__", {})
         )
         group = (owner.__doc__ or owner.__name__).strip().splitlines()[0]
+        if group.startswith(f"{owner.__name__}("):  # dataclass writes one where there is none
+            group = owner.__name__
         rows.append(
             Option(
                 field.name,

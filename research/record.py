@@ -1,6 +1,7 @@
 """The run folder: what was asked, what came out, and nobody else writing into it.
 
-flags.txt, config.json, metrics.jsonl, TensorBoard events, figures/*.png, result.json.
+flags.txt, config.json, metrics.jsonl, TensorBoard events, figures/*.png, result.json; code/ of a
+person's own experiment.
 """
 
 import contextlib
@@ -19,6 +20,8 @@ import PIL.Image
 from tensorboardX import SummaryWriter
 
 from research import config as config_lib
+from research.code import files as code_lib
+from research.code.files import Code
 from research.errors import UserError
 from research.experiment import PyTree
 
@@ -69,10 +72,15 @@ def read_result(path: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
-def check_workdir(path: Path, experiment: str, config: Any) -> None:
-    """Raises UserError where `path` holds a run that another configuration made; writes nothing."""
+def check_workdir(path: Path, experiment: str, config: Any, code: Code | None = None) -> None:
+    """Raises UserError where `path` holds a run that another configuration made; writes nothing.
+
+    So too where another code of a person's own made it, or where its files would be overwritten.
+    """
     file = path / "config.json"
     if not file.exists():
+        if code and (files := code_lib.strangers(code, path / code_lib.KEPT)):
+            raise UserError(f"{files[0]}: would be overwritten; choose another --workdir.")
         return
     if config.resume == "never":
         raise UserError(
@@ -82,11 +90,17 @@ def check_workdir(path: Path, experiment: str, config: Any) -> None:
     try:
         found = json.loads(file.read_text())
         name, values = found["experiment"], found["config"]
+        made_by = found.get("fingerprint", {}).get("code")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read; choose another --workdir.") from error
     if name != experiment:
         raise UserError(
             f"--workdir={path}: holds a run of --experiment={name}; choose another folder."
+        )
+    if code and code.digest != made_by:
+        raise UserError(
+            f"--workdir={path}: holds a run of other code ({_changes(path, made_by, code)}); "
+            "choose another folder, or bring the old code back to go on."
         )
     old = config_lib.from_json(type(config), values, str(file))
     if changed := config_lib.differences(old, config):
@@ -96,17 +110,31 @@ def check_workdir(path: Path, experiment: str, config: Any) -> None:
         )
 
 
+def _changes(path: Path, made_by: str, code: Code) -> str:
+    """How a code differs from the one that a run keeps."""
+    folder = path / code_lib.KEPT
+    try:
+        kept = code_lib.read(folder, code.main)
+    except UserError as error:
+        return str(error)
+    difference = code_lib.difference(kept, code)
+    return difference if kept.digest == made_by else f"{folder}: was changed since"
+
+
 class RunFolder:
     """One run's folder, locked while this process lives (even a kill -9 frees it)."""
 
-    def __init__(self, path: Path, experiment: str, config: Any) -> None:
+    def __init__(self, path: Path, experiment: str, config: Any, code: Code | None = None) -> None:
         """Opens the folder of a new run, or of the same run to go on with.
+
+        Args:
+          code: the files of a person's own experiment, of which the folder keeps a copy.
 
         Raises:
           UserError: where it cannot be written, another process runs in it, or `check_workdir`
             refuses it. Nothing was overwritten then.
         """
-        self.path, self.experiment, self.config = path, experiment, config
+        self.path, self.experiment, self.config, self.code = path, experiment, config, code
         self._writer: SummaryWriter | None = None
         self._made = not path.exists()
         try:
@@ -123,7 +151,7 @@ class RunFolder:
                 f"--workdir={path}: another process is running in it; choose another folder or "
                 "wait for it."
             ) from error
-        check_workdir(path, experiment, config)
+        check_workdir(path, experiment, config, code)
 
     def check_data(self, data_order: str) -> None:
         """Raises UserError where the training data are not what this run began with."""
@@ -138,7 +166,11 @@ class RunFolder:
         """Writes what was asked; drops metrics that a run resumed after step `start` logs again."""
         (self.path / "figures").mkdir(exist_ok=True)
         if start == 0 or not (self.path / "config.json").exists():
-            text = config_lib.to_flagfile(self.experiment, self.config)
+            experiment = self.experiment
+            if self.code is not None:
+                code_lib.keep(self.code, self.path / code_lib.KEPT)
+                experiment = f"{code_lib.KEPT}/{experiment}"
+            text = config_lib.to_flagfile(experiment, self.config)
             (self.path / "flags.txt").write_text(text)
             config = config_lib.to_json(self.config)
             write_json(

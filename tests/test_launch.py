@@ -391,7 +391,7 @@ def test_every_flag_of_a_preset_is_one(preset):
         **{name: getattr(config, name) for name in given}
     )
     for text in launched.variant:
-        launch.variant_of(launched, ["x", f"--flagfile={preset}"], text)
+        launch.variant_of(launched, module, ["x", f"--flagfile={preset}"], text)
 
 
 def test_a_study_is_of_one_experiment(capsys):

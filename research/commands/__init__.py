@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from research.code.running import code_of
 from research.commands.evaluate import open_weights, run_evaluation
 from research.commands.output import output_folder, show_report
 from research.commands.predict import run_prediction
@@ -66,7 +67,7 @@ def run(
         for path in launch.checkpoint or (None,):
             trained, opened = open_weights(path, launch, module, config, given)
             members.append((trained, module.build(trained, opened.metadata["facts"]), opened))
-        run_evaluation(launch.experiment, members)
+        run_evaluation(launch.experiment, members, code_of(module))
     elif launch.mode == "study":
         run_study(launch.experiment, module, config, variants, launch.repeats)
     elif launch.mode == "predict":

@@ -2,14 +2,19 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from research import config as config_lib
+from research.code import files as code_lib
+from research.code.files import Code
+from research.code.running import code_of
 from research.commands.output import output_folder, pictures, show_result
 from research.ensemble import ensemble
 from research.errors import UserError
 from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate
 from research.experiment import Experiment
+from research.progress import console
 from research.record import save_figures, write_json
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
@@ -25,7 +30,13 @@ def open_weights(
     """What --checkpoint or --init_from names, and the configuration it was trained with."""
     if checkpoint is not None:
         opened = open_checkpoint(checkpoint)
-        return checkpoint_config(opened, launch.experiment, config, given), opened
+        config = checkpoint_config(opened, launch.experiment, config, given)
+        if changed := changed_code(opened, module):
+            console().print(
+                f"{opened.path}: was trained with other code ({changed}); it is used as it is now.",
+                markup=False,
+            )
+        return config, opened
     if config.init_from and hasattr(module, "pretrained"):
         config, facts, variables = module.pretrained(config, given)
         metadata = {"experiment": launch.experiment, "step": 0, "facts": facts}
@@ -62,10 +73,21 @@ def checkpoint_config(opened: Opened, experiment: str, config: Any, given: Colle
     return config_lib.replace(saved, changes)
 
 
-def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]]) -> None:
+def changed_code(opened: Opened, module: ModuleType) -> str:
+    """How a person's own experiment differs from the code that trained; "" where it does not."""
+    code, trained = code_of(module), opened.metadata.get("code")
+    if code is None or trained is None:
+        return ""
+    return code_lib.difference(code_lib.from_json(trained, str(opened.path)), code)
+
+
+def run_evaluation(
+    name: str, members: Sequence[tuple[Any, Experiment, Opened]], code: Code | None = None
+) -> None:
     """Evaluates checkpoints on every split of their data set, with their own preprocessing.
 
     Several are members of an ensemble, whose outputs are averaged; each is evaluated alone too.
+    `code` is that of a person's own experiment, which evaluates them all.
     """
     config, experiment, opened = members[0]
     whole = experiment if len(members) == 1 else ensemble([member[1] for member in members])
@@ -82,6 +104,7 @@ def run_evaluation(name: str, members: Sequence[tuple[Any, Experiment, Opened]])
     save_figures(path / "figures", pictures(whole, evaluations))
     result = {
         "experiment": name,
+        "code": code.digest if code is not None else None,
         "checkpoint": [str(opened.path) for _, _, opened in members],
         "step": opened.metadata["step"],
         "weights": [opened_weights(one, made.best)._asdict() for _, made, one in members],

@@ -80,7 +80,8 @@ def show_report(report: Report, path: Path, mode: str) -> None:
 def new_folder(*parts: str) -> Path:
     """A folder that is not there yet: runs/<experiment>/<date>-<time>[-<number>]."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = Path("runs", parts[0], "-".join([now, *parts[1:]]))
+    name = Path(parts[0].removesuffix("/__init__.py")).stem  # of a person's own, its file's
+    base = Path("runs", name, "-".join([now, *parts[1:]]))
     names = (base if n == 1 else base.with_name(f"{base.name}-{n}") for n in itertools.count(1))
     return next(path for path in names if not path.exists())
 

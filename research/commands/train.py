@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research import config as config_lib
+from research.code.running import check_complete, code_of
 from research.commands.output import new_folder, pictures, show_report, show_result
 from research.comparison import runs as comparison
 from research.errors import NotFiniteError, UserError
@@ -28,13 +29,16 @@ def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] |
 
     None where it was asked to stop.
     """
-    check_workdir(path, name, config)
+    code = code_of(module)
+    check_workdir(path, name, config, code)
     result = read_result(path)
     if result is None:
         # Everything a person may have got wrong comes up before a folder is made.
         experiment = module.build(config)
         parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
-        with RunFolder(path, name, config) as folder:
+        if code is not None:
+            check_complete(code)
+        with RunFolder(path, name, config, code) as folder:
             finished = train(experiment, config, parallel, folder)
             if finished is None:
                 return None

@@ -20,6 +20,7 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from research.code.running import install, installed
 from research.errors import UserError
 from research.spacing import spaced
 
@@ -291,7 +292,9 @@ class Source:
             ahead = batches.to_iter_dataset(grain.ReadOptions(1, 2))
         elif processes:
             ahead = batches.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(
-                grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2)
+                grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2),
+                # Processes import what they get by name: a person's own, from memory.
+                worker_init_fn=functools.partial(install, installed()),
             )
         else:
             threads = os.cpu_count() or 1

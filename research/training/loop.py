@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from research import config as config_lib
+from research.code import files as code_lib
 from research.errors import NotFiniteError
 from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate
 from research.experiment import Batch, Experiment, Variables
@@ -127,6 +128,8 @@ def train(
             "initial_parameters": fingerprint([state.params, state.model_state]),
             "data_order": data.train.fingerprint(),
         }
+        if run.code is not None:
+            identity["code"] = run.code.digest
         checkpointer = stack.enter_context(Checkpointer(run.path / "checkpoints", config.keep))
         start, seconds_before = 0, 0.0
         if restored := checkpointer.restore(state):
@@ -210,6 +213,7 @@ def train(
             if due_save or is_best:
                 description = {
                     "experiment": run.experiment,
+                    "code": code_lib.to_json(run.code) if run.code is not None else None,
                     "config": config_lib.to_json(config),
                     "facts": dict(experiment.facts),
                     "metrics": metrics,

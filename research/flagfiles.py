@@ -1,0 +1,65 @@
+"""Flag files: a recipe, or the flags of a run, one a line, in the place of --flagfile=PATH."""
+
+import os
+from pathlib import Path
+
+from research.errors import UserError, nearest
+
+
+def expand(argv: list[str], presets: Path, opened: tuple[Path, ...] = ()) -> list[str]:
+    """The arguments with the lines of flag files in the place of --flagfile, comments left out.
+
+    A file that is not where its path says is looked for among the presets, so that
+    experiments/presets/... is found from any folder. An --experiment=PATH that lies beside the
+    flag file is that one, wherever the command is run: so a run's folder can be moved.
+
+    Args:
+      presets: the folder experiments/presets.
+      opened: the flag files that hold these lines, outermost first.
+
+    Raises:
+      UserError: a file that cannot be read, or that holds itself.
+    """
+    arguments: list[str] = []
+    waiting = iter(argv)
+    for argument in waiting:
+        flag, given, said = argument.partition("=")
+        if flag.lstrip("-") != "flagfile" or not flag.startswith("-"):
+            arguments.append(argument)
+            continue
+        said = said if given else next(waiting, "")
+        path = _find(said, presets)
+        if path in opened:
+            raise UserError(f"--flagfile={said}: holds itself.")
+        lines = [_beside(line, path.parent) for line in _lines(path, said)]
+        arguments += expand(lines, presets, (*opened, path))
+    return arguments
+
+
+def _find(said: str, presets: Path) -> Path:
+    """The file that --flagfile names."""
+    path = Path(said).expanduser()
+    inside = presets.parent.parent / path
+    if not path.exists() and inside.is_relative_to(presets) and inside.is_file():
+        return inside
+    return Path(os.path.abspath(path))
+
+
+def _lines(path: Path, said: str) -> list[str]:
+    """The lines of a flag file that are flags."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        known = [p.name for p in path.parent.glob("*.flags")] if path.parent.is_dir() else []
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        hint = nearest(path.name, known)
+        raise UserError(f"--flagfile={said}: cannot be read ({reason}).{hint}") from error
+    return [line for line in lines if line and not line.startswith(("#", "//"))]
+
+
+def _beside(line: str, folder: Path) -> str:
+    """The line, with the path of an experiment's file that lies beside the flag file made whole."""
+    flag, _, said = line.partition("=")
+    if flag.lstrip("-") == "experiment" and said.endswith(".py") and (folder / said).is_file():
+        return f"{flag}={folder / said}"
+    return line
