@@ -22,6 +22,7 @@ PACKAGES = (
     "grain",
     "numpy",
     "tensorflow-datasets",
+    "fovea",
 )
 
 
@@ -70,13 +71,16 @@ def use_compilation_cache(folder: str) -> None:
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit checked out in `folder`, "+changes" appended where files differ from it."""
+    """The commit checked out in `folder`, "+changes" appended where files differ from it.
+
+    None where git does not know the folder, as that of packages installed inside a repository.
+    """
     try:
         run = lambda *args: subprocess.run(
             ["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=10
         )
         commit = run("rev-parse", "HEAD")
-        if commit.returncode:
+        if commit.returncode or run("ls-files", "--error-unmatch", ".").returncode:
             return None
         changed = run("status", "--porcelain", "--untracked-files=no").stdout.strip()
         return commit.stdout.strip() + ("+changes" if changed else "")

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from research.runtime import git_commit
+
 PROGRAM = """
 import resource, sys, threading
 
@@ -46,3 +48,23 @@ def test_freed_memory_is_used_again():
     if found == "none":
         pytest.skip("another C library than glibc")
     assert int(found) < 40  # fresh memory takes 25,600 faults, or 50 of huge pages
+
+
+def test_the_commit_is_that_of_the_code_and_not_of_a_repository_around_it(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", *identity, "-C", tmp_path, *arguments], check=True)
+
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").touch()
+    (tmp_path / ".venv" / "site-packages").mkdir(parents=True)
+    (tmp_path / ".venv" / "site-packages" / "a.py").touch()
+    git("init", "-q")
+    git("add", "code")
+    git("commit", "-q", "-m", "Code")
+    commit = git_commit(tmp_path / "code")
+    assert commit is not None and len(commit) == 40
+    (tmp_path / "code" / "a.py").write_text("1")
+    assert git_commit(tmp_path / "code") == f"{commit}+changes"
+    assert git_commit(tmp_path / ".venv" / "site-packages") is None
+    assert git_commit(tmp_path.parent) is None
