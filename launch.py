@@ -56,7 +56,12 @@ class LaunchConfig:
 
 
 def define(values: flags.FlagValues, config_class: type) -> None:
-    """Defines one typed flag for each field of a configuration."""
+    """Defines one typed flag for each field of a configuration.
+
+    Raises:
+      UserError: for a field that has the name of a launcher's flag and is another.
+    """
+    ours = {row.flag: row for row in config_lib.options(LaunchConfig)}
     definers = {
         bool: flags.DEFINE_bool,
         int: flags.DEFINE_integer,
@@ -65,8 +70,14 @@ def define(values: flags.FlagValues, config_class: type) -> None:
         tuple: flags.DEFINE_list,
     }
     for row in config_lib.options(config_class):
-        if row.flag in values:
-            continue  # an experiment that keeps a launcher's flag in its Config shares it
+        if row.flag in values:  # an experiment that keeps a launcher's flag in its Config shares it
+            shared = ours[row.flag]
+            if (shared.type, shared.default) != (row.type, row.default):
+                raise UserError(
+                    f"{config_class.__name__}.{row.name}: --{row.flag} is a flag of the launcher; "
+                    "give the field another name."
+                )
+            continue
         if row.choices:
             flags.DEFINE_enum(row.flag, row.default, row.choices, row.help, flag_values=values)
         else:
@@ -142,7 +153,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         launch, module, config, given = parse(argv)
         if module is None and launch.mode not in ("list", "prepare"):
-            raise UserError(f"--experiment is needed: one of {', '.join(experiments.names())}.")
+            names = ", ".join(experiments.names())
+            raise UserError(f"--experiment is needed: one of {names}, or path/to/mine.py.")
         from research import commands  # imports JAX, which --help need not wait for
 
         variants = {text: variant_of(launch, module, argv, text) for text in launch.variant}

@@ -6,6 +6,7 @@ The names of the modules here are the registry; a person's own is named by its f
 import ast
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -101,4 +102,10 @@ def _own(code: Code) -> ModuleType:
         raise refuse("Config", f"{error}.") from error
     if not callable(build):
         raise refuse("build", "has no build; write `def build(config, facts=None):`.")
+    try:
+        for arguments in (["config"], ["config", "facts"]):  # to train; to evaluate and predict
+            inspect.signature(build).bind(*arguments)
+    except TypeError as error:
+        reason = f"build must take (config, facts=None) ({error})."
+        raise refuse("build", reason) from error
     return module

@@ -22,6 +22,7 @@ from tensorboardX import SummaryWriter
 from research import config as config_lib
 from research.code import files as code_lib
 from research.code.files import Code
+from research.code.running import check_complete
 from research.errors import UserError
 from research.experiment import PyTree
 
@@ -78,9 +79,10 @@ def check_workdir(path: Path, experiment: str, config: Any, code: Code | None = 
     So too where another code of a person's own made it, or where its files would be overwritten.
     """
     file = path / "config.json"
+    others = code_lib.strangers(code, path / code_lib.KEPT) if code else []
     if not file.exists():
-        if code and (files := code_lib.strangers(code, path / code_lib.KEPT)):
-            raise UserError(f"{files[0]}: would be overwritten; choose another --workdir.")
+        if others:
+            raise UserError(f"{others[0]}: would be overwritten; choose another --workdir.")
         return
     if config.resume == "never":
         raise UserError(
@@ -101,6 +103,10 @@ def check_workdir(path: Path, experiment: str, config: Any, code: Code | None = 
         raise UserError(
             f"--workdir={path}: holds a run of other code ({_changes(path, made_by, code)}); "
             "choose another folder, or bring the old code back to go on."
+        )
+    if others:
+        raise UserError(
+            f"{others[0]}: was changed since this run began; bring it back, or delete it, to go on."
         )
     old = config_lib.from_json(type(config), values, str(file))
     if changed := config_lib.differences(old, config):
@@ -163,13 +169,18 @@ class RunFolder:
             )
 
     def begin(self, start: int, facts: Mapping[str, Any]) -> None:
-        """Writes what was asked; drops metrics that a run resumed after step `start` logs again."""
+        """Writes what was asked; drops metrics that a run resumed after step `start` logs again.
+
+        Raises:
+          UserError: where modules were loaded of which no copy can be kept; nothing is written.
+        """
+        experiment = self.experiment
+        if self.code is not None:
+            check_complete(self.code)
+            code_lib.keep(self.code, self.path / code_lib.KEPT)
+            experiment = f"{code_lib.KEPT}/{experiment}"
         (self.path / "figures").mkdir(exist_ok=True)
         if start == 0 or not (self.path / "config.json").exists():
-            experiment = self.experiment
-            if self.code is not None:
-                code_lib.keep(self.code, self.path / code_lib.KEPT)
-                experiment = f"{code_lib.KEPT}/{experiment}"
             text = config_lib.to_flagfile(experiment, self.config)
             (self.path / "flags.txt").write_text(text)
             config = config_lib.to_json(self.config)

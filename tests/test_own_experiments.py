@@ -182,7 +182,12 @@ def test_resuming_needs_the_same_code_and_not_the_same_place(place, tmp_path, ca
     assert "code: was changed since" in capsys.readouterr().err
 
     lab(own)
+    assert main(own, "--experiment=mine.py", "--workdir=../RUN") == 2
+    assert "code/mine.py: was changed since this run began" in capsys.readouterr().err
+
+    (run / "code/mine.py").unlink()
     assert main(own, "--experiment=mine.py", "--workdir=../RUN") == 0
+    assert (run / "code/mine.py").read_text() == MINE
     again = read(run / "result.json")
     assert again["fingerprint"] == read(place / "RUN/result.json")["fingerprint"]
 
@@ -335,6 +340,9 @@ WRONG = {
         MINE.replace("option(1.0, ", "dataclasses.field(default_factory=float)  # ("),
         "mine.py, line 11: Config.boost has no default; a flag needs one.",
     ),
+    "arguments": (MINE.replace(", facts=None", ""), "line 15: build must take (config, facts=No"),
+    "needed": (MINE.replace("facts=None", "facts"), "line 15: build must take (config, facts=No"),
+    "taken": (MINE.replace("boost:", "source:"), "Config.source: --source is a flag of the laun"),
     "late name": (
         MINE.replace("from .parts.scale", "from .nets"),
         "mine.py, line 16: ImportError: cannot import name 'scaled' from 'nets'",

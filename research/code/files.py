@@ -236,15 +236,16 @@ def _lies_beside(top: str, code: Code) -> bool:
 
 
 def keep(code: Code, folder: Path) -> None:
-    """Writes the files into a folder."""
+    """Writes the files that are not there yet into a folder without `strangers`."""
     for name, content in code.files.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def strangers(code: Code, folder: Path) -> list[Path]:
-    """What `keep` would overwrite: files of the same names and another content."""
+    """What keeps a code out of a folder: files of the same names and another content."""
     paths = {folder / name: content for name, content in code.files.items()}
     return [p for p, content in paths.items() if p.exists() and _content(p) != content]
 

@@ -24,6 +24,9 @@ def show_list(experiments: Path, data_dir: str) -> None:
     table = Table(Column("experiment", overflow="fold"), "what is asked", box=None)
     for file in sorted(experiments.glob("[a-z]*.py")):
         table.add_row(f"--experiment={file.stem}", summary(file))
+    table.add_row(
+        "--experiment=path/to/mine.py", "One of your own, a file or a module my_lab.mine."
+    )
     out.print(table, "")
 
     table = Table(Column("preset", overflow="fold"), "recipe", box=None)

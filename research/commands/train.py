@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research import config as config_lib
-from research.code.running import check_complete, code_of
+from research.code.running import code_of
 from research.commands.output import new_folder, pictures, show_report, show_result
 from research.comparison import runs as comparison
 from research.errors import NotFiniteError, UserError
@@ -36,8 +36,6 @@ def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] |
         # Everything a person may have got wrong comes up before a folder is made.
         experiment = module.build(config)
         parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
-        if code is not None:
-            check_complete(code)
         with RunFolder(path, name, config, code) as folder:
             finished = train(experiment, config, parallel, folder)
             if finished is None:
