@@ -241,7 +241,9 @@ def keep(code: Code, folder: Path) -> None:
         path = folder / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            unfinished = path.with_name(f".{path.name}.tmp")  # whole, or not there
+            unfinished.write_bytes(content)
+            unfinished.replace(path)
 
 
 def strangers(code: Code, folder: Path) -> list[Path]:
