@@ -141,7 +141,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return known.with_others(everything)
 
     @functools.cache
-    def splits(raw: Preprocessing, cache_mb: int = config.cache_mb) -> dict[str, Examples]:
+    def splits(raw: Preprocessing, cache_mb: int = config.cache_mb) -> pipeline.Splits:
         told = captions_lib.tokenise(
             whole(), texts(), vocabulary(), config.max_length, config.cut_long, trains
         )
@@ -212,13 +212,14 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     def data() -> Data:
         raw = preprocessing.unnormalised()
-        cached = config.cache_features and trains
-        opened = with_features(splits(raw, cache_mb=0)) if cached else splits(raw)
+        opened = splits(raw)
+        if config.cache_features and trains:
+            opened = opened.replaced(with_features(splits(raw, cache_mb=0)))
         made = pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
         buckets = Buckets.of(captions_lib.tokens_of(opened["train"]))
         return made._replace(train=dataclasses.replace(made.train, collate=buckets))
 
-    def with_features(opened: dict[str, Examples]) -> dict[str, Examples]:
+    def with_features(opened: Mapping[str, Examples]) -> dict[str, Examples]:
         """Splits with the maps of the encoder that training starts from, and stays with."""
         key = stream(jax.random.key(config.seed), "init")  # as research.training.state has it
         variables = recipe.start(jax.jit(lambda: init(key, {}))())

@@ -63,7 +63,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.data import augment as augment_lib
     from research.data import datasets, pipeline
     from research.data.preprocessing import Preprocessing, read_batch
-    from research.data.source import Examples
     from research.data.tasks import classification as task
     from research.errors import choose
     from research.experiment import Data, Experiment, Named
@@ -87,7 +86,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     )
 
     @functools.cache
-    def splits(preprocessing: Preprocessing) -> dict[str, Examples]:
+    def splits(preprocessing: Preprocessing) -> pipeline.Splits:
         return pipeline.open_splits(dataset().splits, preprocessing, config)
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past

@@ -124,9 +124,9 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research import identification, models
     from research.data import augment as augment_lib
     from research.data import datasets, pipeline
+    from research.data.overlap import Contents
     from research.data.preprocessing import Preprocessing
     from research.data.sampling import ClassesByImages
-    from research.data.source import Examples
     from research.data.tasks import embedding as task
     from research.errors import UserError, choose
     from research.experiment import Data, Experiment
@@ -134,7 +134,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.forward import forward
     from research.losses.embedding import PROXY_LOSSES, embedding_loss
     from research.metrics import embedding as metrics
-    from research.metrics.recognition import ways_of
+    from research.metrics.recognition import MOST_WAYS, ways_of
     from research.neighbours import Metric
     from research.nn.embedder import Embedder
     from research.random import stream
@@ -157,8 +157,18 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return splits | {"train": task.minable(dataset(), splits["train"], config.drop_small)}
 
     @functools.cache
-    def opened(preprocessing: Preprocessing) -> dict[str, Examples]:
-        return pipeline.fitted(labelled(), preprocessing, config)  # it is split by class already
+    def opened(preprocessing: Preprocessing) -> pipeline.Splits:
+        # It is split by class already.
+        return pipeline.fitted(labelled(), preprocessing, config, by_class=True)
+
+    def ways(contents: Contents) -> dict[str, int]:
+        """Classes of an episode, of each split that is evaluated."""
+        seen = contents.trained()
+        return {
+            split: ways_of(examples.labels[~contents.left_out(split, seen)])
+            for split, examples in labelled().items()
+            if split != "train"
+        }
 
     def order() -> ClassesByImages:
         if config.batch_size % config.images_per_class:
@@ -185,7 +195,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
         facts = {
             "train_classes": np.unique(labelled()["train"].labels).tolist(),
-            "ways": {k: ways_of(v.labels) for k, v in labelled().items() if k != "train"},
+            "ways": ways(opened(raw).contents),
             **pipeline.learn_facts(config, raw, opened(raw), trained),
         }
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
@@ -322,8 +332,8 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         facts=facts,
         protocol={
             name: line
-            for ways in facts["ways"].values()
-            for name, line in metrics.protocol(ways).items()
+            for number in range(2, MOST_WAYS + 1)  # of other data, and of what is left of them
+            for name, line in metrics.protocol(number).items()
         },
         best=(f"{facts['monitored']}/accuracy_{facts['ways'][facts['monitored']]}way_1shot", "max"),
     )

@@ -73,8 +73,11 @@ def open_network(
 
     from research import config as config_lib
     from research import models, weights
+    from research.data import overlap
     from research.data.preprocessing import Preprocessing
     from research.errors import UserError, choose
+    from research.experiment import Data
+    from research.progress import console
     from research.training.checkpoint import open_checkpoint
     from research.understanding.network import Network
     from research.weights.pretrained import PRETRAINED
@@ -93,6 +96,7 @@ def open_network(
         config = config_lib.from_json(module.Config, found.metadata["config"], str(found.path))
         config = dataclasses.replace(config, data_dir=data_dir)
         variables = found.variables
+        recalled = overlap.recall(found.path, facts)
     elif init_from in PRETRAINED and not PRETRAINED[init_from].class_names():
         known = PRETRAINED[init_from]
         trunk, preprocessing = models.create(known.model), known.preprocessing
@@ -134,7 +138,17 @@ def open_network(
         class_layer=f"outputs/{named.output}" if named.names and named.output else "",
         exclusive=named.exclusive,
     )
-    return Opened(network, preprocessing, source if checkpoint else None)
+    if not checkpoint:
+        return Opened(network, preprocessing, None)
+
+    @functools.cache
+    def unseen() -> Data:
+        data, report = overlap.new_only(source.data(), *recalled)
+        for line in overlap.lines(report):
+            console().print(line, markup=False)
+        return data
+
+    return Opened(network, preprocessing, source._replace(data=unseen))
 
 
 def opened(config: Config) -> Opened:

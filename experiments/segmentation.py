@@ -128,7 +128,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return pipeline.divide(dataset().splits, config)
 
     @functools.cache
-    def splits(preprocessing: Preprocessing) -> dict[str, Examples]:
+    def splits(preprocessing: Preprocessing) -> pipeline.Splits:
         return pipeline.open_splits(dataset().splits, preprocessing, config, masks.fit_pair)
 
     trains = facts is None  # a checkpoint holds all the weights: what it started from is past
@@ -165,13 +165,14 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     def data() -> Data:
         pipeline.check_classes(config, dataset(), class_names)
         plain = preprocessing.unnormalised()
-        opened = dict(splits(plain))
+        opened = splits(plain)
         if config.border_weight:
-            opened["train"] = WithBorder(opened["train"], config.border_weight, config.border_sigma)
+            border = WithBorder(opened["train"], config.border_weight, config.border_sigma)
+            opened = opened.replaced({"train": border})
         if config.tile:
             whole = functools.partial(masks.fit_pair_at_scale, scale=scale)
             evaluated = {split: Mapped(own()[split], plain, whole) for split in opened}
-            opened = {**evaluated, "train": opened["train"]}
+            opened = opened.replaced({**evaluated, "train": opened["train"]})
         return pipeline.make_data(
             opened,
             config,

@@ -101,6 +101,12 @@ def biases(experiment: Experiment, evaluations: Mapping[str, Evaluation]) -> dic
     }
 
 
+def protocol_of(experiment: Experiment, metrics: Mapping[str, float]) -> dict[str, str]:
+    """How each of the numbers that are reported was computed, where the experiment says so."""
+    reported = {name.partition("/")[2] for name in metrics}
+    return {name: line for name, line in experiment.protocol.items() if name in reported}
+
+
 def flat_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
     """{"test/accuracy": 0.98, ...}"""
     return {

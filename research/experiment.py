@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from research.data.overlap import Contents
     from research.data.source import Examples, Source
     from research.metrics.bias import Bias
 
@@ -36,6 +37,8 @@ class Data(NamedTuple):
     evals: "Mapping[str, Source]"
     # What is wrong with the data, one line each; for the pre-flight of --mode=check.
     inspect: Callable[[], list[str]] = list
+    # Tells what was trained on from what is new; None where no pictures are trained on.
+    contents: "Contents | None" = None
 
 
 class Named(NamedTuple):

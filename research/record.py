@@ -1,7 +1,7 @@
 """The run folder: what was asked, what came out, and nobody else writing into it.
 
-flags.txt, config.json, metrics.jsonl, TensorBoard events, figures/*.png, result.json; code/ of a
-person's own experiment.
+flags.txt, config.json, trained_on.txt, metrics.jsonl, TensorBoard events, figures/*.png,
+result.json; code/ of a person's own experiment.
 """
 
 import contextlib
@@ -42,10 +42,14 @@ def fingerprint(tree: PyTree) -> str:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes values as `write_text` does."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Writes a file that is either complete or not there, even if the process is killed."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        json.dump(values, file, indent=2)
-        file.write("\n")
+        file.write(text)
     os.chmod(file.name, 0o644)  # temporary files are private; results are not
     os.replace(file.name, path)
 
@@ -159,10 +163,11 @@ class RunFolder:
             ) from error
         check_workdir(path, experiment, config, code)
 
-    def check_data(self, data_order: str) -> None:
+    def check_data(self, identity: Mapping[str, str]) -> None:
         """Raises UserError where the training data are not what this run began with."""
-        begun = json.loads((self.path / "config.json").read_text())["fingerprint"]["data_order"]
-        if begun != data_order:
+        begun = json.loads((self.path / "config.json").read_text())["fingerprint"]
+        known = {"data_order", "trained_on"} & begun.keys() & identity.keys()
+        if any(begun[name] != identity[name] for name in known):
             raise UserError(
                 f"--workdir={self.path}: the training data have changed since this run began; "
                 "choose another folder, or bring the old data back to go on."

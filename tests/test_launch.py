@@ -74,7 +74,8 @@ def test_training_leaves_a_run_folder_that_explains_itself(place):
     assert "accuracy" in result["protocol"]
     config = read(run / "config.json")
     assert config["config"]["model"] == "convnet" and config["environment"]["versions"]["jax"]
-    assert set(config["fingerprint"]) == {"initial_parameters", "data_order"}
+    assert set(config["fingerprint"]) == {"initial_parameters", "data_order", "trained_on"}
+    assert len((run / "trained_on.txt").read_text().split()) == 4000
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()]
     assert steps == [2, 4, 6, 8]
     assert list(run.glob("events.out.tfevents.*"))
@@ -143,6 +144,7 @@ def test_evaluate_reproduces_the_metrics_exactly_from_the_checkpoint_alone(place
     assert done.returncode == 0, done.stderr
     trained, evaluated = read(place / "RUN" / "result.json"), read(out / "result.json")
     assert evaluated["metrics"] == trained["metrics"]
+    assert evaluated["trained_on"] == trained["trained_on"]
     # Both say which weights these are, and what the best ones were chosen by.
     printed = (place / "output.txt").read_text()
     assert "weights  checkpoints/latest/8, step 8: not chosen by any metric" in printed
@@ -171,6 +173,7 @@ def test_a_damaged_checkpoint_is_neither_evaluated_nor_predicted_with(place, tmp
 def test_an_ensemble_reports_each_member_and_the_mean_of_their_probabilities(place):
     second = place / "SECOND"
     assert shell(*flags(place), "--seed=1", f"--workdir={second}", cwd=place).returncode == 0
+    (second / "trained_on.txt").unlink()  # of one of them it cannot be told
     out = place / "ensemble"
     done = shell(
         "--mode=evaluate",
@@ -180,6 +183,8 @@ def test_an_ensemble_reports_each_member_and_the_mean_of_their_probabilities(pla
     )
     assert done.returncode == 0, done.stderr
     result = read(out / "result.json")
+    assert result["trained_on"]["unknown"] == f"{second / 'trained_on.txt'} is missing"
+    assert "cannot be told" in done.stdout and "trained_on.txt is missing" in done.stdout
     alone = list(result["members"].values())
     assert [
         m == read(r / "result.json")["metrics"]

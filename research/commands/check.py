@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from rich.table import Table
 
+from research.data import overlap
 from research.errors import UserError
 from research.experiment import Batch, Experiment, PyTree
 from research.flops import Cost, count_flops, shown
@@ -44,7 +45,7 @@ def check(experiment: Experiment, config: Any) -> None:
       UserError: where the data has problems or the loss of a single batch does not fall.
     """
     out = console()
-    data = experiment.data()
+    data, _, unseen = overlap.at_training(experiment.data())
     problems = data.inspect()
     for problem in problems:
         out.print(f"data: {problem}", markup=False)
@@ -52,6 +53,8 @@ def check(experiment: Experiment, config: Any) -> None:
     sizes |= {name: len(source.examples) for name, source in data.evals.items()}
     for split, size in sizes.items():
         out.print(f"{split:10} {size:,} examples")
+    for line in overlap.lines(unseen):
+        out.print(line, markup=False)
 
     parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
     batch = data.train.batch(0)

@@ -10,10 +10,11 @@ from research.code import files as code_lib
 from research.code.files import Code
 from research.code.running import code_of
 from research.commands.output import output_folder, pictures, show_result
+from research.data import overlap
 from research.ensemble import ensemble
 from research.errors import UserError
-from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate
-from research.experiment import Experiment
+from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate, protocol_of
+from research.experiment import Data, Experiment
 from research.progress import console
 from research.record import save_figures, write_json
 from research.training import parallel as parallel_lib
@@ -92,37 +93,42 @@ def run_evaluation(
     config, experiment, opened = members[0]
     whole = experiment if len(members) == 1 else ensemble([member[1] for member in members])
     variables: Any = [opened.variables for _, _, opened in members]
-    path = output_folder(config.workdir, name, "evaluate", "result.json")
-    evaluations = evaluate_weights(
-        whole, config, variables if len(members) > 1 else variables[0], sample=True
+    recalled = overlap.together(
+        [overlap.recall(opened.path, opened.metadata["facts"]) for _, _, opened in members]
     )
+    data, report = overlap.new_only(experiment.data(), *recalled)
+    path = output_folder(config.workdir, name, "evaluate", "result.json")
+    weights = variables if len(members) > 1 else variables[0]
+    evaluations = evaluate_weights(whole, config, weights, data, sample=True)
     alone = {}
     if len(members) > 1:
         for member_config, member, opened in members:
-            own = evaluate_weights(member, member_config, opened.variables)
+            data, _ = overlap.new_only(member.data(), *recalled)
+            own = evaluate_weights(member, member_config, opened.variables, data)
             alone[str(opened.path)] = flat_metrics(own)
     save_figures(path / "figures", pictures(whole, evaluations))
+    reported = flat_metrics(evaluations)
     result = {
         "experiment": name,
         "code": code.digest if code is not None else None,
         "checkpoint": [str(opened.path) for _, _, opened in members],
         "step": opened.metadata["step"],
         "weights": [opened_weights(one, made.best)._asdict() for _, made, one in members],
-        "metrics": flat_metrics(evaluations),
+        "metrics": reported,
         "members": alone,
+        "trained_on": report,
         "bias": {k: v.to_json() for k, v in biases(whole, evaluations).items()},
-        "protocol": dict(experiment.protocol),
+        "protocol": protocol_of(whole, reported),
     }
     write_json(path / "result.json", result)
     show_result(result, path)
 
 
 def evaluate_weights(
-    experiment: Experiment, config: Any, variables: Any, sample: bool = False
+    experiment: Experiment, config: Any, variables: Any, data: Data, sample: bool = False
 ) -> dict[str, Evaluation]:
     """Each split's evaluation, on the devices there are; `sample` as pictures need it."""
     parallel = parallel_lib.for_evaluation(config)
     evaluate = make_evaluate(experiment, parallel)
     placed = parallel.put(variables)
-    evals = experiment.data().evals
-    return {split: evaluate(placed, source, sample) for split, source in evals.items()}
+    return {split: evaluate(placed, source, sample) for split, source in data.evals.items()}

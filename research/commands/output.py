@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
+from research.data import overlap
 from research.errors import UserError
 from research.evaluation import Evaluation
 from research.experiment import Experiment
@@ -57,7 +58,8 @@ def show_result(result: Mapping[str, Any], path: Path) -> None:
         out.print(f"bias     {split}, {bias['line']}", markup=False)
         for line in bias["warnings"]:
             out.print(f"WARNING  {split}, {line}", markup=False)
-    for line in result.get("notes", []):
+    told = overlap.lines(result["trained_on"]) if "trained_on" in result else []
+    for line in [*told, *result.get("notes", [])]:
         out.print(line, markup=False)
     for picture in sorted((path / "figures").rglob("*.png")):
         out.print(f"picture  {picture}", markup=False)

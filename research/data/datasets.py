@@ -35,7 +35,7 @@ def load(
     prefix, colon, rest = name.partition(":")
     if colon and prefix in task.own:
         return task.own[prefix].load(rest, skip_corrupt=skip_corrupt)
-    if colon and any(prefix in other.own for other in tasks.available().values()):
+    if is_own(name):
         raise UserError(f"--dataset={name}: this experiment takes {_own(task)}.")
     prepared = installed(data_dir)
     configs = [other for other in prepared if other.startswith(f"{name}/")]
@@ -46,6 +46,12 @@ def load(
     if name not in prepared:
         raise UserError(_missing(name, data_dir, list(prepared), task))
     return open_prepared(name, prepared[name], task)
+
+
+def is_own(name: str) -> bool:
+    """Whether --dataset names a person's own files, and no published set."""
+    prefix, colon, _ = name.partition(":")
+    return bool(colon) and any(prefix in task.own for task in tasks.available().values())
 
 
 def builtins() -> dict[str, str]:

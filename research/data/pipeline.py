@@ -1,15 +1,18 @@
 """From a configuration to sources: which examples are trained on and which are held out."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from research.data import datasets
 from research.data.augment import colour_components
 from research.data.config import DataConfig, ImageDataConfig
 from research.data.normalisation import learn
+from research.data.overlap import Contents, Digested
 from research.data.preprocessing import Mapped, Preprocessing, fit_example
 from research.data.source import Example, Examples, Source, decode, decoded_bytes, read_many
 from research.data.splits import (
@@ -24,6 +27,27 @@ from research.experiment import Data
 from research.models import Entry
 from research.spacing import spaced
 from research.weights.trained import Trained
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Splits(Mapping[str, Examples]):
+    """Opened splits by name, and the contents of the files that they were opened from."""
+
+    examples: Mapping[str, Examples]
+    contents: Contents
+
+    def __getitem__(self, split: str, /) -> Examples:
+        return self.examples[split]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.examples)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def replaced(self, examples: Mapping[str, Examples]) -> "Splits":
+        """These splits, some of them with other fields beside or in the place of their pictures."""
+        return Splits({**self.examples, **examples}, self.contents)
 
 
 def choose_preprocessing(
@@ -112,7 +136,7 @@ def open_splits(
     preprocessing: Preprocessing,
     config: DataConfig,
     fit: Callable[[Example, Preprocessing], Example] = fit_example,
-) -> dict[str, Examples]:
+) -> Splits:
     """The splits that `divide` makes, at their fixed size, in memory where --cache_mb allows.
 
     Args:
@@ -129,13 +153,24 @@ def fitted(
     preprocessing: Preprocessing,
     config: DataConfig,
     fit: Callable[[Example, Preprocessing], Example] = fit_example,
-) -> dict[str, Examples]:
-    """The splits as they are, at their fixed size, in memory where --cache_mb allows."""
-    mapped = {name: Mapped(split, preprocessing, fit) for name, split in splits.items()}
-    return {
-        name: decode(split) if decoded_bytes(split) < cache_bytes(config) else split
-        for name, split in mapped.items()
-    }
+    *,
+    by_class: bool = False,
+) -> Splits:
+    """The splits as they are, at their fixed size, in memory where --cache_mb allows.
+
+    Args:
+      by_class: whether no class that is trained on may be evaluated on.
+    """
+    digested = {name: Digested(split) for name, split in splits.items()}
+
+    def examples_of(name: str) -> Examples:
+        mapped = Mapped(splits[name], preprocessing, fit)
+        if decoded_bytes(mapped) >= cache_bytes(config):
+            return mapped
+        return decode(dataclasses.replace(mapped, examples=digested[name]))
+
+    examples = {name: examples_of(name) for name in splits}
+    return Splits(examples, Contents(digested, datasets.is_own(config.dataset), by_class))
 
 
 def cache_bytes(config: DataConfig) -> int:
@@ -144,7 +179,7 @@ def cache_bytes(config: DataConfig) -> int:
 
 
 def make_data(
-    splits: Mapping[str, Examples],
+    splits: Splits,
     config: DataConfig,
     seed: int,
     inspect: Callable[[], list[str]],
@@ -177,7 +212,7 @@ def make_data(
         )
 
     evals = {split: source(split) for split in splits if split != "train"}
-    return Data(source("train"), evals, inspect)
+    return Data(source("train"), evals, inspect, splits.contents)
 
 
 def monitored(splits: Mapping[str, Examples]) -> str:

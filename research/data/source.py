@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int, Int32
 
 from research.code.running import install, installed
 from research.errors import UserError
@@ -73,6 +73,23 @@ class Arrays:
 
     def __getitem__(self, index: int, /) -> Example:
         return {name: values[index] for name, values in self.fields.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chosen:
+    """The examples at some positions of others."""
+
+    examples: Examples
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int, /) -> Example:
+        return self.examples[int(self.positions[index])]
+
+    def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
+        return read_many(self.examples, self.positions[list(indices)].tolist())
 
 
 def decoded_bytes(examples: Examples) -> int:
@@ -203,6 +220,12 @@ class Source:
     def num_batches(self) -> int:
         """Batches of one pass, the padded last one included."""
         return -(-len(self.examples) // (1 if self.alone else self.batch_size))
+
+    def chosen(self, positions: Int[np.ndarray, " kept"]) -> "Source":
+        """The same over the examples at some positions."""
+        originals = None if self.originals is None else Chosen(self.originals, positions)
+        examples = Chosen(self.examples, positions)
+        return dataclasses.replace(self, examples=examples, originals=originals)
 
     @functools.cached_property
     def memory(self) -> Arrays | None:

@@ -1,13 +1,13 @@
 """A data set's splits, and fixed parts of them, stratified by class."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
-from research.data.source import Example, Examples, read_many
+from research.data.source import Chosen, Examples
 from research.errors import UserError
 from research.spacing import spaced
 
@@ -57,20 +57,10 @@ def stratified(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Subset:
-    """The examples at some positions of others."""
+class Subset(Chosen):
+    """The examples at some positions of others, with their labels."""
 
     examples: Labelled
-    positions: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, index: int, /) -> Example:
-        return self.examples[int(self.positions[index])]
-
-    def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
-        return read_many(self.examples, self.positions[list(indices)].tolist())
 
     @property
     def labels(self) -> np.ndarray:

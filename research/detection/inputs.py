@@ -91,7 +91,7 @@ def choose_preprocessing(config: Any, dataset: Dataset) -> Preprocessing:
     return pipeline.choose_preprocessing(config, dataset, entry, config.init_from)
 
 
-def open_splits(dataset: Dataset, preprocessing: Preprocessing, config: Any) -> dict[str, Examples]:
+def open_splits(dataset: Dataset, preprocessing: Preprocessing, config: Any) -> pipeline.Splits:
     """The splits at fixed shapes."""
     fit: Any = functools.partial(fit_objects, max_objects=max_objects(dataset, config))
     if config.model in PROPOSED:

@@ -8,6 +8,7 @@ from research.metrics.sampling import Embeddings, Labels, between, class_members
 from research.neighbours import Metric
 
 EPISODES = 1000
+MOST_WAYS = 20
 
 
 def episode_accuracy(
@@ -94,7 +95,7 @@ def run_errors(
 
 def ways_of(labels: Labels) -> int:
     """N of the N-way episodes: 20, or as many classes of two or more examples as there are."""
-    return min(20, sum(len(members) > 1 for members in class_members(labels)))
+    return min(MOST_WAYS, sum(len(members) > 1 for members in class_members(labels)))
 
 
 def growing(labels: Labels) -> list[int]:

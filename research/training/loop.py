@@ -9,12 +9,13 @@ import numpy as np
 
 from research import config as config_lib
 from research.code import files as code_lib
+from research.data import overlap
 from research.errors import NotFiniteError
-from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate
+from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate, protocol_of
 from research.experiment import Batch, Experiment, Variables
 from research.nn.normalisation import counting_values
 from research.progress import TrainingProgress
-from research.record import RunFolder, fingerprint
+from research.record import RunFolder, fingerprint, write_text
 from research.runtime import environment
 from research.training import state as state_lib
 from research.training.checkpointer import Checkpointer
@@ -108,7 +109,7 @@ def train(
     """
     with contextlib.ExitStack() as stack:
         # --- Data and state ---
-        data = experiment.data()
+        data, trained_on, unseen = overlap.at_training(experiment.data())
         plan = make_plan(config, len(data.train.examples), experiment.steps)
         first = data.train.batch(0)
         state = new_state(experiment, config, first, parallel)
@@ -130,6 +131,9 @@ def train(
         }
         if run.code is not None:
             identity["code"] = run.code.digest
+        facts = dict(experiment.facts)
+        if trained_on is not None:
+            identity["trained_on"] = facts["trained_on"] = overlap.checksum(trained_on)
         checkpointer = stack.enter_context(Checkpointer(run.path / "checkpoints", config.keep))
         start, seconds_before = 0, 0.0
         if restored := checkpointer.restore(state):
@@ -139,7 +143,7 @@ def train(
                 int(values.step),
                 metadata["seconds"],
             )
-            run.check_data(identity["data_order"])
+            run.check_data(identity)
         surroundings = environment()
         run.begin(
             start,
@@ -150,6 +154,8 @@ def train(
                 "fingerprint": identity,
             },
         )
+        if trained_on is not None:
+            write_text(run.path / overlap.FILE, overlap.as_text(trained_on))
 
         began = time.perf_counter()
 
@@ -174,6 +180,8 @@ def train(
         interrupts = stack.enter_context(Interrupts())
         if noisy:
             progress.say(noisy)
+        for line in overlap.lines(unseen):
+            progress.say(line)
         if start:
             progress.say(f"going on after step {start} of {plan.steps}")
         batches = stack.enter_context(contextlib.closing(data.train.iterate(start, plan.steps)))
@@ -215,7 +223,7 @@ def train(
                     "experiment": run.experiment,
                     "code": code_lib.to_json(run.code) if run.code is not None else None,
                     "config": config_lib.to_json(config),
-                    "facts": dict(experiment.facts),
+                    "facts": facts,
                     "metrics": metrics,
                     "chosen_by": chosen_by(experiment.best) if is_best else None,
                     "seconds": elapsed(),
@@ -235,12 +243,14 @@ def train(
             evaluations = evaluate_all(sample=True)
         checkpointer.wait()
         averaged = state.average is not None
+        reported = flat_metrics(evaluations)
         result = {
             "experiment": run.experiment,
             "step": plan.steps,
             "seconds": round(elapsed(), 3),
-            "metrics": flat_metrics(evaluations),
-            "protocol": dict(experiment.protocol),
+            "metrics": reported,
+            "trained_on": unseen,
+            "protocol": protocol_of(experiment, reported),
             "best": list(experiment.best),
             **weights_of_run(experiment.best, plan.steps, checkpointer.best_step(), averaged),
             "bias": {k: v.to_json() for k, v in biases(experiment, evaluations).items()},

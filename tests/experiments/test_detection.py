@@ -30,8 +30,12 @@ TINY = [*SHORT, "--head_width=16", "--max_detections=5"]
 
 
 def write_images(folder, count=6, seed=0):
-    """PNG files, and COCO annotations: red and blue rectangles, the last image without any."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """PNG files, and COCO annotations: red and blue rectangles, the last image without any.
+
+    What is trained on lies in train/ beside the folder: the same on other noise.
+    """
+    for part in (folder, folder.parent / "train"):
+        part.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     images, annotations = [], []
     for i in range(count):
@@ -50,11 +54,14 @@ def write_images(folder, count=6, seed=0):
                 }
             )
         cv2.imwrite(str(folder / f"{i}.png"), picture)
-        images.append({"id": i, "file_name": f"{i}.png", "height": SIZE[0], "width": SIZE[1]})
+        cv2.imwrite(str(folder.parent / "train" / f"{i}.png"), picture + picture % 2)
+        images.append({"id": i, "height": SIZE[0], "width": SIZE[1]})
     categories = [{"id": 7, "name": "red"}, {"id": 9, "name": "blue"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "all.json").write_text(json.dumps(content))
-    return f"coco:{folder}:{folder / 'all.json'}:{folder / 'all.json'}"
+    for part, file in ((folder.name, "all.json"), ("train", "train.json")):
+        files = [{**row, "file_name": f"{part}/{row['id']}.png"} for row in images]
+        (folder / file).write_text(json.dumps({**content, "images": files}))
+    return f"coco:{folder.parent}:{folder / 'train.json'}:{folder / 'all.json'}"
 
 
 def run(*flags):
@@ -179,7 +186,7 @@ def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, flags, said):
-    dataset = f"--dataset=coco:{place / 'images'}:{place / 'images' / 'all.json'}"
+    dataset = f"--dataset=coco:{place}:{place / 'images' / 'all.json'}"
     assert run(*SHORT, dataset, f"--workdir={tmp_path / 'x'}", *flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error

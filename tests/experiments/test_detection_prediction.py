@@ -15,7 +15,10 @@ TURNED = 3  # this one lies on its side in its file, and EXIF says so
 
 
 def write_set(folder):
-    """JPEG files of several sizes with red and blue rectangles, and their COCO annotations."""
+    """JPEG files of several sizes with red and blue rectangles, and their COCO annotations.
+
+    Beside them the same pictures as PNG files, without the loss of JPEG, to train on.
+    """
     folder.mkdir()
     rng = np.random.default_rng(0)
     images, annotations = [], []
@@ -28,6 +31,7 @@ def write_set(folder):
             box = {"bbox": [x, y, w, h], "area": w * h, "iscrowd": 0, "category_id": (7, 9)[k]}
             annotations.append({"id": len(annotations) + 1, "image_id": 10 + i, **box})
         saved = PIL.Image.fromarray(picture)
+        saved.save(folder / f"{i}.png")
         exif = PIL.Image.Exif()
         if i == TURNED:
             saved = saved.transpose(PIL.Image.Transpose.ROTATE_90)
@@ -37,6 +41,8 @@ def write_set(folder):
     categories = [{"id": 7, "name": "red"}, {"id": 9, "name": "blue"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "all.json").write_text(json.dumps(content))
+    rows = [{**row, "file_name": row["file_name"].replace("jpg", "png")} for row in images]
+    (folder / "train.json").write_text(json.dumps({**content, "images": rows}))
     return content
 
 
@@ -72,7 +78,7 @@ def test_coco_results_of_the_test_files_score_as_the_test_split_does(tmp_path):
     truth = write_set(tmp_path / "images")
     images = tmp_path / "images"
     flags = f"""
-        --dataset=coco:{images}:{images / "all.json"}:{images / "all.json"}
+        --dataset=coco:{images}:{images / "train.json"}:{images / "all.json"}
         --workdir={tmp_path / "run"} --compilation_cache= --parallel=single
         --image_size=32 --resize=letterbox --scale=0 --shift=0
         --batch_size=6 --steps=60 --eval_every=60 --learning_rate=0.01 --head_width=16

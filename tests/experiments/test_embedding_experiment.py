@@ -210,6 +210,46 @@ def trained(place):
     return folder
 
 
+def test_classes_that_were_trained_on_are_not_evaluated_as_unseen(place, trained, capsys):
+    """Two people join a folder, and its classes are split otherwise: all files were renamed too."""
+    grown = place / "grown"
+    for number, letter in enumerate(LETTERS):
+        for i in range(8):
+            file = grown / f"person {number}" / f"photo {i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes((place / "own" / letter / f"{i}.png").read_bytes())
+    rng = np.random.default_rng(1)
+    for name in ("a", "b"):
+        (grown / name).mkdir()
+        for i in range(8):
+            image = rng.integers(0, 256, (16, 16), np.uint8)
+            cv2.imwrite(str(grown / name / f"{i}.png"), image)
+    evaluate = ["--mode=evaluate", f"--checkpoint={trained}", f"--dataset=folder:{grown}"]
+    out = place / "evaluated on grown"
+    assert run(*evaluate, f"--workdir={out}") == 0
+    result = json.loads((out / "result.json").read_text())
+    row = result["trained_on"]["splits"]["test"]
+    # Of 12 letters the numbers 1, 4, 7 and 10 were the test; of 14 classes 1, 5, 8 and 12 are.
+    assert row == {
+        "examples": 32, "trained_on": 16, "left_out": 16, "classes": 4, "classes_left_out": 2
+    }  # fmt: skip
+    assert "test: 2 of 4 classes left out, 16 of 32 examples" in capsys.readouterr().out
+    assert "test/accuracy_2way_1shot" in result["metrics"]
+    assert "accuracy_2way_1shot" in result["protocol"]
+
+    # Damaged, the list stops everything before anything is written.
+    file = trained / "trained_on.txt"
+    content = file.read_text()
+    try:
+        file.write_text(content[:-2] + ("0" if content[-2] != "0" else "1") + "\n")
+        assert run(*evaluate, f"--workdir={place / 'never'}") == 2
+        error = capsys.readouterr().err
+        assert "trained_on.txt: is damaged" in error and len(error.splitlines()) == 1
+        assert not (place / "never").exists()
+    finally:
+        file.write_text(content)
+
+
 def rows(folder):
     return [json.loads(line) for line in (folder / "predictions.jsonl").open()]
 

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import optax
 import pytest
 import toys
 
+from research.data.overlap import Contents, Digested, digest
 from research.data.source import Arrays, Source
 from research.errors import UserError
 from research.experiment import Data
@@ -158,6 +160,42 @@ def test_what_the_watch_says_is_logged_and_what_it_raises_stops_the_run(tmp_path
     assert [row["train/loss"] for row in rows] == seen[:3]
     assert "step 4: look here" in capsys.readouterr().out
     assert open_checkpoint(tmp_path).metadata["step"] == 5
+
+
+class Pictures(Arrays):
+    labels = np.zeros(40, np.int32)
+
+
+def test_a_run_lists_what_it_trains_on_and_goes_on_with_nothing_else(tmp_path):
+    """Every picture is known, not only those that the fingerprint of the data's order looks at."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), np.uint8)
+
+    def experiment(action=lambda: None, images=images):
+        def known():
+            train = StopsAt(source(40).examples, 16, 0, stop=6, action=action)
+            pictures = Digested(Pictures({"image": images}))
+            contents = Contents(
+                {"train": pictures, "test": Digested(Pictures({"image": ~images}))}, True
+            )
+            return Data(train, {"test": source(40)}, list, contents)
+
+        return toys.experiment(data=known)
+
+    stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    assert run(tmp_path, experiment=experiment(stop)) is None
+    listed = (tmp_path / "trained_on.txt").read_bytes()
+    assert set(listed.decode().split()) == {digest(image).hex() for image in images}
+
+    other = images.copy()
+    other[7, 0, 0, 0] ^= 1
+    with pytest.raises(UserError, match="the training data have changed"):
+        run(tmp_path, experiment=experiment(images=other))
+    result = run(tmp_path, experiment=experiment()).result
+    assert (tmp_path / "trained_on.txt").read_bytes() == listed
+    facts = open_checkpoint(tmp_path).metadata["facts"]
+    assert facts["trained_on"] == hashlib.sha256(listed).hexdigest()
+    row = {"examples": 40, "trained_on": 0, "left_out": 0}
+    assert result["trained_on"] == {"splits": {"test": row}, "unknown": ""}
 
 
 def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path):
