@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,11 +46,21 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that is either complete or not there, even if the process is killed."""
+    """Writes a file that is either complete or not there, even if the process is killed.
+
+    Raises:
+      OSError: that names the file, such as for a full disk.
+    """
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)  # temporary files are private; results are not
-    os.replace(file.name, path)
+        name = Path(file.name)
+        try:
+            file.write(text)
+            file.close()
+            name.chmod(0o644)  # temporary files are private; results are not
+            name.replace(path)
+        except OSError as error:
+            name.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def unused_path(folder: Path, stem: str, suffix: str) -> Path:

@@ -371,7 +371,7 @@ def test_a_workdir_that_cannot_be_written_is_named(place, capsys):
 
 def test_a_full_disk_is_one_line(place):
     """A limit on the size of files refuses as a full disk does, and needs no disk to fill."""
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (140_000, 140_000))
     done = shell(*flags(place), f"--workdir={place / 'FULL'}", cwd=place, preexec_fn=limit)
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
