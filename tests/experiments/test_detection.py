@@ -32,7 +32,7 @@ TINY = [*SHORT, "--head_width=16", "--max_detections=5"]
 def write_images(folder, count=6, seed=0):
     """PNG files, and COCO annotations: red and blue rectangles, the last image without any.
 
-    What is trained on lies in train/ beside the folder: the same on other noise.
+    What is trained on lies in train/ beside the folder: the same but for a pixel.
     """
     for part in (folder, folder.parent / "train"):
         part.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,8 @@ def write_images(folder, count=6, seed=0):
                 }
             )
         cv2.imwrite(str(folder / f"{i}.png"), picture)
-        cv2.imwrite(str(folder.parent / "train" / f"{i}.png"), picture + picture % 2)
+        picture[0, 0, 0] ^= 1
+        cv2.imwrite(str(folder.parent / "train" / f"{i}.png"), picture)
         images.append({"id": i, "height": SIZE[0], "width": SIZE[1]})
     categories = [{"id": 7, "name": "red"}, {"id": 9, "name": "blue"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
@@ -111,7 +112,7 @@ def test_a_set_whose_objects_are_all_missing_is_refused(place, tmp_path, capsys)
     content = json.loads((place / "images" / "all.json").read_text())
     empty = tmp_path / "none.json"
     empty.write_text(json.dumps(content | {"annotations": []}))
-    dataset = f"--dataset=coco:{place / 'images'}:{place / 'images' / 'all.json'}:{empty}"
+    dataset = f"--dataset=coco:{place}:{place / 'images' / 'train.json'}:{empty}"
     evaluate = ["--mode=evaluate", f"--checkpoint={place / 'run'}", "--compilation_cache="]
     for flags in (evaluate, TINY):
         assert run(*flags, dataset, f"--workdir={tmp_path / 'x'}") == 2
