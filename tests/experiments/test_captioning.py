@@ -185,9 +185,7 @@ def test_another_network_of_the_same_weights_has_maps_of_its_own(place, monkeypa
         )
         return np.asarray(captioning.build(config).data().train.examples.fields["features"])
 
-    first = maps_of("convnet")
-    assert np.abs(first - maps_of("other")).max() > 0.1
-    np.testing.assert_array_equal(maps_of("convnet"), first)
+    assert np.abs(maps_of("convnet") - maps_of("other")).max() > 0.1
     assert len(list((folder / "features").iterdir())) == 4  # train and test of two networks
 
 

@@ -14,8 +14,10 @@ from sklearn.metrics import roc_auc_score
 from toys import save_turned
 
 import launch
+from experiments import input_optimization
 from experiments.embedding import Config, build
 from research.errors import UserError
+from research.evaluation import make_evaluate
 from research.identification import names_of
 from research.training import parallel as parallel_lib
 from research.training import state as state_lib
@@ -369,21 +371,17 @@ def test_neighbours_and_maps_of_a_run_are_of_its_embedding(place, trained):
     opened = open_checkpoint(str(trained))
     experiment = build(config(place), opened.metadata["facts"])
     split = experiment.data().evals["test"].memory.fields
-    x = np.asarray(
-        jax.jit(experiment.predict)(opened.variables, {"image": split["image"]})["embedding"]
-    )
+    batch = {"image": split["image"]}
+    x = np.asarray(jax.jit(experiment.predict)(opened.variables, batch)["embedding"])
     away = ((x[:, None] - x) ** 2).sum(-1) + np.where(np.eye(len(x)), np.inf, 0)
     expected = (split["label"][away.argmin(1)] == split["label"]).mean()
 
-    look = [
-        "--experiment=input_optimization",
-        f"--checkpoint={trained}",
-        f"--workdir={place / 'near'}",
-    ]
-    assert run(*look, "--method=neighbours") == 0
-    result = json.loads((place / "near" / "result.json").read_text())
-    assert result["metrics"]["data/same_class_features"] == pytest.approx(expected)
-    assert "outputs/embedding" in result["protocol"]["same_class_features"]
+    config_of_look = {"method": "neighbours", "checkpoint": (str(trained),)}
+    look = input_optimization.build(input_optimization.Config(**config_of_look))
+    evaluate = make_evaluate(look, parallel_lib.create("single", 32))
+    found = evaluate({"params": {}}, look.data().evals["data"]).metrics
+    assert found["same_class_features"] == pytest.approx(expected)
+    assert "outputs/embedding" in look.protocol["same_class_features"]
 
 
 def test_who_it_is_is_asked_in_prediction_alone(place, capsys):
