@@ -206,8 +206,8 @@ class OwnSize:
 
 def sizes_of(examples: Examples, most: int = 200) -> list[tuple[int, int]]:
     """Height and width of the masks of all examples, or of `most` evenly spaced ones."""
-    chosen = np.flatnonzero(spaced(len(examples), min(len(examples), most)))
-    shapes = (x["segmentation"].shape for x in read_many(examples, chosen.tolist()))
+    chosen = spaced(len(examples), most).tolist()
+    shapes = (x["segmentation"].shape for x in read_many(examples, chosen))
     return [(height, width) for height, width in shapes]
 
 

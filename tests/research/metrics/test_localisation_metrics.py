@@ -17,6 +17,7 @@ def batch(valid):
     n = len(valid)
     return {
         "valid": jnp.array(valid)[:, None],
+        "crowd": jnp.zeros((n, 1), bool),
         "boxes": jnp.tile(jnp.array(BOX), (n, 1, 1)),
         "classes": jnp.zeros((n, 1), int),
         "points": jnp.array([[[0.0, 0.0]]] * n),
