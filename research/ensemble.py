@@ -39,7 +39,7 @@ def ensemble(members: Sequence[Experiment]) -> Experiment:
                 )
 
     def predict(variables: Any, batch: Batch) -> PyTree:
-        outputs = [m.predict(v, batch) for m, v in zip(members, variables, strict=True)]
+        outputs = [m.evaluation.predict(v, batch) for m, v in zip(members, variables, strict=True)]
         if not isinstance(outputs[0], jax.Array):
             raise UserError(
                 "--checkpoint: an ensemble averages probabilities, and this experiment predicts "
@@ -47,7 +47,7 @@ def ensemble(members: Sequence[Experiment]) -> Experiment:
             )
         return functools.reduce(jnp.logaddexp, outputs) - math.log(len(outputs))
 
-    return first._replace(predict=predict)
+    return first._replace(evaluation=first.evaluation._replace(predict=predict))
 
 
 def _comparable(fact: PyTree) -> PyTree:

@@ -1,12 +1,13 @@
-"""The contract every experiment fulfils: a bundle of pure functions, no base class.
+"""The contract every experiment fulfils: a few parts, each a bundle of pure functions.
 
 `experiments/<name>.py` builds an `Experiment`; the training loop, the step compiler, evaluation,
-checkpoints and pictures know experiments through this bundle alone.
+checkpoints and pictures know experiments through this bundle alone. `research/assembly` puts
+together what most experiments share.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import optax
@@ -28,32 +29,79 @@ Batch = Mapping[str, Any]
 Variables = Mapping[str, PyTree]
 # One value and one weight for each example; step.py and evaluation.py alone mask, sum and divide.
 Measures = Mapping[str, tuple[jax.Array, jax.Array]]
+# Plain JSON that was learned from the training data and travels with the weights.
+Facts = Mapping[str, Any]
+# The name of the pmap axis that a batch is split over, or None where a function sees the global
+# batch (one device, or jit over a mesh). Whatever mixes examples (batch statistics, triplet mining,
+# mixup) gathers over it, so that the result never depends on the split.
+Axis = str | None
+# The loss of each example, the new model state, further measures of each example.
+Losses = tuple[jax.Array, PyTree, dict[str, jax.Array]]
+# {picture name: figure}. An image, uint8 [H, W, C], is saved pixel for pixel.
+Pictures = Mapping[str, "Figure | np.ndarray"]
 
 
-class Data(NamedTuple):
-    """The batches to train on and the splits to evaluate on, by name ("test", "validation")."""
-
-    train: "Source"
-    evals: "Mapping[str, Source]"
-    # What is wrong with the data, one line each; for the pre-flight of --mode=check.
-    inspect: Callable[[], list[str]] = list
-    # Tells what was trained on from what is new; None where no pictures are trained on.
-    contents: "Contents | None" = None
+# --- What a network is ---
 
 
-class Named(NamedTuple):
-    """What a network's units are called: what one can ask for by name when looking into it.
+class Names(NamedTuple):
+    """The names of a network's units: what one can ask for when looking into it.
 
     Attributes:
-      names: of its classes, or of the words that it says.
+      of: names of its classes, or of the words that it says.
       output: key of `predict`'s output that holds their scores [B, names], before softmax or
         sigmoid; "": they are the units of a layer, the last that has one for each name.
-      exclusive: whether the highest is the answer: the others then are what it is not.
+      exclusive: whether the highest is the answer, so that the others are ruled out.
     """
 
-    names: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
     output: str = ""
     exclusive: bool = True
+
+
+@runtime_checkable
+class Train(Protocol):
+    """The network in training mode."""
+
+    def __call__(
+        self, variables: Variables, *inputs: PyTree, key: jax.Array, axis: Axis, **options: Any
+    ) -> tuple[PyTree, PyTree]:
+        """Returns the outputs and the new model state; options are the model's."""
+        ...
+
+
+@runtime_checkable
+class Evaluate(Protocol):
+    """The network in evaluation mode."""
+
+    def __call__(self, variables: Variables, *inputs: PyTree, **options: Any) -> PyTree:
+        """Returns the outputs; options are the model's."""
+        ...
+
+
+def not_bound(*_: Any, **__: Any) -> Any:
+    """Stands for a function that an experiment never calls."""
+    raise NotImplementedError("this experiment binds no such function")
+
+
+class Network(NamedTuple):
+    """A model with its preprocessing, its precision and what is frozen; see `assembly.network`.
+
+    Attributes:
+      init: key -> fresh variables.
+      train, evaluate: the forward passes.
+      see: a batch -> the inputs of its images, standardised.
+      names: of its units.
+    """
+
+    init: Callable[[jax.Array], Variables]
+    train: Train = not_bound
+    evaluate: Evaluate = not_bound
+    see: Callable[[Batch], jax.Array] = not_bound
+    names: Names = Names()
+
+
+# --- How it is trained ---
 
 
 def as_initialised(variables: Variables) -> Variables:
@@ -61,79 +109,157 @@ def as_initialised(variables: Variables) -> Variables:
     return variables
 
 
-def no_augmentation(key: jax.Array, batch: Batch, axis: str | None) -> Batch:
+def no_augmentation(key: jax.Array, batch: Batch, axis: Axis) -> Batch:
     """Returns the batch as it is."""
     return batch
 
 
-class Experiment(NamedTuple):
-    """What is asked, as pure functions of arrays.
+class Training(NamedTuple):
+    """How the network is trained.
 
-    `axis` is the name of the pmap axis the batch is split over, or None where the function sees
-    the global batch (one device, or jit over a mesh). Whatever mixes examples (batch statistics,
-    triplet mining, mixup) gathers over it, so that the result never depends on the split.
+    Attributes:
+      loss: (variables, batch, key, axis) -> `Losses`.
+      optimizer, learning_rate: of optax.
+      augment: (key of the step, batch, axis) -> batch.
+      start: replaces fresh variables by trained ones, before the first step; on the host.
+      steps: number of steps, where the experiment knows better than --steps and --epochs. With 0
+        nothing is optimised: the run evaluates and draws.
+      watch: the means of the steps since the last log line -> a warning, or None. It is logged; a
+        UserError stops the run before these weights are saved.
     """
 
-    init: Callable[[jax.Array, Batch], Variables]
-    # (variables, batch, key, axis) -> loss of each example, new model state, extra measures
-    loss: Callable[
-        [Variables, Batch, jax.Array, str | None], tuple[jax.Array, PyTree, dict[str, jax.Array]]
-    ]
-    predict: Callable[[Variables, Batch], PyTree]  # evaluation mode; every output leads with B
-    measure: Callable[[PyTree, Batch], Measures]
+    loss: Callable[[Variables, Batch, jax.Array, Axis], Losses]
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
-    data: Callable[[], Data]  # opened when first called: predicting needs no data set
-    # What was learned from the training data and must travel with the parameters: class names,
-    # preprocessing, ... Plain JSON; `build(config, facts)` rebuilds the experiment from it.
-    facts: Mapping[str, Any]
-    protocol: Mapping[str, str]  # how each reported number is computed
-    named: Named = Named()
-    best: tuple[str, str] = (
-        "",
-        "max",
-    )  # the measure that names the best checkpoint; "max" or "min"
-    augment: Callable[[jax.Array, Batch, str | None], Batch] = no_augmentation  # key is per step
-    # Replaces fresh variables by trained ones, before the first step; on the host.
+    augment: Callable[[jax.Array, Batch, Axis], Batch] = no_augmentation
     start: Callable[[Variables], Variables] = as_initialised
-    # Whole-split metrics that are no means over examples (mAP, BLEU, calibration), on the host.
-    score: Callable[[PyTree, Batch], dict[str, float]] | None = None
-    # (outputs, batch) -> what score and draw_split get of them, on the device; None: the outputs.
-    # Where these are too large to hold for a whole split, such as probabilities of every pixel.
-    keep: Callable[[PyTree, Batch], PyTree] | None = None
-    # (what is kept of a batch's examples, their batch, the split's `originals` or None) -> what
-    # score and draw_split get in its place; on the host. Where examples are scored against what no
-    # batch can hold, such as masks of their own sizes.
-    tally: "Callable[[PyTree, Batch, Examples | None], PyTree] | None" = None
-    # (what score gets) -> whether predictions are too large, too many or beside, for a person.
-    bias: "Callable[[PyTree, Batch], Bias] | None" = None
-    # {picture name: figure} of a few predictions, and of a whole split. An image, uint8 [H, W, C],
-    # in the place of a figure is saved pixel for pixel.
-    draw: Callable[[PyTree, Batch], "Mapping[str, Figure | np.ndarray]"] | None = None
-    draw_split: Callable[[PyTree, Batch], "Mapping[str, Figure | np.ndarray]"] | None = None
-    # What numbers cannot say of a few predictions: lines for a person, kept in result.json.
-    notes: Callable[[PyTree, Batch], list[str]] | None = None
-    # Steps of the run, where the experiment knows better than --steps and --epochs. With 0 nothing
-    # is optimised: the run evaluates and draws.
     steps: int | None = None
-    # The means of the steps since the last log line -> what to warn of, or None. It is logged; a
-    # UserError stops the run before these weights are saved.
     watch: Callable[[Mapping[str, float]], str | None] | None = None
-    # A person's own files -> a batch; predictions -> one JSON object for each input.
-    read: Callable[[list[str]], Batch] | None = None
-    alone: bool = False  # `read` gets one file at a time: of images that keep their own sizes
-    describe: Callable[[PyTree, Batch], list[dict[str, Any]]] | None = None
-    # What is predicted, one entry for `read` each, where it is not --inputs that says so.
+
+
+# --- How it is evaluated ---
+
+
+class Evaluator(NamedTuple):
+    """Computes, keeps and draws one kind of score. A new metric is a new evaluator.
+
+    Attributes:
+      protocol: {name of a metric: how it is computed}.
+      measure: (outputs, batch) -> {name: (value, weight) of each example}, on the device. Their
+        means over a split are metrics.
+      keep: (outputs, batch) -> what `score`, `bias` and `draw_split` need of each example, on the
+        device; None: the outputs. Reduce here what is too large to hold for a whole split, such as
+        probabilities of every pixel.
+      tally: (what is kept of a batch's examples, their batch, the split's `originals` or None) ->
+        what is held in its place; on the host. For scores against what no batch can hold, such as
+        masks of their own sizes.
+      score: (what is held of a split, its targets) -> metrics that are no means over examples, such
+        as average precision; on the host.
+      bias: (the same) -> whether predictions are too large, too many or displaced, for a person.
+      draw: (outputs, batch) of a few evenly spaced examples -> pictures.
+      draw_split: (what is held of a split, its targets) -> pictures.
+    """
+
+    protocol: Mapping[str, str] = {}
+    measure: Callable[[PyTree, Batch], Measures] | None = None
+    keep: Callable[[PyTree, Batch], PyTree] | None = None
+    tally: "Callable[[PyTree, Batch, Examples | None], PyTree] | None" = None
+    score: Callable[[PyTree, Batch], dict[str, float]] | None = None
+    bias: "Callable[[PyTree, Batch], Bias] | None" = None
+    draw: Callable[[PyTree, Batch], Pictures] | None = None
+    draw_split: Callable[[PyTree, Batch], Pictures] | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether it needs something of every example of a split."""
+        return any(x is not None for x in (self.score, self.bias, self.draw_split))
+
+
+class Evaluation(NamedTuple):
+    """How the network is evaluated.
+
+    Attributes:
+      predict: (variables, batch) -> outputs, in evaluation mode; every output leads with B.
+      evaluators: by name; no two give the same metric.
+      best: the metric that names the best checkpoint, such as "test/accuracy", and "max" or "min".
+      notes: (outputs, batch) of a few examples -> lines for a person, kept in result.json: what
+        numbers cannot say.
+    """
+
+    predict: Callable[[Variables, Batch], PyTree]
+    evaluators: Mapping[str, Evaluator] = {}
+    best: tuple[str, str] = ("", "max")
+    notes: Callable[[PyTree, Batch], list[str]] | None = None
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """How each metric is computed, by its name."""
+        return {k: line for one in self.evaluators.values() for k, line in one.protocol.items()}
+
+
+# --- How it answers a person's own files ---
+
+
+class Prediction(NamedTuple):
+    """How the network answers a person's own files.
+
+    Attributes:
+      read: files -> a batch.
+      describe: (outputs, batch) -> one JSON object for each input; its "summary" is printed.
+      alone: whether `read` gets one file at a time: for images that keep their own sizes.
+      inputs: () -> the inputs, one entry for `read` each, where a flag other than --inputs says so.
+      consult: gets a function from files to their outputs, and returns the prediction to go on
+        with. For what must be known of other files first, such as the identities of a gallery.
+      draw: (outputs, batch) of a few inputs -> pictures.
+      save: (folder, files, outputs, batch): writes files beside predictions.jsonl, such as masks.
+      collect: (folder, rows of predictions.jsonl): writes what is made of all of them, such as
+        COCO's results.
+    """
+
+    read: Callable[[list[str]], Batch]
+    describe: Callable[[PyTree, Batch], list[dict[str, Any]]]
+    alone: bool = False
     inputs: Callable[[], list[str]] | None = None
-    # What prediction must know beforehand of other files, such as a gallery: gets a function from
-    # files to their outputs, returns the experiment to predict with.
-    consult: "Callable[[Callable[[list[str]], PyTree]], Experiment] | None" = None
-    # (folder, files, outputs, batch): files of its own beside predictions.jsonl, such as masks.
+    consult: "Callable[[Callable[[list[str]], PyTree]], Prediction] | None" = None
+    draw: Callable[[PyTree, Batch], Pictures] | None = None
     save: Callable[[Path, list[str], PyTree, Batch], None] | None = None
-    # (folder, rows of predictions.jsonl): what is made of all of them, such as COCO's results.
     collect: Callable[[Path, list[dict[str, Any]]], None] | None = None
 
 
-def gather(x: jax.Array, axis: str | None) -> jax.Array:
-    """The rows of the global batch, from this device's rows. Identity where axis is None."""
+# --- The whole ---
+
+
+class Data(NamedTuple):
+    """The batches to train on and the splits to evaluate on, by name ("test", "validation").
+
+    Attributes:
+      inspect: () -> what is wrong with the data, one line each; for --mode=check.
+      contents: tells what was trained on from what is new; None where no pictures are trained on.
+    """
+
+    train: "Source"
+    evals: "Mapping[str, Source]"
+    inspect: Callable[[], list[str]] = list
+    contents: "Contents | None" = None
+
+
+class Experiment(NamedTuple):
+    """One question, as parts that are pure functions of arrays.
+
+    Attributes:
+      data: opened when first called: predicting needs no data set.
+      facts: `build(config, facts)` rebuilds the experiment from them.
+      prediction: None where a person's own files cannot be answered.
+    """
+
+    network: Network
+    training: Training
+    evaluation: Evaluation
+    data: Callable[[], Data]
+    facts: Facts
+    prediction: Prediction | None = None
+
+
+def gather(x: jax.Array, axis: Axis) -> jax.Array:
+    """Returns the rows of the global batch, from this device's rows; x itself without an axis."""
     return x if axis is None else jax.lax.all_gather(x, axis, tiled=True)

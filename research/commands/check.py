@@ -34,7 +34,7 @@ def parameter_table(params: PyTree) -> Table:
 
 def step_cost(experiment: Experiment, config: Any, state: PyTree, batch: Batch) -> Cost:
     """What one step on this process' part of a batch costs, however it is split."""
-    step = make_train_step(experiment, config.seed, None, config.accumulate, config.ema_decay)
+    step = make_train_step(experiment.training, config.seed, None, config.accumulate, config.ema_decay)
     return count_flops(step, state, dict(batch))
 
 
@@ -61,15 +61,15 @@ def check(experiment: Experiment, config: Any) -> None:
     for name, value in batch.items():
         out.print(f"{name:10} {value.dtype} {value.shape}", markup=False)
     placed = parallel.put_batch(batch)
-    state = new_state(experiment, config, batch, parallel)
+    state = new_state(experiment, config, parallel)
     out.print(parameter_table(state.params))
-    if experiment.steps == 0:
+    if experiment.training.steps == 0:
         out.print("step       none: nothing is optimised here, a run evaluates and draws")
         return
 
     examples = len(batch["index"])  # of input_optimization, the images there are
     began = time.perf_counter()
-    step = compile_train_step(experiment, config, parallel, state, placed)
+    step = compile_train_step(experiment.training, config, parallel, state, placed)
     out.print(f"step       compiled in {time.perf_counter() - began:.1f} s")
     cost = step_cost(experiment, config, state, batch)
     said = f"{shown(cost.flops / examples)} an example, forward and backward"
@@ -86,7 +86,7 @@ def check(experiment: Experiment, config: Any) -> None:
         losses.append(float(value / weight))
         seconds.append(time.perf_counter() - began)
     rate = examples / sorted(seconds)[len(seconds) // 2]
-    plan = make_plan(config, len(data.train.examples), experiment.steps)
+    plan = make_plan(config, len(data.train.examples), experiment.training.steps)
     hours = plan.steps * examples / rate / 3600
     out.print(f"rate       {rate:,.0f} examples/s; {plan.steps:,} steps take about {hours:.2f} h")
     fell = sum(losses[-3:]) / 3 < losses[0]

@@ -9,17 +9,23 @@ from research import config as config_lib
 from research.code import files as code_lib
 from research.code.files import Code
 from research.code.running import code_of
-from research.commands.output import output_folder, pictures, show_result
+from research.commands.output import output_folder, show_result
 from research.data import overlap
 from research.ensemble import ensemble
 from research.errors import UserError
-from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate, protocol_of
 from research.experiment import Data, Experiment
 from research.progress import console
 from research.record import save_figures, write_json
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.chosen import opened_weights
+from research.training.evaluation import (
+    SplitResult,
+    flat_metrics,
+    make_evaluate,
+    pictures_of,
+    report_of,
+)
 
 # What a checkpoint may be evaluated under another value of, beside what changes no result.
 _MAY_DIFFER = ("dataset", "skip_corrupt")
@@ -106,19 +112,16 @@ def run_evaluation(
             data, _ = overlap.new_only(member.data(), *recalled)
             own = evaluate_weights(member, member_config, opened.variables, data)
             alone[str(opened.path)] = flat_metrics(own)
-    save_figures(path / "figures", pictures(whole, evaluations))
-    reported = flat_metrics(evaluations)
+    save_figures(path / "figures", pictures_of(whole.evaluation, evaluations))
     result = {
         "experiment": name,
         "code": code.digest if code is not None else None,
         "checkpoint": [str(opened.path) for _, _, opened in members],
         "step": opened.metadata["step"],
-        "weights": [opened_weights(one, made.best)._asdict() for _, made, one in members],
-        "metrics": reported,
+        "weights": [opened_weights(one, made.evaluation.best)._asdict() for _, made, one in members],
         "members": alone,
         "trained_on": report,
-        "bias": {k: v.to_json() for k, v in biases(whole, evaluations).items()},
-        "protocol": protocol_of(whole, reported),
+        **report_of(whole.evaluation, evaluations),
     }
     write_json(path / "result.json", result)
     show_result(result, path)
@@ -126,7 +129,7 @@ def run_evaluation(
 
 def evaluate_weights(
     experiment: Experiment, config: Any, variables: Any, data: Data, sample: bool = False
-) -> dict[str, Evaluation]:
+) -> dict[str, SplitResult]:
     """Each split's evaluation, on the devices there are; `sample` as pictures need it."""
     parallel = parallel_lib.for_evaluation(config)
     evaluate = make_evaluate(experiment, parallel)

@@ -4,37 +4,16 @@ import datetime
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from research.data import overlap
 from research.errors import UserError
-from research.evaluation import Evaluation
-from research.experiment import Experiment
 from research.progress import console
 from research.record import save_figures
 from research.report import Report, save_rows
 from research.training.chosen import in_words
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-def pictures(
-    experiment: Experiment, evaluations: Mapping[str, Evaluation]
-) -> "dict[str, Figure | np.ndarray]":
-    """{"test/predictions": figure, ...} of every split."""
-    figures: dict[str, Figure | np.ndarray] = {}
-    for split, evaluation in evaluations.items():
-        drawn: dict[str, Figure | np.ndarray] = {}
-        if experiment.draw is not None and evaluation.sample is not None:
-            drawn |= experiment.draw(*evaluation.sample)
-        if experiment.draw_split is not None:
-            drawn |= experiment.draw_split(evaluation.outputs, evaluation.targets)
-        figures |= {f"{split}/{name}": figure for name, figure in drawn.items()}
-    return figures
 
 
 def show_result(result: Mapping[str, Any], path: Path) -> None:
@@ -54,10 +33,11 @@ def show_result(result: Mapping[str, Any], path: Path) -> None:
         out.print(f"weights  {in_words(weights)}", markup=False)
     if best := result.get("best_checkpoint"):
         out.print(f"best     {in_words(best)}", markup=False)
-    for split, bias in result.get("bias", {}).items():
-        out.print(f"bias     {split}, {bias['line']}", markup=False)
-        for line in bias["warnings"]:
-            out.print(f"WARNING  {split}, {line}", markup=False)
+    for split, of_split in result.get("bias", {}).items():
+        for bias in of_split.values():
+            out.print(f"bias     {split}, {bias['line']}", markup=False)
+            for line in bias["warnings"]:
+                out.print(f"WARNING  {split}, {line}", markup=False)
     told = overlap.lines(result["trained_on"]) if "trained_on" in result else []
     for line in [*told, *result.get("notes", [])]:
         out.print(line, markup=False)

@@ -1,7 +1,7 @@
 """--mode=predict: a person's own files."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from research.commands.output import output_folder
 from research.errors import UserError
-from research.experiment import Batch, Experiment, PyTree
+from research.experiment import Batch, PyTree
 from research.progress import console
 from research.record import fingerprint, save_figures
 from research.spacing import spaced
@@ -29,44 +29,51 @@ def run_prediction(
         "weights": fingerprint(opened.variables),
     }
     experiment = module.build(config, facts)
-    if experiment.read is None or experiment.describe is None:
+    prediction = experiment.prediction
+    if prediction is None:
         raise UserError(f"--experiment={name}: has no --mode=predict.")
-    if experiment.inputs is not None:
+    if prediction.inputs is not None:
         if inputs:
             raise UserError(f"--inputs={','.join(inputs)}: another flag says what to predict.")
-        files = experiment.inputs()
+        files = prediction.inputs()
     elif inputs:
         files = [str(file) for file in list_images(inputs)]
     else:
         raise UserError("--mode=predict needs --inputs=FILE,FOLDER,...")
-    size = 1 if experiment.alone else config.eval_batch_size or config.batch_size
-    predictions = Predictions(experiment, opened.variables, size)
-    if experiment.consult is not None:
-        experiment = experiment.consult(predictions.outputs)
+    size = 1 if prediction.alone else config.eval_batch_size or config.batch_size
+    predictions = Predictions(prediction.read, experiment.evaluation.predict, opened.variables, size)
+    if prediction.consult is not None:
+        prediction = prediction.consult(predictions.outputs)
     path = output_folder(config.workdir, name, "predict", "predictions.jsonl")
     rows: list[dict[str, Any]] = []
     for part, outputs, batch in predictions(files):
-        for file, row in zip(part, experiment.describe(outputs, batch), strict=True):
+        for file, row in zip(part, prediction.describe(outputs, batch), strict=True):
             console().print(f"{file}: {row.pop('summary')}", markup=False)
             rows.append({"file": file, **row})
-        if experiment.save is not None:
-            experiment.save(path, part, outputs, batch)
-    if experiment.draw is not None:
+        if prediction.save is not None:
+            prediction.save(path, part, outputs, batch)
+    if prediction.draw is not None:
         if len(files) > size:  # else the only batch is all there is
             _, outputs, batch = next(predictions(files, spaced(len(files), size)))
-        save_figures(path, experiment.draw(outputs, batch))
+        save_figures(path, prediction.draw(outputs, batch))
     (path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if experiment.collect is not None:
-        experiment.collect(path, rows)
+    if prediction.collect is not None:
+        prediction.collect(path, rows)
     console().print(f"\n{path / 'predictions.jsonl'} and the pictures beside it", markup=False)
 
 
 class Predictions:
     """A network over a person's own files, in batches of one shape."""
 
-    def __init__(self, experiment: Experiment, variables: Any, size: int) -> None:
-        self._read, self._size = experiment.read, size
-        self._predict, self._variables = jax.jit(experiment.predict), jax.device_put(variables)
+    def __init__(
+        self,
+        read: Callable[[list[str]], Batch],
+        predict: Callable[[Any, Batch], PyTree],
+        variables: Any,
+        size: int,
+    ) -> None:
+        self._read, self._size = read, size
+        self._predict, self._variables = jax.jit(predict), jax.device_put(variables)
 
     def __call__(
         self, files: list[str], chosen: Int[np.ndarray, " _"] | None = None
@@ -76,7 +83,6 @@ class Predictions:
         Args:
           chosen: positions of some of the files, in place of all.
         """
-        assert self._read is not None
         size = min(len(files), self._size)
         chosen = np.arange(len(files)) if chosen is None else chosen
         for start in range(0, len(chosen), size):

@@ -7,12 +7,13 @@ from typing import Any
 
 from research import config as config_lib
 from research.code.running import code_of
-from research.commands.output import new_folder, pictures, show_report, show_result
+from research.commands.output import new_folder, show_report, show_result
 from research.comparison import runs as comparison
 from research.errors import NotFiniteError, UserError
 from research.progress import console
 from research.record import RunFolder, check_workdir, read_result, save_figures
 from research.training import parallel as parallel_lib
+from research.training.evaluation import pictures_of
 from research.training.loop import train
 
 
@@ -40,7 +41,7 @@ def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] |
             finished = train(experiment, config, parallel, folder)
             if finished is None:
                 return None
-            save_figures(path / "figures", pictures(experiment, finished.evaluations))
+            save_figures(path / "figures", pictures_of(experiment.evaluation, finished.evaluations))
             folder.finish(finished.result)
             result = finished.result
     return result

@@ -9,7 +9,7 @@ others' as they were.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dm_pix
@@ -85,6 +85,22 @@ def augment(
         return image
 
     return jax.vmap(one)(keys, images)
+
+
+def augment_batch(
+    options: Augmentation,
+    key: Key[Array, ""],
+    batch: Mapping[str, Any],
+    components: Components | None = None,
+) -> tuple[Key[Array, " batch"], Float[Array, "batch height width channel"]]:
+    """Returns the random key of each example, and its "image" augmented, 0..255 both ways.
+
+    Args:
+      key: of the step.
+      batch: with "index" and "occurrence", which the keys depend on.
+    """
+    keys = example_keys(key, batch["index"], batch["occurrence"])
+    return keys, augment(options, keys, batch["image"] / 255.0, components) * 255.0
 
 
 def draws(key: Key[Array, ""]) -> dict[str, Float[Array, " _"]]:

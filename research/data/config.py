@@ -113,8 +113,3 @@ class ObjectAugmentation(Augmentation):
         minimum=0.01,
         maximum=1.0,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageDataConfig(Augmentation, ImageConfig, DataConfig):
-    """What the Config of an experiment on images extends, beside TrainingConfig."""

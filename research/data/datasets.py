@@ -1,19 +1,22 @@
 """Data sets by name, for any task: built in, prepared by TFDS, or a person's own files."""
 
 import ast
+import functools
 import importlib
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from research.data import builtin, tasks
+from research.data.config import DataConfig
 from research.data.prepared import content, install, installed, is_whole, open_prepared
 from research.data.splits import Dataset
 from research.data.tasks import Task, classification
 from research.errors import UserError, nearest
 from research.progress import console
 
-__all__ = ["Dataset", "builtins", "known", "load"]
+__all__ = ["Dataset", "builtins", "known", "load", "opener"]
 
 
 def load(
@@ -46,6 +49,13 @@ def load(
     if name not in prepared:
         raise UserError(_missing(name, data_dir, list(prepared), task))
     return open_prepared(name, prepared[name], task)
+
+
+def opener(config: DataConfig, task: Task) -> Callable[[], Dataset]:
+    """Returns a function that opens the data set of --dataset, once, when it is first called."""
+    return functools.cache(
+        lambda: load(config.dataset, config.data_dir, task, skip_corrupt=config.skip_corrupt)
+    )
 
 
 def is_own(name: str) -> bool:

@@ -1,32 +1,19 @@
-"""From a configuration to sources: which examples are trained on and which are held out."""
+"""From splits to sources: which examples are trained on, and which are held out."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
 from research.data import datasets
-from research.data.augment import colour_components
-from research.data.config import DataConfig, ImageDataConfig
-from research.data.normalisation import learn
+from research.data.config import DataConfig
 from research.data.overlap import Contents, Digested
 from research.data.preprocessing import Mapped, Preprocessing, fit_example
-from research.data.source import Example, Examples, Source, decode, decoded_bytes, read_many
-from research.data.splits import (
-    VALIDATION,
-    Dataset,
-    Labelled,
-    hold_out,
-    refuse_second_validation,
-)
-from research.errors import UserError
+from research.data.source import Batch, Example, Examples, Source, decode, decoded_bytes
+from research.data.splits import VALIDATION, Labelled, hold_out, refuse_second_validation
 from research.experiment import Data
-from research.models import Entry
-from research.spacing import spaced
-from research.weights.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,72 +37,6 @@ class Splits(Mapping[str, Examples]):
         return Splits({**self.examples, **examples}, self.contents)
 
 
-def choose_preprocessing(
-    config: ImageDataConfig, dataset: Dataset, entry: Entry, init_from: str = ""
-) -> Preprocessing:
-    """Image size and channels that suit data and model; mean and deviation are not known yet.
-
-    Args:
-      entry: of the model, or of its backbone.
-      init_from: the weights to start from, if any: trained kernels fix the number of channels.
-
-    Raises:
-      UserError: where the images would be smaller than the model can take.
-    """
-    height, width, channels = dataset.image_shape
-    if config.image_size or entry.fixed_size or height is None or width is None:
-        height = width = config.image_size or entry.image_size
-    if init_from:
-        channels = entry.channels
-    if min(height, width) < entry.min_size:
-        raise UserError(
-            f"--image_size={min(height, width)}: the model takes images of at least "
-            f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
-        )
-    return Preprocessing((height, width), channels or 3, config.resize)
-
-
-def learn_facts(
-    config: ImageDataConfig,
-    raw: Preprocessing,
-    splits: Mapping[str, Examples],
-    trained: Trained | None = None,
-) -> dict[str, Any]:
-    """The facts that every experiment on images needs of its data, in plain JSON.
-
-    "preprocessing", with what was learned of the training split's values; "train_examples", their
-    number; "monitored", the split that names the best checkpoint; and "colour_components", where
-    the augmentation asks for them.
-
-    Args:
-      trained: the weights to start from, if any.
-    """
-    train = splits["train"]
-    as_trained = None if trained is None else trained.preprocessing
-    facts = {
-        "preprocessing": learn(raw, train, config.input_normalisation, as_trained).to_json(),
-        "train_examples": len(train),
-        "monitored": monitored(splits),
-    }
-    if config.pca_colour and raw.channels != 3:
-        raise UserError(f"--pca_colour: needs RGB images; these have {raw.channels} channel(s).")
-    if config.pca_colour:
-        seen = read_many(train, spaced(len(train), 1000).tolist())
-        sample = np.stack([example["image"] for example in seen])
-        facts["colour_components"] = colour_components(sample / 255.0).tolist()
-    return facts
-
-
-def check_classes(config: DataConfig, dataset: Dataset, class_names: tuple[str, ...]) -> None:
-    """Raises UserError where a data set has other classes than the checkpoint knows."""
-    found = dataset.class_names
-    if found != class_names:
-        raise UserError(
-            f"--dataset={config.dataset}: has {len(found)} classes ({', '.join(found[:5])}, ...), "
-            f"the checkpoint knows {len(class_names)} ({', '.join(class_names[:5])}, ...)."
-        )
-
-
 def divide(splits: Mapping[str, Labelled], config: DataConfig) -> dict[str, Labelled]:
     """The splits; where --validation is not 0, "validation" is held out of "train".
 
@@ -129,23 +50,6 @@ def divide(splits: Mapping[str, Labelled], config: DataConfig) -> dict[str, Labe
         refuse_second_validation(splits)
         divided["train"], divided["validation"] = hold_out(splits["train"], config.validation)
     return divided
-
-
-def open_splits(
-    splits: Mapping[str, Labelled],
-    preprocessing: Preprocessing,
-    config: DataConfig,
-    fit: Callable[[Example, Preprocessing], Example] = fit_example,
-) -> Splits:
-    """The splits that `divide` makes, at their fixed size, in memory where --cache_mb allows.
-
-    Args:
-      fit: brings an example to that size: its image, and what belongs to the image.
-
-    Raises:
-      UserError: --validation for a set that has such a split.
-    """
-    return fitted(divide(splits, config), preprocessing, config, fit)
 
 
 def fitted(
@@ -184,14 +88,18 @@ def make_data(
     seed: int,
     inspect: Callable[[], list[str]],
     *,
+    order: Callable[[int], np.ndarray] | None = None,
+    collate: Callable[[Batch, np.ndarray], Batch] | None = None,
     originals: Mapping[str, Examples] | None = None,
     alone: bool = False,
+    large: tuple[str, ...] = ("image",),
 ) -> Data:
     """Sources over decoded splits: "train" as an endless shuffled stream, the others in order.
 
     Args:
       inspect: see `Data`.
-      originals, alone: of the splits to evaluate; see `Source`.
+      order, collate: of the split to train on; see `Source`.
+      originals, alone, large: of the splits to evaluate; see `Source`.
     """
     part = (jax.process_index(), jax.process_count())
 
@@ -207,7 +115,10 @@ def make_data(
             cache_bytes=cache_bytes(config),
             workers=config.workers,
             part=part,
+            order=order if training else None,
+            collate=collate if training else None,
             alone=alone and not training,
+            large=large,
             originals=None if originals is None or training else originals[split],
         )
 

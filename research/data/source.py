@@ -187,7 +187,8 @@ class Source:
       alone: examples differ in shape, so a batch of a pass holds one, beside padding; they are
         not held in memory.
       originals: the same examples, or what is scored of them, as they were before they were brought
-        to a fixed size; see `Experiment.tally`.
+        to a fixed size; see `Evaluator.tally`.
+      large: fields that evaluation does not hold for a whole split, such as images.
     """
 
     examples: Examples
@@ -200,6 +201,7 @@ class Source:
     order: Callable[[int], np.ndarray] | None = None
     alone: bool = False
     originals: Examples | None = None
+    large: tuple[str, ...] = ("image",)
 
     def __post_init__(self) -> None:
         if not len(self.examples):

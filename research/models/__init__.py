@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from research.errors import UserError, choose, nearest
+from research.models.config import ModelConfig
+from research.nn.activations import ACTIVATIONS
 from research.nn.initialisers import INITIALISERS
 
 
@@ -78,6 +80,23 @@ def attributes(entry: Entry, texts: Sequence[str]) -> dict[str, Any]:
         except (ValueError, KeyError):
             raise UserError(f"--model_options={text}: {value!r} is no value of {name}.") from None
     return found
+
+
+def configured(entry: Entry, config: ModelConfig, **given: Any) -> nn.Module:
+    """Builds a model with the attributes of --model_options, --activation and --initializer.
+
+    Args:
+      given: further attributes, such as num_classes.
+
+    Raises:
+      UserError: as `attributes` does, and for names that are unknown.
+    """
+    chosen = attributes(entry, config.model_options) | given
+    if config.activation:
+        chosen["activation"] = choose(config.activation, ACTIVATIONS, "activation")
+    if config.initializer:
+        chosen["kernel_init"] = choose(config.initializer, INITIALISERS, "initializer")
+    return entry.make(**chosen)
 
 
 # Attributes that have flags, or are no choice of a person's.

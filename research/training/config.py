@@ -8,7 +8,7 @@ import dataclasses
 from typing import Literal
 
 from research.config import option
-from research.data.config import DataConfig
+from research.data.config import Augmentation, DataConfig, ImageConfig
 
 OptimizerName = Literal[
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lamb"
@@ -134,3 +134,13 @@ class TransferConfig:
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(TransferConfig, OptimizationConfig, DataConfig, RunConfig):
     """What every experiment's Config extends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTrainingConfig(ImageConfig, TrainingConfig):
+    """What the Config of an experiment on images extends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentedTrainingConfig(Augmentation, ImageTrainingConfig):
+    """What it extends where training images are augmented."""

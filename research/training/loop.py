@@ -11,8 +11,7 @@ from research import config as config_lib
 from research.code import files as code_lib
 from research.data import overlap
 from research.errors import NotFiniteError
-from research.evaluation import Evaluation, biases, flat_metrics, make_evaluate, protocol_of
-from research.experiment import Batch, Experiment, Variables
+from research.experiment import Batch, Experiment, Training, Variables
 from research.nn.normalisation import counting_values
 from research.progress import TrainingProgress
 from research.record import RunFolder, fingerprint, write_text
@@ -21,6 +20,7 @@ from research.training import state as state_lib
 from research.training.checkpointer import Checkpointer
 from research.training.chosen import chosen_by, weights_of_run
 from research.training.config import TrainingConfig
+from research.training.evaluation import SplitResult, flat_metrics, make_evaluate, report_of
 from research.training.interrupts import Interrupts
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.plan import make_plan
@@ -33,22 +33,19 @@ from research.training.step import make_eval_step, make_train_step
 STEPS_AHEAD = 2
 
 
-def new_state(
-    experiment: Experiment, config: TrainingConfig, batch: Batch, parallel: Parallel
-) -> TrainState:
+def new_state(experiment: Experiment, config: TrainingConfig, parallel: Parallel) -> TrainState:
     """The state before the first step, made on the devices."""
-    small = {name: value[:1] for name, value in batch.items()}  # parameters know no batch size
-    init = jax.jit(lambda: state_lib.init(experiment, config.seed, small))
-    variables = parallel.put(experiment.start(init()))
+    init = jax.jit(lambda: state_lib.init(experiment.network, config.seed))
+    variables = parallel.put(experiment.training.start(init()))
 
     def create(variables: Variables) -> TrainState:
-        return state_lib.create(experiment, variables, averaged=config.ema_decay > 0)
+        return state_lib.create(experiment.training, variables, averaged=config.ema_decay > 0)
 
     return jax.jit(create, out_shardings=parallel.replicated)(variables)
 
 
 def compile_train_step(
-    experiment: Experiment,
+    training: Training,
     config: TrainingConfig,
     parallel: Parallel,
     state: TrainState,
@@ -57,7 +54,7 @@ def compile_train_step(
     """The compiled (state, batch) -> ((state, totals), None); the state's memory is reused."""
 
     def make(axis: str | None) -> Any:
-        return make_train_step(experiment, config.seed, axis, config.accumulate, config.ema_decay)
+        return make_train_step(training, config.seed, axis, config.accumulate, config.ema_decay)
 
     return parallel.compile(make, state, batch, donate=True)
 
@@ -93,7 +90,7 @@ class Finished(NamedTuple):
     """What a complete run leaves."""
 
     result: dict[str, Any]  # the content of result.json
-    evaluations: dict[str, Evaluation]  # of each split, with the final weights
+    evaluations: dict[str, SplitResult]  # of each split, with the final weights
 
 
 def train(
@@ -110,13 +107,13 @@ def train(
     with contextlib.ExitStack() as stack:
         # --- Data and state ---
         data, trained_on, unseen = overlap.at_training(experiment.data())
-        plan = make_plan(config, len(data.train.examples), experiment.steps)
+        plan = make_plan(config, len(data.train.examples), experiment.training.steps)
         first = data.train.batch(0)
-        state = new_state(experiment, config, first, parallel)
+        state = new_state(experiment, config, parallel)
 
         # --- What can go wrong comes up here, before anything is written ---
         step_fn = CompiledByShape(
-            lambda state, batch: compile_train_step(experiment, config, parallel, state, batch)
+            lambda state, batch: compile_train_step(experiment.training, config, parallel, state, batch)
         )
         noisy = None
         with counting_values() as normalised:
@@ -165,12 +162,18 @@ def train(
         evaluate = make_evaluate(experiment, parallel)
         batches_of_statistics = batches_of(config) if normalised else 0
         estimate = make_estimate(
-            experiment, config.seed, parallel, data.train, batches_of_statistics, config.accumulate
+            experiment.training,
+            config.seed,
+            parallel,
+            data.train,
+            batches_of_statistics,
+            config.accumulate,
         )
-        best_name, best_mode = experiment.best
+        best_name, best_mode = experiment.evaluation.best
         best_value = checkpointer.best_metrics().get(best_name)
+        watch = experiment.training.watch
 
-        def evaluate_all(sample: bool) -> dict[str, Evaluation]:
+        def evaluate_all(sample: bool) -> dict[str, SplitResult]:
             return {
                 name: evaluate(state.variables, split, sample) for name, split in data.evals.items()
             }
@@ -186,7 +189,7 @@ def train(
             progress.say(f"going on after step {start} of {plan.steps}")
         batches = stack.enter_context(contextlib.closing(data.train.iterate(start, plan.steps)))
         window = Window()
-        evaluations: dict[str, Evaluation] = {}
+        evaluations: dict[str, SplitResult] = {}
         for step, batch in enumerate(placed_batches(batches, parallel), start + 1):
             (state, totals), _ = step_fn(state, batch)
             window.add(totals)
@@ -201,10 +204,10 @@ def train(
 
             # The losses are looked at before anything is saved: what is on disk is finite.
             metrics = window.close(step)
-            warning = experiment.watch(metrics) if experiment.watch else None
+            warning = watch(metrics) if watch else None
             if warning:
                 progress.say(f"step {step}: {warning}")
-            metrics["train/learning_rate"] = float(experiment.learning_rate(step - 1))
+            metrics["train/learning_rate"] = float(experiment.training.learning_rate(step - 1))
             is_best = False
             if due_eval or due_save:
                 state = state.evaluated_with(estimate(state.variables, step))
@@ -225,7 +228,7 @@ def train(
                     "config": config_lib.to_json(config),
                     "facts": facts,
                     "metrics": metrics,
-                    "chosen_by": chosen_by(experiment.best) if is_best else None,
+                    "chosen_by": chosen_by(experiment.evaluation.best) if is_best else None,
                     "seconds": elapsed(),
                     "environment": surroundings,
                 }
@@ -242,30 +245,18 @@ def train(
         if not evaluations:  # killed after the last checkpoint, before the result was written
             evaluations = evaluate_all(sample=True)
         checkpointer.wait()
-        averaged = state.average is not None
-        reported = flat_metrics(evaluations)
+        averaged, best = state.average is not None, experiment.evaluation.best
         result = {
             "experiment": run.experiment,
             "step": plan.steps,
             "seconds": round(elapsed(), 3),
-            "metrics": reported,
             "trained_on": unseen,
-            "protocol": protocol_of(experiment, reported),
-            "best": list(experiment.best),
-            **weights_of_run(experiment.best, plan.steps, checkpointer.best_step(), averaged),
-            "bias": {k: v.to_json() for k, v in biases(experiment, evaluations).items()},
-            "notes": notes(experiment, evaluations),
+            "best": list(best),
+            **weights_of_run(best, plan.steps, checkpointer.best_step(), averaged),
+            **report_of(experiment.evaluation, evaluations),
             "fingerprint": fingerprint([state.params, state.model_state]),
         }
         return Finished(result, evaluations)
-
-
-def notes(experiment: Experiment, evaluations: dict[str, Evaluation]) -> list[str]:
-    """What the experiment says of the splits in words."""
-    if experiment.notes is None:
-        return []
-    samples = [found.sample for found in evaluations.values() if found.sample]
-    return [line for sample in samples for line in experiment.notes(*sample)]
 
 
 def better(value: float, best: float, mode: str) -> bool:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.experiment import Batch, Experiment, PyTree, Variables
+from research.experiment import Network, PyTree, Training, Variables
 from research.random import stream
 
 
@@ -37,15 +37,15 @@ class TrainState(NamedTuple):
         return self._replace(model_state=state)
 
 
-def init(experiment: Experiment, seed: int, batch: Batch) -> Variables:
-    """The variables before training; `batch` gives shapes alone. Pure, meant for jax.jit."""
-    return experiment.init(stream(jax.random.key(seed), "init"), batch)
+def init(network: Network, seed: int) -> Variables:
+    """The variables before training. Pure, meant for jax.jit."""
+    return network.init(stream(jax.random.key(seed), "init"))
 
 
-def create(experiment: Experiment, variables: Variables, averaged: bool) -> TrainState:
+def create(training: Training, variables: Variables, averaged: bool) -> TrainState:
     """The state before the first step. Pure, meant for jax.jit."""
     # Copies: the buffers of state and average are both donated to the first step.
     average = jax.tree.map(jnp.copy, dict(variables)) if averaged else None
     model_state = {name: value for name, value in variables.items() if name != "params"}
     params = variables["params"]
-    return TrainState(jnp.int32(0), params, model_state, experiment.optimizer.init(params), average)
+    return TrainState(jnp.int32(0), params, model_state, training.optimizer.init(params), average)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from research.errors import UserError
-from research.experiment import Batch, Experiment, PyTree, Variables
+from research.experiment import Batch, Training, PyTree, Variables
 from research.nn.normalisation import own_statistics
 from research.random import step_key
 from research.training.config import TrainingConfig
@@ -56,7 +56,7 @@ def batches_of(config: TrainingConfig) -> int:
 
 
 def make_estimate(
-    experiment: Experiment,
+    training: Training,
     seed: int,
     parallel: Parallel,
     source: "Source",
@@ -70,7 +70,7 @@ def make_estimate(
     """
     program = CompiledByShape(
         lambda values, batch: parallel.compile(
-            lambda axis: make_statistics_step(experiment, seed, axis, accumulate), values, batch
+            lambda axis: make_statistics_step(training, seed, axis, accumulate), values, batch
         )
     )
 
@@ -86,7 +86,7 @@ def make_estimate(
 
 
 def make_statistics_step(
-    experiment: Experiment, seed: int, axis: str | None, accumulate: int = 1
+    training: Training, seed: int, axis: str | None, accumulate: int = 1
 ) -> Callable[[tuple[Variables, Estimate], Batch], tuple[Estimate, None]]:
     """Returns a pure ((variables, estimate), batch) -> (estimate, None) that takes a batch in.
 
@@ -99,9 +99,9 @@ def make_statistics_step(
 
         def add_part(estimate: Estimate, part: tuple[Batch, Keys]) -> tuple[Estimate, None]:
             rows, keys = part
-            rows = experiment.augment(keys.augment, rows, axis)
+            rows = training.augment(keys.augment, rows, axis)
             with own_statistics():
-                _, state, _ = experiment.loss(variables, rows, keys.loss, axis)
+                _, state, _ = training.loss(variables, rows, keys.loss, axis)
             parts = estimate.parts + 1
             share = 1 / parts.astype(jnp.float32)
             statistics = pooled(estimate.statistics, state[COLLECTION], share)

@@ -11,19 +11,28 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.experiment import Batch, Experiment, PyTree, Variables, gather
+from research.experiment import (
+    Axis,
+    Batch,
+    Experiment,
+    Measures,
+    PyTree,
+    Training,
+    Variables,
+    gather,
+)
 from research.random import step_key, stream
 from research.training.state import TrainState
 
 Totals = dict[str, tuple[jax.Array, jax.Array]]  # {name: (sum, weight)}
 
 
-def add_over(axis: str | None, x: PyTree) -> PyTree:
+def add_over(axis: Axis, x: PyTree) -> PyTree:
     """Sums over the devices of a pmap axis; under jit the arrays are global already."""
     return x if axis is None else jax.lax.psum(x, axis)
 
 
-def without_padding(batch: Batch, axis: str | None) -> Batch:
+def without_padding(batch: Batch, axis: Axis) -> Batch:
     """Rows that only pad the batch become copies of its first; the mask stays.
 
     So nothing that stands in them, not even NaN, reaches the network, its batch statistics or its
@@ -72,16 +81,16 @@ def parts_of(batch: Batch, key: jax.Array, accumulate: int) -> tuple[Batch, Keys
 
 
 def make_train_step(
-    experiment: Experiment,
+    training: Training,
     seed: int,
-    axis: str | None,
+    axis: Axis,
     accumulate: int = 1,
     ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Batch], tuple[tuple[TrainState, Totals], None]]:
     """Returns a pure (state, batch) -> ((state, totals), None).
 
     Args:
-      experiment: supplies augment, loss and optimizer.
+      training: supplies augment, loss and optimizer.
       seed: every random key is a function of it and of state.step.
       axis: the pmap axis the batch is split over, None where the step sees the global batch.
       accumulate: parts the batch is worked through in, one after another. Gradients add up to
@@ -96,8 +105,8 @@ def make_train_step(
         count = add_over(axis, batch["mask"].astype(jnp.float32).sum())
 
         def part_loss(params: PyTree, model_state: PyTree, part: Batch, keys: Keys):
-            part = experiment.augment(keys.augment, part, axis)
-            per_example, model_state, extra = experiment.loss(
+            part = training.augment(keys.augment, part, axis)
+            per_example, model_state, extra = training.loss(
                 {"params": params, **model_state}, part, keys.loss, axis
             )
             weight = part["mask"].astype(jnp.float32)
@@ -122,7 +131,7 @@ def make_train_step(
             sums = jax.tree.map(lambda x: x.sum(0), sums)
 
         grads, sums = add_over(axis, (grads, sums))
-        updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = training.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if average is not None:
@@ -140,19 +149,33 @@ def make_train_step(
 
 
 def make_eval_step(
-    experiment: Experiment, axis: str | None
+    experiment: Experiment, axis: Axis
 ) -> Callable[[Variables, Batch], tuple[Totals, tuple[PyTree, PyTree]]]:
-    """Returns a pure (variables, batch) -> (totals, (outputs, what is kept of each example))."""
+    """Returns a pure (variables, batch) -> (totals, (outputs, what is kept, by evaluator)).
+
+    Raises:
+      ValueError: when it is traced, where two evaluators measure the same metric.
+    """
+    evaluation = experiment.evaluation
 
     def step(variables: Variables, batch: Batch) -> tuple[Totals, tuple[PyTree, PyTree]]:
         batch = without_padding(batch, axis)
-        outputs = experiment.predict(variables, batch)
+        outputs = evaluation.predict(variables, batch)
         mask = batch["mask"].astype(jnp.float32)
-        totals = {
-            name: (masked_sum(value, weight * mask), (weight * mask).sum())
-            for name, (value, weight) in experiment.measure(outputs, batch).items()
-        }
-        kept = outputs if experiment.keep is None else experiment.keep(outputs, batch)
+        totals: Totals = {}
+        kept = {}
+        for evaluator, one in evaluation.evaluators.items():
+            for name, (value, weight) in (one.measure or no_measures)(outputs, batch).items():
+                if name in totals:
+                    raise ValueError(f"two evaluators measure {name!r}")
+                totals[name] = masked_sum(value, weight * mask), (weight * mask).sum()
+            if one.holds:
+                kept[evaluator] = outputs if one.keep is None else one.keep(outputs, batch)
         return add_over(axis, totals), (outputs, kept)
 
     return step
+
+
+def no_measures(outputs: PyTree, batch: Batch) -> Measures:
+    """Measures nothing of single examples."""
+    return {}

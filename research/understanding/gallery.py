@@ -22,6 +22,7 @@ from research.experiment import Experiment
 from research.progress import console
 from research.record import RunFolder
 from research.training import parallel as parallel_lib
+from research.training.evaluation import pictures_of
 from research.training.loop import Finished, train
 from research.understanding.config import USED_BY
 from research.understanding.methods import METHODS
@@ -93,21 +94,14 @@ def section(config: Any, build: Callable[[Any], Experiment]) -> str:
         return f'<p class="skipped">Not here: {html.escape(str(error))}</p>'
     if finished is None:  # a signal asked for an end, of all methods
         raise UserError("--mode=gallery: was stopped, and no page was written.")
-    parts = []
-    for evaluation in finished.evaluations.values():
-        drawn = (
-            dict(experiment.draw(*evaluation.sample))
-            if experiment.draw and evaluation.sample
-            else {}
-        )
-        if experiment.draw_split:
-            drawn |= experiment.draw_split(evaluation.outputs, evaluation.targets)
-        # Images that are saved pixel for pixel are in the figures already.
-        figures = {k: v for k, v in drawn.items() if not isinstance(v, np.ndarray)}
-        parts += [picture(name, figure) for name, figure in figures.items()]
+    drawn = pictures_of(experiment.evaluation, finished.evaluations)
+    # Images that are saved pixel for pixel are in the figures already.
+    figures = {k: v for k, v in drawn.items() if not isinstance(v, np.ndarray)}
+    parts = [picture(name.partition("/")[2], figure) for name, figure in figures.items()]
+    protocol = finished.result["protocol"]
     rows = "".join(
         f"<tr><td>{html.escape(name.partition('/')[2])}</td><td>{value:.4g}</td>"
-        f"<td>{html.escape(experiment.protocol.get(name.partition('/')[2], ''))}</td></tr>"
+        f"<td>{html.escape(protocol.get(name.partition('/')[2], ''))}</td></tr>"
         for name, value in finished.result["metrics"].items()
     )
     notes = "".join(f"<p>{html.escape(line)}</p>" for line in finished.result["notes"])

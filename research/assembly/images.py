@@ -1,0 +1,206 @@
+"""Assembles images: from a data set's name to sources, and what was learned of them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from research.data import pipeline
+from research.data.augment import Components, colour_components
+from research.data.config import ImageConfig
+from research.data.normalisation import learn
+from research.data.pipeline import Splits
+from research.data.preprocessing import Preprocessing, fit_example, read_batch
+from research.data.source import Example, read_many
+from research.data.splits import Dataset, Labelled
+from research.errors import UserError
+from research.experiment import Batch, Data, Facts
+from research.models import Entry
+from research.spacing import spaced
+from research.training.config import AugmentedTrainingConfig, ImageTrainingConfig
+from research.weights import trained as trained_weights
+from research.weights.trained import Trained
+
+SEEN = 1000  # training images that colours are learned from
+
+
+def nothing_more(raw: Preprocessing, splits: Splits) -> Facts:
+    """Learns nothing beside what every experiment on images learns."""
+    return {}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images to train on and to evaluate, and what was learned of them; see `assemble`.
+
+    Attributes:
+      config: of the experiment.
+      facts: what was learned of the training split; plain JSON, which travels with the weights.
+      trains: False where a checkpoint holds all the weights: what they started from is past.
+      trained: the weights of --init_from, to start from; None for none.
+      dataset: () -> the data set; opened once, when first called.
+      divided: () -> its splits, "validation" held out, images at their own sizes.
+      opened: preprocessing -> these splits at its size, in memory where --cache_mb allows.
+      inspect: () -> what is wrong with the data set, one line each.
+    """
+
+    config: ImageTrainingConfig
+    facts: Facts
+    trains: bool
+    trained: Trained | None
+    dataset: Callable[[], Dataset]
+    divided: Callable[[], Mapping[str, Labelled]]
+    opened: Callable[[Preprocessing], Splits]
+    inspect: Callable[[], list[str]]
+
+    @functools.cached_property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to every image."""
+        return Preprocessing.from_json(self.facts["preprocessing"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes 0, 1, ...; () where there are none."""
+        return tuple(self.facts.get("class_names", ()))
+
+    @property
+    def components(self) -> Components:
+        """Principal components of the training images' colours, for --pca_colour."""
+        return np.array(self.facts.get("colour_components", np.eye(3)), np.float32)
+
+    def best(self, metric: str, mode: str = "max") -> tuple[str, str]:
+        """The metric that names the best checkpoint, of the split that is monitored."""
+        return f"{self.facts['monitored']}/{metric}", mode
+
+    def splits(self) -> Splits:
+        """The splits as the network's images are before they are standardised.
+
+        Raises:
+          UserError: where the data set has other classes than the checkpoint knows.
+        """
+        if "class_names" in self.facts:
+            check_classes(self.config, self.dataset(), self.class_names)
+        return self.opened(self.preprocessing.unnormalised())
+
+    def sources(self, splits: Splits | None = None, **options: Any) -> Data:
+        """The sources of these splits, or of all, with the options of `pipeline.make_data`."""
+        opened = self.splits() if splits is None else splits
+        return pipeline.make_data(opened, self.config, self.config.seed, self.inspect, **options)
+
+    def read(self, files: list[str]) -> Batch:
+        """A batch of a person's own images: "image", and "size", their own (height, width)."""
+        return read_batch(files, self.preprocessing)
+
+
+def assemble(
+    config: ImageTrainingConfig,
+    facts: Facts | None,
+    dataset: Callable[[], Dataset],
+    entry: Entry,
+    *,
+    inspect: Callable[[], list[str]],
+    trained: Callable[[], Trained | None] = lambda: None,
+    divided: Callable[[], Mapping[str, Labelled]] | None = None,
+    fit: Callable[[Example, Preprocessing], Example] = fit_example,
+    by_class: bool = False,
+    classes: bool = True,
+    fixed_channels: bool = False,
+    learned: Callable[[Preprocessing, Splits], Facts] = nothing_more,
+) -> ImageData:
+    """Opens data for training, or prepares to, where a checkpoint's facts say what was learned.
+
+    Args:
+      facts: of a checkpoint; None to learn them: "preprocessing" with what was learned of the
+        training split's values, "train_examples", "monitored" (the split that names the best
+        checkpoint), "colour_components" where the augmentation asks for them, "class_names" where
+        the data have some and `classes` holds.
+      dataset: opens the data set.
+      entry: of the model, or of its backbone: says which sizes it takes.
+      inspect: see `ImageData`.
+      trained: opens the weights of --init_from, for training.
+      divided: the splits, where they are not the data set's with --validation held out.
+      fit: brings an example to a fixed size: its image, and what belongs to it.
+      by_class: whether no class that is trained on may be evaluated on.
+      classes: whether the network knows the data set's classes, and is evaluated on no others.
+      fixed_channels: whether images get the channels of `entry`, and not their own.
+      learned: (preprocessing without what is learned, splits at its size) -> further facts.
+
+    Raises:
+      UserError: data and weights that cannot be read, or do not fit.
+    """
+    dataset = functools.cache(dataset)
+    divided = functools.cache(divided or (lambda: pipeline.divide(dataset().splits, config)))
+    opened = functools.cache(
+        lambda raw: pipeline.fitted(divided(), raw, config, fit, by_class=by_class)
+    )
+    trains = facts is None
+    weights = trained() if trains else None
+    if facts is None:
+        fixed_channels = fixed_channels or weights is not None  # trained kernels fix them
+        raw = choose_preprocessing(config, dataset(), entry, fixed_channels)
+        names = dataset().class_names if classes else ()
+        facts = {
+            **({"class_names": list(names)} if names else {}),
+            **learn_facts(config, raw, opened(raw), weights),
+            **learned(raw, opened(raw)),
+        }
+    return ImageData(config, facts, trains, weights, dataset, divided, opened, inspect)
+
+
+def choose_preprocessing(
+    config: ImageConfig, dataset: Dataset, entry: Entry, fixed_channels: bool = False
+) -> Preprocessing:
+    """Image size and channels that suit data and model; mean and deviation are not known yet.
+
+    Args:
+      entry: of the model, or of its backbone.
+      fixed_channels: whether images get its channels, and not their own.
+
+    Raises:
+      UserError: where the images would be smaller than the model can take.
+    """
+    height, width, channels = dataset.image_shape
+    if config.image_size or entry.fixed_size or height is None or width is None:
+        height = width = config.image_size or entry.image_size
+    if fixed_channels:
+        channels = entry.channels
+    if min(height, width) < entry.min_size:
+        raise UserError(
+            f"--image_size={min(height, width)}: the model takes images of at least "
+            f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
+        )
+    return Preprocessing((height, width), channels or 3, config.resize)
+
+
+def learn_facts(
+    config: ImageTrainingConfig, raw: Preprocessing, splits: Splits, weights: Trained | None
+) -> dict[str, Any]:
+    """The facts that every experiment on images needs of its data; see `assemble`."""
+    train = splits["train"]
+    as_trained = None if weights is None else weights.preprocessing
+    facts = {
+        "preprocessing": learn(raw, train, config.input_normalisation, as_trained).to_json(),
+        "train_examples": len(train),
+        "monitored": pipeline.monitored(splits),
+    }
+    if not (isinstance(config, AugmentedTrainingConfig) and config.pca_colour):
+        return facts
+    if raw.channels != 3:
+        raise UserError(f"--pca_colour: needs RGB images; these have {raw.channels} channel(s).")
+    seen = read_many(train, spaced(len(train), SEEN).tolist())
+    sample = np.stack([example["image"] for example in seen])
+    return facts | {"colour_components": colour_components(sample / 255.0).tolist()}
+
+
+def check_classes(
+    config: ImageTrainingConfig, dataset: Dataset, class_names: tuple[str, ...]
+) -> None:
+    """Raises UserError where a data set has other classes than the checkpoint knows."""
+    found = dataset.class_names
+    if found != class_names:
+        raise UserError(
+            f"--dataset={config.dataset}: has {len(found)} classes ({', '.join(found[:5])}, ...), "
+            f"the checkpoint knows {len(class_names)} ({', '.join(class_names[:5])}, ...)."
+        )

@@ -1,0 +1,92 @@
+"""Trained classifiers as --init_from names them, to be used as they are: nothing is trained."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from research import models
+from research.data.config import Normalisation, Resize
+from research.data.normalisation import unlearned
+from research.data.preprocessing import Preprocessing
+from research.errors import UserError, choose
+from research.weights import PRETRAINED, into
+from research.weights import trained as trained_weights
+
+
+class ClassifierOptions(Protocol):
+    """The flags that say which classifier, and how its images are prepared."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def model_options(self) -> tuple[str, ...]: ...
+    @property
+    def init_from(self) -> str: ...
+    @property
+    def init_as(self) -> str: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def resize(self) -> Resize: ...
+    @property
+    def input_normalisation(self) -> Normalisation: ...
+
+
+class Classifier(NamedTuple):
+    """A trained classifier.
+
+    Attributes:
+      model: its name in `research.models`.
+      class_names: of its outputs; "class 0", ... where its file does not say.
+      preprocessing: of the images it is given.
+      tensors: its weights, by torchvision's or timm's names.
+    """
+
+    model: str
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    tensors: Mapping[str, np.ndarray]
+
+
+def open_classifier(options: ClassifierOptions, given: Collection[str] = ()) -> Classifier:
+    """Opens the classifier of --init_from.
+
+    Args:
+      given: the names of the flags that were typed: of images, those say otherwise than the
+        weights' own preprocessing.
+
+    Raises:
+      UserError: for names that are unknown, and weights that do not fit --model.
+    """
+    source, name = options.init_from, options.model
+    if source in PRETRAINED:
+        name = PRETRAINED[source].model
+        if "model" in given and options.model != name:
+            raise UserError(f"--model={options.model} --init_from={source}: is {name}; leave --model out.")
+    entry = choose(name, models.available(), "model")
+    attributes = models.attributes(entry, options.model_options)
+    trained = trained_weights.open_trained(source, name, options.init_as, attributes)
+    preprocessing = trained.preprocessing
+    if options.image_size:
+        preprocessing = dataclasses.replace(preprocessing, image_size=(options.image_size,) * 2)
+    if "resize" in given:
+        preprocessing = dataclasses.replace(preprocessing, resize=options.resize)
+    preprocessing = unlearned(preprocessing, options.input_normalisation)
+    if source in PRETRAINED:
+        names = PRETRAINED[source].class_names()
+        if not names:
+            raise UserError(
+                f"--init_from={source}: is a trunk without a classifier; look into it with "
+                "--experiment=input_optimization."
+            )
+        return Classifier(name, names, preprocessing, trained.tensors)
+    model = entry.make(**attributes)
+    image = preprocessing.standardise(preprocessing.blank()["image"])
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    head = into(shapes, trained.tensors, new_head=True, source=f"--model={name} --init_from={source}")
+    count = head.outputs or vars(model)["num_classes"]
+    names = tuple(f"class {k}" for k in range(count))
+    return Classifier(name, names, preprocessing, trained.tensors)
