@@ -96,6 +96,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     import jax
     import jax.numpy as jnp
     import numpy as np
+    from research.training.recipe import make_recipe
 
     from research import decoding, models, telling
     from research.data import augment as augment_lib
@@ -113,7 +114,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.metrics import captions as metrics
     from research.progress import console
     from research.random import stream
-    from research.training.recipe import make_recipe
     from research.weights import trained as trained_weights
 
     refuse_unused(config, "decoding", USED_BY)

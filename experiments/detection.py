@@ -9,21 +9,20 @@ wall time on two cores; 0.970 and 0.718 with --steps=2200.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from research.config import option, redefault, refuse_unused
-from research.data.config import ImageDataConfig, ObjectAugmentation
+from research.data.config import ObjectAugmentation
 from research.detection.config import USED_BY, DetectionConfig
-from research.training.config import TrainingConfig
+from research.training.config import AugmentedTrainingConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from research.experiment import Experiment
+    from research.experiment import Batch, Experiment, Facts, Pictures
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(DetectionConfig, ObjectAugmentation, ImageDataConfig, TrainingConfig):
+class Config(DetectionConfig, ObjectAugmentation, AugmentedTrainingConfig):
     """Detection"""
 
     max_objects: int = option(
@@ -41,7 +40,7 @@ class Config(DetectionConfig, ObjectAugmentation, ImageDataConfig, TrainingConfi
     shift: float = redefault(ObjectAugmentation, "shift", 0.1)
 
 
-def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
+def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     """The experiment, from its data set, or from the facts that lie in a checkpoint.
 
     Raises:
@@ -50,159 +49,111 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     # Imported here, so that --help answers without loading JAX.
     import jax
     import jax.numpy as jnp
-    import numpy as np
 
     from research import detection
-    from research.data import augment as augment_lib
-    from research.data import pipeline
-    from research.data.objects import to_original
+    from research.assembly import assemble, bind, make_training
+    from research.data.pipeline import Splits
     from research.data.preprocessing import Preprocessing
+    from research.data.tasks.detection import inspect
     from research.detection import inputs, running
-    from research.experiment import Data, Experiment, Named
+    from research.experiment import Evaluation, Evaluator, Experiment, Names, Prediction
     from research.figures import detection as figures
     from research.metrics import box_bias
     from research.metrics import detection as metrics
     from research.metrics.bias import Bias
-    from research.training.recipe import make_recipe
     from research.weights import trained as trained_weights
 
     refuse_unused(config, "model", USED_BY)
 
     # --- Data, and the facts that travel with the weights ---
     dataset = functools.cache(lambda: inputs.load(config))
-    splits = functools.cache(
-        lambda preprocessing: inputs.open_splits(dataset(), preprocessing, config)
-    )
-
-    trains = facts is None  # a checkpoint holds all the weights: what it started from is past
-    trained = trained_weights.of_config(config, config.backbone) if trains else None
     if facts is None:
-        raw = inputs.choose_preprocessing(config, dataset())
-        facts = {
-            "class_names": list(dataset().class_names),
-            "sizes": inputs.typical_sizes(splits(raw)["train"], config),
-            **pipeline.learn_facts(config, raw, splits(raw), trained),
-        }
-    preprocessing = Preprocessing.from_json(facts["preprocessing"])
-    class_names = tuple(facts["class_names"])
-    components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
+        inputs.check_size(config, dataset())
 
-    def data() -> Data:
-        pipeline.check_classes(config, dataset(), class_names)
-        opened = splits(preprocessing.unnormalised())
-        return pipeline.make_data(opened, config, config.seed, lambda: inputs.inspect(dataset()))
+    def learned(raw: Preprocessing, splits: Splits) -> "Facts":
+        return {"sizes": inputs.typical_sizes(splits["train"], config)}
+
+    data = assemble(
+        config,
+        facts,
+        dataset,
+        inputs.entry_of(config),
+        inspect=lambda: inspect(dataset()),
+        trained=lambda: trained_weights.of_config(config, config.backbone),
+        fit=lambda found: inputs.fit_of(config, found),
+        learned=learned,
+    )
+    classes, preprocessing = data.class_names, data.preprocessing
 
     # --- Detector ---
     setting = detection.Setting(
-        preprocessing.image_size, len(class_names), tuple(map(tuple, facts["sizes"]))
+        preprocessing.image_size, len(classes), tuple(map(tuple, data.facts["sizes"]))
     )
     detector = detection.make(config, setting)
-
-    def standardised(batch: Mapping[str, Any]) -> jax.Array:
-        return preprocessing.standardise(jnp.asarray(batch["image"]))
-
-    def init(key: jax.Array, batch: Mapping[str, Any]) -> Any:
-        side = detector.model_size or preprocessing.image_size
-        shape = (1, *side, preprocessing.channels)
-        return detector.model.init(key, jnp.zeros(shape, jnp.float32))
+    side = detector.model_size or preprocessing.image_size
+    network = bind(
+        config,
+        detector.model,
+        jnp.zeros((1, *side, preprocessing.channels), jnp.float32),
+        see=lambda batch: preprocessing.standardise(jnp.asarray(batch["image"])),
+        names=Names(classes if detector.classifies else (), "evidence"),
+    )
 
     # --- Training ---
-    def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
-        keys = augment_lib.example_keys(key, batch["index"], batch["occurrence"])
-        return inputs.augment(config, keys, dict(batch), components, axis)
+    def augment(key: jax.Array, batch: "Batch", axis: str | None) -> "Batch":
+        return inputs.augment(config, key, batch, data.components, axis)
 
     def loss(
-        variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None
+        variables: Any, batch: "Batch", key: jax.Array, axis: str | None
     ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
-        run = running.Training(
-            detector.model,
-            variables,
-            standardised(batch),
-            config.precision,
-            key,
-            axis,
-            recipe.frozen,
-        )
+        run = running.TrainingPass(network, variables, batch, key, axis)
         per_example, parts = detector.loss(run, batch, key)
         return per_example, run.state, parts
 
-    recipe = make_recipe(
-        config,
-        init,
-        preprocessing.blank(),
-        facts["train_examples"],
-        trains=trains,
-        trained=trained,
-        below="backbone",
-    )
-
     # --- Evaluation and prediction ---
-    def predict(variables: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-        run = running.Evaluation(detector.model, variables, standardised(batch), config.precision)
-        return detector.predict(run, batch)
+    def predict(variables: Any, batch: "Batch") -> dict[str, jax.Array]:
+        return detector.predict(running.EvaluationPass(network, variables, batch), batch)
 
-    def measure(outputs: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def measure(outputs: Any, batch: "Batch") -> dict[str, Any]:
         return {**metrics.measure(outputs, batch), **detector.measure(outputs, batch)}
 
-    def in_original(
-        outputs: Mapping[str, np.ndarray], batch: Mapping[str, Any]
-    ) -> dict[str, np.ndarray]:
-        """Boxes, and points where there are some, in pixels of the original images."""
-        moved = {"boxes": to_original(outputs["boxes"], batch["size"], preprocessing)}
-        if "points" in outputs:
-            flat = np.concatenate([outputs["points"]] * 2, axis=-1)  # boxes without area
-            moved["points"] = to_original(flat, batch["size"], preprocessing)[..., :2]
-        return {**outputs, **moved}
+    def original(values: "Batch", batch: "Batch") -> Any:
+        return inputs.in_original(values, batch["size"], preprocessing)
 
-    def score(outputs: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, float]:
-        return metrics.score(
-            in_original(outputs, targets), in_original(targets, targets), class_names
-        )
+    def score(outputs: "Batch", targets: "Batch") -> dict[str, float]:
+        return metrics.score(original(outputs, targets), original(targets, targets), classes)
 
-    def bias(outputs: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> Bias:
-        return box_bias.of_boxes(in_original(outputs, targets), in_original(targets, targets))
+    def bias(outputs: "Batch", targets: "Batch") -> Bias:
+        return box_bias.of_boxes(original(outputs, targets), original(targets, targets))
 
-    def draw(outputs: Mapping[str, np.ndarray], batch: Mapping[str, Any]) -> dict[str, Any]:
-        if "boxes" not in batch:  # a person's own files: `save` draws them
-            return {}
-        drawn = figures.predictions(batch["image"], outputs, batch, class_names)
-        return {"predictions": drawn}
+    def draw(outputs: "Batch", batch: "Batch") -> "Pictures":
+        return {"predictions": figures.predictions(batch["image"], outputs, batch, classes)}
 
-    def draw_split(outputs: Mapping[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, Any]:
+    def draw_split(outputs: "Batch", targets: "Batch") -> "Pictures":
         pictures = {
-            "precision_recall": figures.curves(outputs, targets, class_names),
-            "confusion": figures.confusions(outputs, targets, class_names),
+            "precision_recall": figures.curves(outputs, targets, classes),
+            "confusion": figures.confusions(outputs, targets, classes),
         }
         return {name: picture for name, picture in pictures.items() if picture is not None}
 
-    def describe(
-        outputs: Mapping[str, np.ndarray], batch: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
-        return running.describe(in_original(outputs, batch), batch["size"], class_names)
+    def describe(outputs: "Batch", batch: "Batch") -> list[dict[str, Any]]:
+        return running.describe(original(outputs, batch), batch["size"], classes)
 
-    def save(folder: Path, files: list[str], outputs: Any, batch: Mapping[str, Any]) -> None:
-        running.save_pictures(folder, files, in_original(outputs, batch), class_names)
+    def save(folder: Path, files: list[str], outputs: Any, batch: "Batch") -> None:
+        running.save_pictures(folder, files, original(outputs, batch), classes)
 
+    protocol = {**metrics.PROTOCOL, **detector.protocol}
+    boxes = Evaluator(protocol, measure, score=score, bias=bias, draw=draw, draw_split=draw_split)
     return Experiment(
-        init=init,
-        start=recipe.start,
-        loss=loss,
-        augment=augment,
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate,
-        predict=predict,
-        measure=measure,
-        score=score,
-        bias=bias,
-        draw=draw,
-        draw_split=draw_split,
-        read=lambda files: inputs.read(files, preprocessing, config),
-        describe=describe,
-        save=save,
-        collect=lambda folder, rows: running.write_coco_results(folder, rows, class_names),
-        data=data,
-        facts=facts,
-        named=Named(class_names if detector.classifies else (), "evidence"),
-        protocol={**metrics.PROTOCOL, **detector.protocol},
-        best=(f"{facts['monitored']}/{detector.best[0]}", detector.best[1]),
+        network=network,
+        training=make_training(config, network, data, loss, augment, below="backbone"),
+        evaluation=Evaluation(predict, {"boxes": boxes}, data.best(*detector.best)),
+        data=data.sources,
+        facts=data.facts,
+        prediction=Prediction(
+            read=lambda files: inputs.read(files, preprocessing, config),
+            describe=describe,
+            save=save,
+            collect=lambda folder, rows: running.write_coco_results(folder, rows, classes),
+        ),
     )

@@ -120,6 +120,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     import jax
     import jax.numpy as jnp
     import numpy as np
+    from research.training.recipe import make_recipe
 
     from research import identification, models
     from research.data import augment as augment_lib
@@ -138,7 +139,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.neighbours import Metric
     from research.nn.embedder import Embedder
     from research.random import stream
-    from research.training.recipe import make_recipe
     from research.weights import trained as trained_weights
 
     # --- Data, and the facts that travel with the weights ---

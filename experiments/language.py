@@ -75,6 +75,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     import jax
     import jax.numpy as jnp
     import numpy as np
+    from research.training.recipe import make_recipe
 
     from research import decoding
     from research.data import text as text_lib
@@ -87,7 +88,6 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     from research.forward import forward
     from research.models.language import CharacterModel
     from research.random import stream
-    from research.training.recipe import make_recipe
 
     if config.dataset:
         raise UserError(f"--dataset={config.dataset}: this experiment learns --text=PATH.")

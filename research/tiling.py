@@ -4,15 +4,28 @@ The overlap-tile strategy of Ronneberger et al. 2015 (figure 2): a tile is as la
 allows, and only what lies far enough from its cut edges is used.
 """
 
+import functools
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research.errors import UserError
+from research.models.unet import UNet
 
 Maps = Float[Array, "batch height width channel"]
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """A model whose maps are as large as its images."""
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of whole images must divide by for it to take them as they are."""
+        ...
 
 
 def starts(length: int, tile: int, overlap: int, multiple: int) -> list[int]:
@@ -100,3 +113,40 @@ def predict_tiled(
         ]
         lines.append(jnp.concatenate(line, axis=2))
     return jnp.concatenate(lines, axis=1)[:, :height, :width]
+
+
+def in_tiles(
+    evaluate: Callable[..., Maps], model: Segmenter, images: Maps, tile: int
+) -> Float[Array, "batch rows columns classes"]:
+    """The network's map of whole images, in tiles where a side is above `tile` pixels.
+
+    Equal to the whole with U-Net. Others see farther than a tile, so theirs are not: a quarter of
+    each tile is left out at its cut edges.
+
+    Args:
+      evaluate: (images, **options) -> maps, options such as method="trunk".
+      model: that it evaluates.
+      tile: pixels; 0: images are taken whole.
+
+    Raises:
+      UserError: as `predict_tiled` does.
+    """
+    height, width = images.shape[1:3]
+    if not tile or max(height, width) <= tile:
+        return evaluate(images)
+    if not isinstance(model, UNet):
+        return predict_tiled(evaluate, images, tile, tile // 4, model.multiple)
+    if model.padding != "valid":
+        margin = model.margin + model.multiple - 1  # cells of the lowest level are whole
+        return predict_tiled(evaluate, images, tile, margin, model.multiple)
+    # The image is mirrored once; tiles are cut from it (figure 2 of the paper).
+    sides = [model.mirrored(n) for n in (height, width)]
+    maps = predict_tiled(
+        functools.partial(evaluate, method="trunk"),
+        jnp.pad(images, ((0, 0), *sides, (0, 0)), mode="reflect"),
+        tile + sum(model.mirrored(tile)),
+        model.margin,
+        model.multiple,
+        model.lost,
+    )
+    return maps[:, :height, :width]

@@ -20,10 +20,17 @@ from research.experiment import Batch, Data, Facts
 from research.models import Entry
 from research.spacing import spaced
 from research.training.config import AugmentedTrainingConfig, ImageTrainingConfig
-from research.weights import trained as trained_weights
 from research.weights.trained import Trained
 
 SEEN = 1000  # training images that colours are learned from
+
+
+Fit = Callable[[Example, Preprocessing], Example]
+
+
+def image_alone(dataset: Dataset) -> Fit:
+    """Brings the image of an example to a fixed size, and leaves all else as it is."""
+    return fit_example
 
 
 def nothing_more(raw: Preprocessing, splits: Splits) -> Facts:
@@ -103,7 +110,7 @@ def assemble(
     inspect: Callable[[], list[str]],
     trained: Callable[[], Trained | None] = lambda: None,
     divided: Callable[[], Mapping[str, Labelled]] | None = None,
-    fit: Callable[[Example, Preprocessing], Example] = fit_example,
+    fit: Callable[[Dataset], Fit] = image_alone,
     by_class: bool = False,
     classes: bool = True,
     fixed_channels: bool = False,
@@ -121,7 +128,8 @@ def assemble(
       inspect: see `ImageData`.
       trained: opens the weights of --init_from, for training.
       divided: the splits, where they are not the data set's with --validation held out.
-      fit: brings an example to a fixed size: its image, and what belongs to it.
+      fit: the data set -> what brings an example to a fixed size: its image, and what belongs to
+        it; a function of its module, so that worker processes can be sent it.
       by_class: whether no class that is trained on may be evaluated on.
       classes: whether the network knows the data set's classes, and is evaluated on no others.
       fixed_channels: whether images get the channels of `entry`, and not their own.
@@ -133,7 +141,7 @@ def assemble(
     dataset = functools.cache(dataset)
     divided = functools.cache(divided or (lambda: pipeline.divide(dataset().splits, config)))
     opened = functools.cache(
-        lambda raw: pipeline.fitted(divided(), raw, config, fit, by_class=by_class)
+        lambda raw: pipeline.fitted(divided(), raw, config, fit(dataset()), by_class=by_class)
     )
     trains = facts is None
     weights = trained() if trains else None

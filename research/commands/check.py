@@ -34,7 +34,9 @@ def parameter_table(params: PyTree) -> Table:
 
 def step_cost(experiment: Experiment, config: Any, state: PyTree, batch: Batch) -> Cost:
     """What one step on this process' part of a batch costs, however it is split."""
-    step = make_train_step(experiment.training, config.seed, None, config.accumulate, config.ema_decay)
+    step = make_train_step(
+        experiment.training, config.seed, None, config.accumulate, config.ema_decay
+    )
     return count_flops(step, state, dict(batch))
 
 

@@ -118,7 +118,9 @@ def run_evaluation(
         "code": code.digest if code is not None else None,
         "checkpoint": [str(opened.path) for _, _, opened in members],
         "step": opened.metadata["step"],
-        "weights": [opened_weights(one, made.evaluation.best)._asdict() for _, made, one in members],
+        "weights": [
+            opened_weights(one, made.evaluation.best)._asdict() for _, made, one in members
+        ],
         "members": alone,
         "trained_on": report,
         **report_of(whole.evaluation, evaluations),

@@ -41,7 +41,9 @@ def run_prediction(
     else:
         raise UserError("--mode=predict needs --inputs=FILE,FOLDER,...")
     size = 1 if prediction.alone else config.eval_batch_size or config.batch_size
-    predictions = Predictions(prediction.read, experiment.evaluation.predict, opened.variables, size)
+    predictions = Predictions(
+        prediction.read, experiment.evaluation.predict, opened.variables, size
+    )
     if prediction.consult is not None:
         prediction = prediction.consult(predictions.outputs)
     path = output_folder(config.workdir, name, "predict", "predictions.jsonl")

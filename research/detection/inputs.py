@@ -1,15 +1,16 @@
 """What detectors are fed: data sets, sizes of boxes, augmentation, a person's own files."""
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Key
 
-from research.data import datasets, images, pipeline
-from research.data.augment import Components, move_points
+from research.data import datasets, images
+from research.data.augment import Components, example_keys, move_points
 from research.data.augment_objects import ObjectBatch, augment_objects, move_regions
-from research.data.objects import fit_objects
+from research.data.objects import fit_objects, to_original
 from research.data.prepared import PreparedSplit
 from research.data.preprocessing import Preprocessing, read_batch
 from research.data.proposals import propose
@@ -17,8 +18,9 @@ from research.data.source import Arrays, Example, Examples
 from research.data.splits import Dataset
 from research.data.tasks import detection, landmarks
 from research.errors import UserError, choose
+from research.experiment import Axis
 from research.geometry.anchors import k_means
-from research.models import available
+from research.models import Entry, available
 from research.progress import console
 from research.spacing import spaced
 
@@ -78,29 +80,26 @@ def max_objects(dataset: Dataset, config: Any) -> int:
     return int(max(most))
 
 
-def choose_preprocessing(config: Any, dataset: Dataset) -> Preprocessing:
-    """Image size and channels; mean and deviation are not known yet.
+def entry_of(config: Any) -> Entry:
+    """The backbone: maps are made of images of any size, whatever the classifier alone asks for."""
+    return choose(config.backbone, available(), "backbone")._replace(fixed_size=False)
 
-    Raises:
-      UserError: where neither the flag nor the data say the size, or it is too small.
-    """
+
+def check_size(config: Any, dataset: Dataset) -> None:
+    """Raises UserError where neither --image_size nor the data say how large images are."""
     if not config.image_size and None in dataset.image_shape[:2]:
         raise UserError(f"--dataset={config.dataset}: images differ in size; give --image_size.")
-    # Maps are made of images of any size, whatever the classifier alone would ask for.
-    entry = choose(config.backbone, available(), "backbone")._replace(fixed_size=False)
-    return pipeline.choose_preprocessing(config, dataset, entry, config.init_from)
 
 
-def open_splits(dataset: Dataset, preprocessing: Preprocessing, config: Any) -> pipeline.Splits:
-    """The splits at fixed shapes."""
-    fit: Any = functools.partial(fit_objects, max_objects=max_objects(dataset, config))
-    if config.model in PROPOSED:
-        console().print("proposing regions, once for each image", markup=False)
-        most = max_objects(dataset, config)
-        fit = functools.partial(fit_with_proposals, max_objects=most, regions=config.regions)
+def fit_of(config: Any, dataset: Dataset) -> Callable[[Example, Preprocessing], Example]:
+    """Returns what brings an example to fixed shapes, with the regions of --model=rcnn, ...."""
     if config.model == "landmarks":
-        fit = functools.partial(landmarks.fit_landmarks, max_objects=1, points=config.landmarks)
-    return pipeline.open_splits(dataset.splits, preprocessing, config, fit)
+        return functools.partial(landmarks.fit_landmarks, max_objects=1, points=config.landmarks)
+    most = max_objects(dataset, config)
+    if config.model not in PROPOSED:
+        return functools.partial(fit_objects, max_objects=most)
+    console().print("proposing regions, once for each image", markup=False)
+    return functools.partial(fit_with_proposals, max_objects=most, regions=config.regions)
 
 
 def fit_with_proposals(
@@ -109,11 +108,6 @@ def fit_with_proposals(
     """`fit_objects`, and "proposals" [regions, 4] of research/data/proposals.py."""
     fitted = fit_objects(example, preprocessing, max_objects=max_objects)
     return {**fitted, "proposals": propose(images.with_channels(fitted["image"], 3), regions)}
-
-
-def inspect(dataset: Dataset) -> list[str]:
-    """What is wrong with a data set, one line each."""
-    return detection.inspect(dataset)
 
 
 # Anchors, or typical sizes, where --anchors=-1.
@@ -160,13 +154,10 @@ def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[st
 
 
 def augment(
-    config: Any,
-    keys: Key[Array, " batch"],
-    batch: dict[str, Any],
-    components: Components,
-    axis: str | None,
+    config: Any, key: Key[Array, ""], batch: Mapping[str, Any], components: Components, axis: Axis
 ) -> dict[str, Any]:
     """The batch with changed images; boxes, landmarks and proposals are moved along."""
+    keys = example_keys(key, batch["index"], batch["occurrence"])
     fields = {name: batch[name] for name in ObjectBatch._fields}
     objects = ObjectBatch(**{**fields, "image": batch["image"] / 255.0})
     changed = augment_objects(config, keys, objects, batch["mask"], components, axis)._asdict()
@@ -176,3 +167,17 @@ def augment(
     if config.model in PROPOSED:
         changed["proposals"] = move_regions(config, keys, batch["proposals"], height, width)
     return {**batch, **changed, "image": changed["image"] * 255.0}
+
+
+def in_original(values: Mapping[str, Any], sizes: Any, preprocessing: Preprocessing) -> Any:
+    """Boxes, and points where there are some, in pixels of the original images.
+
+    Args:
+      values: outputs or targets, "boxes" [n, k, 4] and "points" [n, k, 2] among them.
+      sizes: [n, 2], height and width of the images.
+    """
+    moved = {"boxes": to_original(values["boxes"], sizes, preprocessing)}
+    if "points" in values:
+        flat = np.concatenate([values["points"]] * 2, axis=-1)  # boxes without area
+        moved["points"] = to_original(flat, sizes, preprocessing)[..., :2]
+    return {**values, **moved}

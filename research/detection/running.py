@@ -1,69 +1,50 @@
 """Runs a detector's model, and tells a person what it found."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from research.data import images
+from research.experiment import Axis, Batch, Network, Variables
 from research.figures import detection as figures
-from research.forward import forward
 from research.metrics.detection import results
-from research.random import stream
 from research.record import unused_path
 
 
-class Evaluation:
-    """The model in evaluation mode; see `research.detection.Run`."""
+class EvaluationPass:
+    """The model in evaluation mode, on a batch's images; see `research.detection.Run`."""
 
-    def __init__(self, model: nn.Module, variables: Any, images: jax.Array, precision: str):
-        self.images = images
-        self._model, self._variables, self._precision = model, variables, precision
+    def __init__(self, network: Network, variables: Variables, batch: Batch) -> None:
+        self.images = network.see(batch)
+        self._network, self._variables = network, variables
 
     def __call__(self, images: jax.Array | None = None, **options: Any) -> Any:
         pictures = self.images if images is None else images
-        outputs, _ = forward(
-            self._model, self._variables, pictures, precision=self._precision, **options
-        )
-        return outputs
+        return self._network.evaluate(self._variables, pictures, **options)
 
 
-class Training:
-    """The model in training mode.
+class TrainingPass:
+    """The model in training mode, on a batch's images.
 
     Attributes:
       state: the model's state after the last call.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        variables: Any,
-        images: jax.Array,
-        precision: str,
-        key: jax.Array,
-        axis: str | None,
-        frozen: Callable[[str], bool] | None,
-    ):
-        self.images = images
+        self, network: Network, variables: Variables, batch: Batch, key: jax.Array, axis: Axis
+    ) -> None:
+        self.images = network.see(batch)
         self.state: Any = {}
-        self._model, self._variables = model, variables
-        self._options: dict[str, Any] = {
-            "precision": precision,
-            "train": True,
-            "key": stream(key, "dropout"),
-            "axis": axis,
-            "frozen": frozen,
-        }
+        self._network, self._variables, self._key, self._axis = network, variables, key, axis
 
     def __call__(self, images: jax.Array | None = None, **options: Any) -> Any:
         pictures = self.images if images is None else images
-        outputs, self.state = forward(
-            self._model, self._variables, pictures, **self._options, **options
+        outputs, self.state = self._network.train(
+            self._variables, pictures, key=self._key, axis=self._axis, **options
         )
         self.state.pop("auxiliary", None)
         return outputs

@@ -113,7 +113,9 @@ def train(
 
         # --- What can go wrong comes up here, before anything is written ---
         step_fn = CompiledByShape(
-            lambda state, batch: compile_train_step(experiment.training, config, parallel, state, batch)
+            lambda state, batch: compile_train_step(
+                experiment.training, config, parallel, state, batch
+            )
         )
         noisy = None
         with counting_values() as normalised:

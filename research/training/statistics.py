@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from research.errors import UserError
-from research.experiment import Batch, Training, PyTree, Variables
+from research.experiment import Batch, PyTree, Training, Variables
 from research.nn.normalisation import own_statistics
 from research.random import step_key
 from research.training.config import TrainingConfig

@@ -65,7 +65,9 @@ def open_classifier(options: ClassifierOptions, given: Collection[str] = ()) -> 
     if source in PRETRAINED:
         name = PRETRAINED[source].model
         if "model" in given and options.model != name:
-            raise UserError(f"--model={options.model} --init_from={source}: is {name}; leave --model out.")
+            raise UserError(
+                f"--model={options.model} --init_from={source}: is {name}; leave --model out."
+            )
     entry = choose(name, models.available(), "model")
     attributes = models.attributes(entry, options.model_options)
     trained = trained_weights.open_trained(source, name, options.init_as, attributes)
@@ -86,7 +88,9 @@ def open_classifier(options: ClassifierOptions, given: Collection[str] = ()) -> 
     model = entry.make(**attributes)
     image = preprocessing.standardise(preprocessing.blank()["image"])
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    head = into(shapes, trained.tensors, new_head=True, source=f"--model={name} --init_from={source}")
+    head = into(
+        shapes, trained.tensors, new_head=True, source=f"--model={name} --init_from={source}"
+    )
     count = head.outputs or vars(model)["num_classes"]
     names = tuple(f"class {k}" for k in range(count))
     return Classifier(name, names, preprocessing, trained.tensors)

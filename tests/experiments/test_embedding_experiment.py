@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from research.evaluation import make_evaluate
 from sklearn.metrics import roc_auc_score
 from toys import save_turned
 
@@ -17,7 +18,6 @@ import launch
 from experiments import input_optimization
 from experiments.embedding import Config, build
 from research.errors import UserError
-from research.evaluation import make_evaluate
 from research.identification import names_of
 from research.training import parallel as parallel_lib
 from research.training import state as state_lib

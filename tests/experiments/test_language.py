@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from research.evaluation import make_evaluate
 
 import launch
 from experiments import language
-from research.evaluation import make_evaluate
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint
 

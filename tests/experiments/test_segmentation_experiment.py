@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+from research.evaluation import make_evaluate
 
 import launch
 from experiments import segmentation
 from research.commands.predict import Predictions
 from research.data.masks import IGNORE
 from research.data.source import Arrays
-from research.evaluation import make_evaluate
 from research.training import parallel as parallel_lib
 
 SIDE = 24

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import toys
+from research.evaluation import make_evaluate
 
 from research.data.source import Arrays, Source
-from research.evaluation import make_evaluate
 from research.metrics import classification as metrics
 from research.training import parallel as parallel_lib
 

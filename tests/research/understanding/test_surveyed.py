@@ -4,10 +4,10 @@ import types
 
 import numpy as np
 import pytest
+from research.evaluation import make_evaluate
 from toys import experiment
 
 from research.data.source import Arrays, Source
-from research.evaluation import make_evaluate
 from research.training import parallel as parallel_lib
 from research.understanding import surveyed
 from research.understanding.answers import Question

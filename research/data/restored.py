@@ -1,0 +1,85 @@
+"""Predicted masks at their images' own sizes: what is scored, and what is saved."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.data import images, masks
+from research.data.masks import IGNORE, Mask
+from research.data.preprocessing import Preprocessing, at_scale, fit
+from research.data.source import Examples
+from research.record import unused_path
+
+
+@dataclasses.dataclass(frozen=True)
+class Restoring:
+    """Brings images to the network, and its masks back to the images' own sizes.
+
+    Attributes:
+      preprocessing: what is done to every image.
+      scale: the factors of height and width by which images are resized whole; None where they are
+        brought to the size that the preprocessing says.
+    """
+
+    preprocessing: Preprocessing
+    scale: Sequence[float] | None = None
+
+    def used(self, height: int, width: int) -> Preprocessing:
+        """What is done to an image of this size."""
+        if self.scale is None:
+            return self.preprocessing
+        return at_scale(height, width, self.scale, self.preprocessing)
+
+    def restore(self, mask: Mask, height: int, width: int) -> Mask:
+        """A predicted mask at its image's own size; IGNORE where the image was cut off."""
+        return masks.restore(mask, height, width, self.used(height, width))
+
+    def restore_all(
+        self, predicted: Sequence[Mask], sizes: Sequence[tuple[int, int]]
+    ) -> list[Mask]:
+        """The same of several, whose images have these heights and widths."""
+        return [self.restore(mask, *size) for mask, size in zip(predicted, sizes, strict=True)]
+
+    def read(self, files: list[str]) -> dict[str, np.ndarray]:
+        """A batch of a person's own images: "image", and "size", their own (height, width)."""
+        pictures = [images.read(file) for file in files]
+        sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
+        fitted = [fit(picture, self.used(*picture.shape[:2])) for picture in pictures]
+        return {"image": np.stack(fitted), "size": sizes}
+
+    def compare(
+        self,
+        predicted: Sequence[Mask],
+        originals: Examples,
+        numbers: Sequence[int],
+        measure: Callable[[Mask, Mask], dict[str, np.ndarray]],
+    ) -> dict[str, np.ndarray]:
+        """What `measure` counts of (true, predicted) masks at their own sizes, stacked.
+
+        Args:
+          numbers: of the originals that the predicted masks are of.
+        """
+        rows = []
+        for number, mask in zip(numbers, predicted, strict=True):
+            labels = originals[number]["segmentation"]
+            rows.append(measure(labels, self.restore(mask, *labels.shape)))
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def shares_of(mask: Mask, names: Sequence[str]) -> dict[str, Any]:
+    """One object for predictions.jsonl: the share of each class that is there, largest first."""
+    shares = masks.count_classes(mask, len(names)) / max(np.sum(mask != IGNORE), 1)
+    order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k]]
+    found = {names[k]: float(shares[k]) for k in order}
+    summary = ", ".join(f"{name} {value:.3f}" for name, value in list(found.items())[:4])
+    return {"summary": summary, "shares": found}
+
+
+def save_masks(folder: Path, files: list[str], predicted: Sequence[Mask]) -> None:
+    """Saves masks/<name>.png below the folder for each file, never over another."""
+    (folder / "masks").mkdir(exist_ok=True)
+    for file, mask in zip(files, predicted, strict=True):
+        masks.save_mask(unused_path(folder / "masks", Path(file).stem, ".png"), mask)
