@@ -70,8 +70,8 @@ def time_predict(rounds: int) -> None:
         rng = np.random.default_rng(0)
         images = rng.integers(0, 255, (batch_size, 64, 64, 3)).astype(np.uint8)
         batch = jax.device_put({"image": images})
-        variables = experiment.init(jax.random.key(0), batch)
-        predict = jax.jit(experiment.predict)
+        variables = experiment.network.init(jax.random.key(0))
+        predict = jax.jit(experiment.evaluation.predict)
         seconds = fastest(lambda: predict(variables, batch), rounds)  # noqa: B023 (run at once)
         print(
             f"batch {batch_size:3}, scores above {threshold:4}: {batch_size / seconds:8.1f} "

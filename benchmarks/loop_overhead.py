@@ -42,9 +42,9 @@ def bare_rate(experiment: Experiment, config: Any) -> Rate:
     """Of the compiled step alone."""
     where = parallel.create(config.parallel, config.batch_size)
     batch = experiment.data().train.batch(0)
-    state = loop.new_state(experiment, config, batch, where)
+    state = loop.new_state(experiment, config, where)
     placed = where.put_batch(batch)
-    step = loop.compile_train_step(experiment, config, where, state, placed)
+    step = loop.compile_train_step(experiment.training, config, where, state, placed)
     (state, _), _ = step(state, placed)
     jax.block_until_ready(state)
     wall, processor = time.perf_counter(), time.process_time()

@@ -143,11 +143,13 @@ def ours(case: Case) -> tuple[Contender, Contender]:
     where = parallel.create("single", case.batch)
     batch = case.arrays()
     placed = where.put_batch(batch)
-    state = loop.new_state(experiment, config, batch, where)
+    state = loop.new_state(experiment, config, where)
     predict = (
-        jax.jit(experiment.predict).lower({"params": state.params, **state.model_state}, placed)
+        jax.jit(experiment.evaluation.predict).lower(
+            {"params": state.params, **state.model_state}, placed
+        )
     ).compile()
-    compiled = loop.compile_train_step(experiment, config, where, state, placed)
+    compiled = loop.compile_train_step(experiment.training, config, where, state, placed)
 
     def train() -> Any:
         nonlocal state

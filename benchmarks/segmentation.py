@@ -86,10 +86,10 @@ def make(name: str, side: int, batch_size: int) -> tuple[Callable[[], Any], Call
     devices = parallel.create("single", batch_size)
     placed = devices.put_batch(batch)
     with xla_s_own(own):
-        state = [loop.new_state(experiment, config, batch, devices)]
+        state = [loop.new_state(experiment, config, devices)]
         variables = jax.tree.map(jnp.copy, state[0].variables)  # training reuses the state's memory
-        step = loop.compile_train_step(experiment, config, devices, state[0], placed)
-        predict = jax.jit(experiment.predict).lower(variables, placed).compile()
+        step = loop.compile_train_step(experiment.training, config, devices, state[0], placed)
+        predict = jax.jit(experiment.evaluation.predict).lower(variables, placed).compile()
 
     def train() -> None:
         (state[0], _), _ = step(state[0], placed)

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault, refuse_unused
-from research.data.config import ImageDataConfig, Resize
-from research.training.config import TrainingConfig
+from research.data.config import ImageConfig, Resize
+from research.training.config import AugmentedTrainingConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from research.experiment import Experiment
+    from research.experiment import Batch, Data, Experiment, Facts
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ImageDataConfig, TrainingConfig):
+class Config(AugmentedTrainingConfig):
     """Captioning"""
 
     model: Literal["show_and_tell", "show_attend_and_tell", "spatial_attention"] = option(
@@ -35,7 +35,7 @@ class Config(ImageDataConfig, TrainingConfig):
     model_options: tuple[str, ...] = option(
         (), "Attributes of the model, such as embedding=128,features=256,layers=2,dropout=0.3."
     )
-    resize: Resize = redefault(ImageDataConfig, "resize", "stretch")
+    resize: Resize = redefault(ImageConfig, "resize", "stretch")
     references: int = option(3, "Captions of each image that a step learns from.", minimum=1)
     min_count: int = option(
         1, "Words of the training captions that come less often are unknown.", minimum=1
@@ -86,7 +86,7 @@ class Config(ImageDataConfig, TrainingConfig):
 USED_BY = {"beam_width": ("beam",), "length_penalty": ("beam",), "temperature": ("sample",)}
 
 
-def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
+def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     """The experiment, from its data set, or from the facts that lie in a checkpoint.
 
     Raises:
@@ -95,43 +95,35 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     # Imported here, so that --help answers without loading JAX.
     import jax
     import jax.numpy as jnp
-    import numpy as np
-    from research.training.recipe import make_recipe
 
-    from research import decoding, models, telling
-    from research.data import augment as augment_lib
+    from research import decoding, models
+    from research.assembly import assemble, bind_images, make_training
     from research.data import captions as captions_lib
-    from research.data import datasets, feature_cache, pipeline, tokens
-    from research.data.preprocessing import Preprocessing, read_batch
-    from research.data.source import Examples
-    from research.data.splits import Labelled
+    from research.data import feature_cache, pipeline, tokens
+    from research.data.augment import augment_batch, example_keys
+    from research.data.datasets import opener
+    from research.data.pipeline import Splits
+    from research.data.preprocessing import Preprocessing
     from research.data.tasks import captioning as task
     from research.data.tokens import BEGIN, END, PADDING, SPECIAL, Buckets, Vocabulary
     from research.errors import UserError, choose
-    from research.experiment import Data, Experiment, Named
-    from research.forward import forward
+    from research.experiment import Evaluation, Evaluator, Experiment, Names, Prediction
     from research.losses.captioning import attention_penalty, caption_cross_entropy
     from research.metrics import captions as metrics
     from research.progress import console
     from research.random import stream
+    from research.telling import Sentences
     from research.weights import trained as trained_weights
+    from research.weights.transfer import matcher
 
     refuse_unused(config, "decoding", USED_BY)
     if config.mixup:
         raise UserError("--mixup: two captions cannot be mixed; leave it at 0.")
 
     # --- Data, and the facts that travel with the weights ---
-    dataset = functools.cache(
-        lambda: datasets.load(
-            config.dataset, config.data_dir, task.TASK, skip_corrupt=config.skip_corrupt
-        )
-    )
-
-    @functools.cache
-    def whole() -> dict[str, Labelled]:
-        """The splits with "validation" held out: before captions are cut, which are trained on."""
-        return pipeline.divide(dataset().splits, config)
-
+    dataset = opener(config, task.TASK)
+    # "validation" is held out before captions are cut, which are trained on.
+    whole = functools.cache(lambda: pipeline.divide(dataset().splits, config))
     texts = functools.cache(lambda: {k: task.captions(split) for k, split in whole().items()})
 
     @functools.cache
@@ -140,30 +132,34 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         everything = (text for split in texts().values() for image in split for text in image)
         return known.with_others(everything)
 
-    @functools.cache
-    def splits(raw: Preprocessing, cache_mb: int = config.cache_mb) -> pipeline.Splits:
-        told = captions_lib.tokenise(
-            whole(), texts(), vocabulary(), config.max_length, config.cut_long, trains
+    def numbered() -> Mapping[str, Any]:
+        """The splits with tokens in the place of sentences."""
+        return captions_lib.tokenise(
+            whole(), texts(), vocabulary(), config.max_length, config.cut_long, facts is None
         )
-        return pipeline.fitted(told, raw, dataclasses.replace(config, cache_mb=cache_mb))
 
-    trains = facts is None  # a checkpoint holds all the weights: what it started from is past
-    trained = trained_weights.of_config(config, config.backbone) if trains else None
     if facts is None:
         sentences = (text for image in texts()["train"] for text in image)
         known = Vocabulary.of(sentences, config.min_count)
-        entry = choose(config.backbone, models.available(), "backbone")
-        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
-        facts = {
-            "words": list(known.known),
-            **pipeline.learn_facts(config, raw, splits(raw), trained),
-        }
-    known = Vocabulary(tuple(facts["words"]))
-    preprocessing = Preprocessing.from_json(facts["preprocessing"])
-    components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
+    else:
+        known = Vocabulary(tuple(facts["words"]))
+
+    def learned(raw: Preprocessing, splits: Splits) -> "Facts":
+        return {"words": list(known.known)}
+
+    data = assemble(
+        config,
+        facts,
+        dataset,
+        choose(config.backbone, models.available(), "backbone"),
+        inspect=lambda: task.inspect(dataset()),
+        trained=lambda: trained_weights.of_config(config, config.backbone),
+        divided=numbered,
+        learned=learned,
+    )
+    preprocessing = data.preprocessing
 
     # --- Model ---
-    choose(config.backbone, models.available(), "backbone")
     entry = models.available("captioning")[config.model]
     model: Any = entry.make(
         **{
@@ -174,71 +170,23 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             "cell": config.cell,
         }
     )
+    names = Names((*SPECIAL, *known.known), "words", exclusive=False)
+    network = bind_images(config, model, preprocessing, names)
 
-    def init(key: jax.Array, batch: Mapping[str, Any]) -> Any:
-        # A batch may hold maps alone, but parameters are those of a network for images.
-        return model.init(
-            key, preprocessing.standardise(jnp.asarray(preprocessing.blank()["image"]))
-        )
-
-    apply = functools.partial(forward, model, precision=config.precision)
-
-    def encoded(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+    def encoded(variables: Any, batch: "Batch") -> jax.Array:
         """The encoder's map, made now or before."""
         if "features" in batch:
             return jnp.asarray(batch["features"], jnp.float32)
-        images = preprocessing.standardise(jnp.asarray(batch["image"]))
-        return apply(variables, images, method="maps")[0]
-
-    recipe = make_recipe(
-        config,
-        init,
-        preprocessing.blank(),
-        facts["train_examples"],
-        trains=trains,
-        trained=trained,
-        below="backbone",
-    )
-
-    if trains:  # what does not fit comes up before anything is written
-        shapes = jax.eval_shape(init, jax.random.key(0), {})
-        if config.cache_features:
-            encoder = {"backbone": shapes["params"]["backbone"]}
-            feature_cache.check(config, encoder, recipe.frozen)
-        if config.attention_penalty and config.model == "show_and_tell":
-            raise UserError(
-                "--attention_penalty: --model=show_and_tell has no attention; leave one out."
-            )
-
-    def data() -> Data:
-        raw = preprocessing.unnormalised()
-        opened = splits(raw)
-        if config.cache_features and trains:
-            opened = opened.replaced(with_features(splits(raw, cache_mb=0)))
-        made = pipeline.make_data(opened, config, config.seed, lambda: task.inspect(dataset()))
-        buckets = Buckets.of(captions_lib.tokens_of(opened["train"]))
-        return made._replace(train=dataclasses.replace(made.train, collate=buckets))
-
-    def with_features(opened: Mapping[str, Examples]) -> dict[str, Examples]:
-        """Splits with the maps of the encoder that training starts from, and stays with."""
-        key = stream(jax.random.key(config.seed), "init")  # as research.training.state has it
-        variables = recipe.start(jax.jit(lambda: init(key, {}))())
-        own = {
-            name: {"backbone": tree["backbone"]}
-            for name, tree in variables.items()
-            if "backbone" in tree
-        }
-        encoder = feature_cache.encoder_of(encoded, own, preprocessing.blank())
-        return feature_cache.split_features(opened, encoder, Path(config.data_dir) / "features")
+        maps: jax.Array = network.evaluate(variables, network.see(batch), method="maps")
+        return maps
 
     # --- Training ---
-    def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
-        keys = augment_lib.example_keys(key, batch["index"], batch["occurrence"])
-        tokens = chosen_references(keys, batch["tokens"])
+    def augment(key: jax.Array, batch: "Batch", axis: str | None) -> "Batch":
+        keys = example_keys(key, batch["index"], batch["occurrence"])
+        chosen = {**batch, "tokens": chosen_references(keys, batch["tokens"])}
         if "image" not in batch:
-            return {**batch, "tokens": tokens}
-        pictures = augment_lib.augment(config, keys, batch["image"] / 255.0, components)
-        return {**batch, "image": pictures * 255.0, "tokens": tokens}
+            return chosen
+        return {**chosen, "image": augment_batch(config, key, batch, data.components)[1]}
 
     def chosen_references(keys: jax.Array, tokens: jax.Array) -> jax.Array:
         """--references of each image's captions, drawn without repetition, real ones first."""
@@ -250,22 +198,13 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return jnp.take_along_axis(tokens, order[:, :count, None], axis=1)
 
     def loss(
-        variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None
+        variables: Any, batch: "Batch", key: jax.Array, axis: str | None
     ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
-        source, method = (
-            (jnp.asarray(batch["features"], jnp.float32), "from_maps")
-            if "features" in batch
-            else (preprocessing.standardise(jnp.asarray(batch["image"])), "__call__")
-        )
-        (logits, attention), state = apply(
-            variables,
-            source,
-            batch["tokens"],
-            method=method,
-            train=True,
-            key=stream(key, "dropout"),
-            axis=axis,
-            frozen=recipe.frozen,
+        cached = "features" in batch
+        source = encoded(variables, batch) if cached else network.see(batch)
+        method = "from_maps" if cached else "__call__"
+        (logits, attention), state = network.train(
+            variables, source, batch["tokens"], method=method, key=key, axis=axis
         )
         targets = jnp.where(batch["tokens"] < known.size, batch["tokens"], tokens.UNKNOWN)
         per_example, right = caption_cross_entropy(logits, targets, config.label_smoothing)
@@ -273,22 +212,55 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             per_example += config.attention_penalty * attention_penalty(attention, targets)
         return per_example, state, {"word_accuracy": right}
 
+    training = make_training(config, network, data, loss, augment, below="backbone")
+    if data.trains:  # what does not fit comes up before anything is written
+        shapes = jax.eval_shape(network.init, jax.random.key(0))
+        if config.cache_features:
+            encoder = {"backbone": shapes["params"]["backbone"]}
+            feature_cache.check(config, encoder, matcher(config.freeze))
+        if config.attention_penalty and config.model == "show_and_tell":
+            raise UserError(
+                "--attention_penalty: --model=show_and_tell has no attention; leave one out."
+            )
+
+    def sources() -> "Data":
+        opened = data.splits()
+        if config.cache_features and data.trains:
+            opened = opened.replaced(with_features())
+        buckets = Buckets.of(captions_lib.tokens_of(opened["train"]))
+        return data.sources(opened, collate=buckets, large=("image", "features"))
+
+    def with_features() -> dict[str, Any]:
+        """Splits with the maps of the encoder that training starts from, and stays with."""
+        key = stream(jax.random.key(config.seed), "init")  # as research.training.state has it
+        variables = training.start(jax.jit(network.init)(key))
+        own = {
+            name: {"backbone": tree["backbone"]}
+            for name, tree in variables.items()
+            if "backbone" in tree
+        }
+        encoder = feature_cache.encoder_of(encoded, own, preprocessing.blank())
+        uncached = dataclasses.replace(config, cache_mb=0)
+        pictures = pipeline.fitted(data.divided(), preprocessing.unnormalised(), uncached)
+        return feature_cache.split_features(pictures, encoder, Path(config.data_dir) / "features")
+
     # --- Evaluation and prediction ---
-    def decode(variables: Any, state: Any, batch: Mapping[str, Any]) -> decoding.Decoded:
+    def decode(variables: Any, state: Any, batch: "Batch") -> decoding.Decoded:
         count = len(state["recurrent"][0][0])
-        step = lambda state, token: apply(variables, state, token, method="step")[0]
+        step = lambda state, token: network.evaluate(variables, state, token, method="step")
         rows = batch["index"] if "index" in batch else jnp.arange(count)
-        keys = augment_lib.example_keys(stream(jax.random.key(config.seed), "sample"), rows)
+        keys = example_keys(stream(jax.random.key(config.seed), "sample"), rows)
         begin = jnp.full(count, BEGIN)
         return decoding.decode(config, step, state, begin, END, config.max_length + 1, keys)
 
-    def predict(variables: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def predict(variables: Any, batch: "Batch") -> dict[str, jax.Array]:
         maps = encoded(variables, batch)
-        state = apply(variables, maps, method="begin")[0]
+        state = network.evaluate(variables, maps, method="begin")
         said = decode(variables, state, batch)
         outputs = {"tokens": said.tokens, "log_probability": said.log_probability}
         # What was looked at before each word: once more over the words that were decoded.
-        logits, attention = apply(variables, state, said.tokens[:, None], method="tell")[0]
+        told = network.evaluate(variables, state, said.tokens[:, None], method="tell")
+        logits, attention = told
         spoken = (said.tokens != PADDING)[..., None]
         outputs["words"] = jnp.where(spoken, logits[:, 0], -jnp.inf).max(1)  # anywhere in it
         if attention is not None:
@@ -296,21 +268,18 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             outputs["attention"] = attention[:, 0].reshape(*said.tokens.shape, *side)
         return outputs
 
-    def measure(outputs: Any, batch: Mapping[str, Any]) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def measure(outputs: Any, batch: "Batch") -> dict[str, tuple[jax.Array, jax.Array]]:
         said = (outputs["tokens"] > END).sum(1).astype(jnp.float32)
         unfinished = (outputs["tokens"] != END).all(1).astype(jnp.float32)
         ones = jnp.ones_like(said)
         return {"words": (said, ones), "unfinished": (unfinished, ones)}
 
-    def keep(outputs: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-        return {"tokens": outputs["tokens"]}
-
-    def said_and_true(kept: Any, targets: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    def said_and_true(kept: Any, targets: "Batch") -> tuple[list[Any], list[Any]]:
         """Words of each caption, and of each of its references."""
         said = [known.decode(row).split() for row in kept["tokens"]]
         return said, [captions_lib.references(rows, vocabulary()) for rows in targets["tokens"]]
 
-    def score(kept: Any, targets: Mapping[str, Any]) -> dict[str, float]:
+    def score(kept: Any, targets: "Batch") -> dict[str, float]:
         words, true = said_and_true(kept, targets)
         scores = metrics.score(words, true)
         said = [" ".join(caption) for caption in words]
@@ -321,27 +290,24 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return scores
 
     how = decoding.protocol(config)
-    experiment = Experiment(
-        init=init,
-        start=recipe.start,
-        loss=loss,
-        augment=augment,
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate,
-        predict=predict,
-        measure=measure,
-        keep=keep,
-        score=score,
-        bias=lambda kept, targets: metrics.bias(*said_and_true(kept, targets)),
-        read=lambda files: read_batch(files, preprocessing),
-        data=data,
-        facts=facts,
-        named=Named((*SPECIAL, *known.known), "words", exclusive=False),
+    told = Sentences(known, vocabulary)
+    captions = Evaluator(
         protocol={
             "words": f"mean words of a caption; {how}",
             "unfinished": f"share of captions that --max_length={config.max_length} cut; {how}",
             **metrics.protocol(how),
         },
-        best=(f"{facts['monitored']}/bleu4", "max"),
+        measure=measure,
+        keep=lambda outputs, batch: {"tokens": outputs["tokens"]},
+        score=score,
+        bias=lambda kept, targets: metrics.bias(*said_and_true(kept, targets)),
+        draw=told.draw,
     )
-    return telling.with_sentences(experiment, known, vocabulary)
+    return Experiment(
+        network=network,
+        training=training,
+        evaluation=Evaluation(predict, {"captions": captions}, data.best("bleu4")),
+        data=sources,
+        facts=data.facts,
+        prediction=Prediction(data.read, told.describe, draw=told.draw, save=told.save),
+    )

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault, refuse_unused
-from research.data.config import Augmentation, ImageDataConfig
-from research.training.config import TrainingConfig
+from research.data.config import Augmentation
+from research.training.config import AugmentedTrainingConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from research.experiment import Experiment
+    from research.experiment import Batch, Data, Experiment, Facts, Pictures
 
 COLLAPSED = 1e-3  # spread of unit vectors, below which all are as good as one
 LossName = Literal["triplet", "contrastive", "supcon", "siamese", "softmax", "arcface", "proxy_nca"]
@@ -52,7 +52,7 @@ class PredictionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(PredictionConfig, ImageDataConfig, TrainingConfig):
+class Config(PredictionConfig, AugmentedTrainingConfig):
     """Embedding"""
 
     model: str = option("conv4", "Backbone; --mode=list shows all with parameter counts.")
@@ -110,7 +110,7 @@ USED_BY: dict[str, tuple[LossName, ...]] = {
 }
 
 
-def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
+def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     """The experiment, from its data set, or from the facts that lie in a checkpoint.
 
     Raises:
@@ -120,22 +120,21 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     import jax
     import jax.numpy as jnp
     import numpy as np
-    from research.training.recipe import make_recipe
 
     from research import identification, models
-    from research.data import augment as augment_lib
-    from research.data import datasets, pipeline
-    from research.data.overlap import Contents
+    from research.assembly import assemble, bind_images, make_training
+    from research.data.augment import augment_batch, copies_of, turned_copies
+    from research.data.datasets import opener
+    from research.data.pipeline import Splits
     from research.data.preprocessing import Preprocessing
-    from research.data.sampling import ClassesByImages
+    from research.data.sampling import order_of
     from research.data.tasks import embedding as task
     from research.errors import UserError, choose
-    from research.experiment import Data, Experiment
+    from research.experiment import Evaluation, Evaluator, Experiment
     from research.figures import embedding as figures
-    from research.forward import forward
     from research.losses.embedding import PROXY_LOSSES, embedding_loss
     from research.metrics import embedding as metrics
-    from research.metrics.recognition import MOST_WAYS, ways_of
+    from research.metrics.recognition import ways_of
     from research.neighbours import Metric
     from research.nn.embedder import Embedder
     from research.random import stream
@@ -145,124 +144,77 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     if config.mixup:
         raise UserError("--mixup: mixes classes, which this experiment tells apart; leave it out.")
     entry = choose(config.model, models.available(), "model")
-    dataset = functools.cache(
-        lambda: datasets.load(
-            config.dataset, config.data_dir, task.TASK, skip_corrupt=config.skip_corrupt
-        )
-    )
+    attributes = models.attributes(entry, config.model_options)
+    dataset = opener(config, task.TASK)
 
     @functools.cache
-    def labelled() -> dict[str, Any]:
+    def divided() -> dict[str, Any]:
         splits = task.by_class(dataset(), config.validation)
         return splits | {"train": task.minable(dataset(), splits["train"], config.drop_small)}
 
-    @functools.cache
-    def opened(preprocessing: Preprocessing) -> pipeline.Splits:
-        # It is split by class already.
-        return pipeline.fitted(labelled(), preprocessing, config, by_class=True)
-
-    def ways(contents: Contents) -> dict[str, int]:
-        """Classes of an episode, of each split that is evaluated."""
-        seen = contents.trained()
-        return {
-            split: ways_of(examples.labels[~contents.left_out(split, seen)])
-            for split, examples in labelled().items()
-            if split != "train"
-        }
-
-    def order() -> ClassesByImages:
-        if config.batch_size % config.images_per_class:
-            raise UserError(
-                f"--batch_size={config.batch_size} is no multiple of "
-                f"--images_per_class={config.images_per_class}."
-            )
-        if config.accumulate > 1 and config.images_per_class < 2 * config.accumulate:
-            raise UserError(
-                f"--accumulate={config.accumulate}: its parts hold fewer than two of the "
-                f"--images_per_class={config.images_per_class}, so no example has a positive; set "
-                f"--images_per_class={2 * config.accumulate} or more."
-            )
-        classes = config.batch_size // config.images_per_class
-        labels = labelled()["train"].labels
-        return ClassesByImages(labels, classes, config.images_per_class, config.seed)
-
-    trains = facts is None
-    backbone_options = models.attributes(entry, config.model_options)
-    trained = trained_weights.of_config(config, config.model, backbone_options) if trains else None
     if facts is None:
         refuse_unused(config, "loss", USED_BY)
-        order()  # batches that cannot be made are refused before anything is written
-        raw = pipeline.choose_preprocessing(config, dataset(), entry, config.init_from)
-        facts = {
-            "train_classes": np.unique(labelled()["train"].labels).tolist(),
-            "ways": ways(opened(raw).contents),
-            **pipeline.learn_facts(config, raw, opened(raw), trained),
+        order_of(config, divided()["train"])  # refuses batches that cannot be made
+
+    def learned(raw: Preprocessing, splits: Splits) -> "Facts":
+        seen, contents = splits.contents.trained(), splits.contents
+        # Classes of an episode, of each split that is evaluated.
+        ways = {
+            split: ways_of(examples.labels[~contents.left_out(split, seen)])
+            for split, examples in divided().items()
+            if split != "train"
         }
-    preprocessing = Preprocessing.from_json(facts["preprocessing"])
-    if config.quarter_turns and len(set(preprocessing.image_size)) > 1:
+        return {"train_classes": np.unique(divided()["train"].labels).tolist(), "ways": ways}
+
+    data = assemble(
+        config,
+        facts,
+        dataset,
+        entry,
+        inspect=lambda: task.inspect(dataset(), divided()),
+        trained=lambda: trained_weights.of_config(config, config.model, attributes),
+        divided=divided,
+        by_class=True,
+        classes=False,
+        learned=learned,
+    )
+    if config.quarter_turns and len(set(data.preprocessing.image_size)) > 1:
         raise UserError("--quarter_turns: turns square images only; set --image_size.")
-    components = np.array(facts.get("colour_components", np.eye(3)), np.float32)
-    train_classes = np.array(facts["train_classes"])
+    train_classes = np.array(data.facts["train_classes"])
     turns, sides = 4 if config.quarter_turns else 1, 2 if config.mirrored_classes else 1
 
-    def data() -> Data:
-        made = pipeline.make_data(
-            opened(preprocessing.unnormalised()),
-            config,
-            config.seed,
-            lambda: task.inspect(dataset(), labelled()),
-        )
-        if not trains:
-            return made
-        return made._replace(train=dataclasses.replace(made.train, order=order()))
+    def sources() -> "Data":
+        if not data.trains:
+            return data.sources()
+        return data.sources(order=order_of(config, divided()["train"]))
 
     # --- Model ---
     model = Embedder(
-        make_backbone=functools.partial(entry.make, **backbone_options),
+        make_backbone=functools.partial(entry.make, **attributes),
         size=config.embedding_size,
         pooling=config.pooling,
         proxies=turns * sides * len(train_classes) if config.loss in PROXY_LOSSES else 0,
         siamese=config.loss == "siamese",
     )
     metric: Metric = "cityblock" if config.loss == "siamese" else "euclidean"
-
-    def standardised(pictures: Any) -> jax.Array:
-        return preprocessing.standardise(jnp.asarray(pictures))
-
-    def init(key: jax.Array, batch: Mapping[str, Any]) -> Any:
-        return model.init(key, standardised(batch["image"]))
-
-    if trains:
-        jax.eval_shape(init, jax.random.key(0), preprocessing.blank())  # refuses other backbones
+    network = bind_images(config, model, data.preprocessing)
+    if data.trains:
+        jax.eval_shape(network.init, jax.random.key(0))  # refuses other backbones
 
     # --- Training ---
-    def augment(key: jax.Array, batch: Mapping[str, Any], axis: str | None) -> dict[str, Any]:
-        keys = augment_lib.example_keys(key, batch["index"], batch["occurrence"])
-        pictures = augment_lib.augment(config, keys, batch["image"] / 255.0, components)
+    def augment(key: jax.Array, batch: "Batch", axis: str | None) -> "Batch":
+        _, pictures = augment_batch(config, key, batch, data.components)
         classes = jnp.searchsorted(train_classes, batch["label"])
         if turns * sides > 1:  # an image and its copies are of as many classes
-            class_keys = augment_lib.example_keys(stream(key, "turn"), classes)
-            copy = jax.vmap(lambda k: jax.random.randint(k, (), 0, turns * sides))(class_keys)
-            mirrored = (copy >= turns)[:, None, None, None]
-            pictures = jnp.where(mirrored, pictures[:, :, ::-1], pictures)
-            if turns > 1:
-                pictures = augment_lib.quarter_turn(copy % turns, pictures)
-            classes = turns * sides * classes + copy
-        return {**batch, "image": pictures * 255.0, "class": classes}
+            copies = copies_of(stream(key, "turn"), classes, turns * sides)
+            pictures = turned_copies(copies, pictures, turns)
+            classes = turns * sides * classes + copies
+        return {**batch, "image": pictures, "class": classes}
 
     def loss(
-        variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None
+        variables: Any, batch: "Batch", key: jax.Array, axis: str | None
     ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
-        outputs, state = forward(
-            model,
-            variables,
-            standardised(batch["image"]),
-            precision=config.precision,
-            train=True,
-            key=stream(key, "dropout"),
-            axis=axis,
-            frozen=recipe.frozen,
-        )
+        outputs, state = network.train(variables, network.see(batch), key=key, axis=axis)
         mining = stream(key, "mining")
         per_example, measures = embedding_loss(
             config, outputs, batch["class"], batch["mask"], mining, axis
@@ -282,59 +234,44 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             raise UserError(message)
         return message
 
-    recipe = make_recipe(
-        config,
-        init,
-        preprocessing.blank(),
-        facts["train_examples"],
-        trains=trains,
-        trained=trained,
-        below="backbone",
-    )
-
     # --- Evaluation ---
     def embed(variables: Any, pictures: Any) -> jax.Array:
-        pictures = standardised(pictures)
-        outputs, _ = forward(model, variables, pictures, precision=config.precision)
+        outputs = network.evaluate(variables, network.see({"image": pictures}))
         # What the Siamese classifier compares: weighted city-block distances.
-        return outputs["embedding"] * outputs.get("weights", 1.0)
+        embedding: jax.Array = outputs["embedding"] * outputs.get("weights", 1.0)
+        return embedding
 
-    def predict(variables: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def predict(variables: Any, batch: "Batch") -> dict[str, jax.Array]:
         outputs = {"embedding": embed(variables, batch["image"])}
         if "other" in batch:  # a pair
             outputs["other"] = embed(variables, batch["other"])
         return outputs
 
-    def keep(outputs: dict[str, jax.Array], batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-        return outputs | {"thumbnail": identification.thumbnails(jnp.asarray(batch["image"]))}
+    def keep(outputs: "Batch", batch: "Batch") -> dict[str, jax.Array]:
+        return {**outputs, "thumbnail": identification.thumbnails(jnp.asarray(batch["image"]))}
 
-    def score(kept: dict[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, float]:
+    def score(kept: "Batch", targets: "Batch") -> dict[str, float]:
         return metrics.score_split(kept["embedding"], kept["thumbnail"], targets, metric)
 
-    def draw_split(kept: dict[str, np.ndarray], targets: Mapping[str, Any]) -> dict[str, Any]:
+    def draw_split(kept: "Batch", targets: "Batch") -> "Pictures":
         return figures.of_split(kept["embedding"], kept["thumbnail"], targets["label"], metric)
 
-    experiment = Experiment(
-        init=init,
-        start=recipe.start,
-        loss=loss,
-        augment=augment,
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate,
-        predict=predict,
-        measure=lambda outputs, batch: {},
+    distances = Evaluator(
+        protocol=metrics.protocols(),
         keep=keep,
         score=score,
         bias=lambda kept, _: metrics.bias(kept["embedding"], normalised=metric == "euclidean"),
         draw_split=draw_split,
-        watch=watch,
-        data=data,
-        facts=facts,
-        protocol={
-            name: line
-            for number in range(2, MOST_WAYS + 1)  # of other data, and of what is left of them
-            for name, line in metrics.protocol(number).items()
-        },
-        best=(f"{facts['monitored']}/accuracy_{facts['ways'][facts['monitored']]}way_1shot", "max"),
     )
-    return identification.with_prediction(experiment, config, preprocessing, metric)
+    ways = data.facts["ways"][data.facts["monitored"]]
+    training = make_training(config, network, data, loss, augment, watch=watch, below="backbone")
+    return Experiment(
+        network=network,
+        training=training,
+        evaluation=Evaluation(
+            predict, {"distances": distances}, data.best(f"accuracy_{ways}way_1shot")
+        ),
+        data=sources,
+        facts=data.facts,
+        prediction=identification.answers(config, data.facts, data.preprocessing, metric),
+    )

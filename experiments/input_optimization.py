@@ -126,17 +126,17 @@ def open_network(
     preprocessing = Preprocessing.from_json(facts["preprocessing"])
 
     def outputs(variables: Any, images: Any) -> Any:
-        return source.predict(variables, {"image": images})
+        return source.evaluation.predict(variables, {"image": images})
 
     shape = (*preprocessing.image_size, preprocessing.channels)
-    named = source.named
+    names = source.network.names
     network = Network(
         outputs,
         jax.device_put(variables),
-        named.names,
+        names.of,
         shape,
-        class_layer=f"outputs/{named.output}" if named.names and named.output else "",
-        exclusive=named.exclusive,
+        class_layer=f"outputs/{names.output}" if names.of and names.output else "",
+        exclusive=names.exclusive,
     )
     if not checkpoint:
         return Opened(network, preprocessing, None)
@@ -299,7 +299,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
 
     from research.data.source import Arrays, Source
     from research.errors import UserError
-    from research.experiment import Data, Experiment
+    from research.experiment import Data, Evaluation, Evaluator, Experiment, Network, Training
     from research.understanding import checked, looked, optimised, painted, surveyed
 
     method_kind(config)
@@ -317,7 +317,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     images = question.images if answer.images is None else answer.images
     params = np.zeros(1, np.float32) if answer.params is None else answer.params
 
-    def init(key: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def init(key: Any) -> dict[str, Any]:
         return {"params": {"image": jnp.asarray(params)}, "schedule": {"step": jnp.int32(0)}}
 
     def no_loss(*_: Any) -> Any:
@@ -330,25 +330,27 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         stream = dataclasses.replace(source, seed=config.seed)
         return Data(stream, {"inputs": source})
 
-    return Experiment(
-        init=init,
+    training = Training(
         loss=answer.loss or no_loss,
-        predict=answer.predict,
-        measure=answer.measure,
-        score=answer.score,
-        draw=answer.draw,
-        draw_split=answer.draw_split,
-        notes=answer.notes,
         # The loop's loss is a mean over images; one image's steps must not depend on the others.
         optimizer=optax.chain(optax.scale(float(len(images))), answer.optimizer),
         learning_rate=answer.learning_rate,
         steps=answer.steps,
+    )
+    said = f"; {question.sampled}" if question.sampled else ""
+    evaluator = Evaluator(
+        protocol={name: f"{line}{said}" for name, line in answer.protocol.items()},
+        measure=answer.measure,
+        score=answer.score,
+        draw=answer.draw,
+        draw_split=answer.draw_split,
+    )
+    return Experiment(
+        network=Network(init),
+        training=training,
+        evaluation=Evaluation(answer.predict, {config.method: evaluator}, notes=answer.notes),
         data=data,
         facts={"method": config.method},
-        protocol={
-            name: f"{line}; {question.sampled}" if question.sampled else line
-            for name, line in answer.protocol.items()
-        },
     )
 
 

@@ -12,14 +12,14 @@ back gradients reach, in a vanilla network and in LSTMs.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
 from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
-    from research.experiment import Experiment
+    from research.experiment import Batch, Data, Experiment, Facts, Pictures
     from research.report import Report
 
 HELLO = "hello"
@@ -65,7 +65,7 @@ class Config(TrainingConfig):
     )
 
 
-def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment":
+def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     """The experiment, from its text, or from the facts that lie in a checkpoint.
 
     Raises:
@@ -75,17 +75,16 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     import jax
     import jax.numpy as jnp
     import numpy as np
-    from research.training.recipe import make_recipe
 
     from research import decoding
+    from research.assembly import Learned, bind, make_training
     from research.data import text as text_lib
     from research.data.augment import example_keys
     from research.data.source import Source
     from research.data.tokens import Characters
     from research.errors import UserError
-    from research.experiment import Data, Experiment
+    from research.experiment import Data, Evaluation, Evaluator, Experiment, Prediction
     from research.figures import memory as figures
-    from research.forward import forward
     from research.models.language import CharacterModel
     from research.random import stream
 
@@ -93,44 +92,34 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         raise UserError(f"--dataset={config.dataset}: this experiment learns --text=PATH.")
 
     # --- Data, and the facts that travel with the weights ---
-    def text() -> str:
-        return text_lib.read_text(config.text) if config.text else HELLO
+    def windows() -> tuple[text_lib.Windows, text_lib.Windows]:
+        codes = characters.encode(text())
+        return text_lib.windows(codes, config.sequence_length, config.validation)
 
-    def parts() -> tuple[text_lib.Windows, text_lib.Windows]:
-        return text_lib.windows(
-            characters.encode(text()), config.sequence_length, config.validation
-        )
-
+    text = functools.cache(lambda: text_lib.read_text(config.text) if config.text else HELLO)
     trains = facts is None
     if facts is None:
         characters = Characters.of(text())
         if not characters.size:
             raise UserError(f"--text={config.text}: is empty.")
-        train, _ = parts()
-        facts = {"characters": "".join(characters.symbols), "train_examples": len(train)}
+        facts = {"characters": "".join(characters.symbols), "train_examples": len(windows()[0])}
     characters = Characters(tuple(facts["characters"]))
+    split = "validation" if config.validation else "text"
 
-    def data() -> Data:
-        train, held = parts()
-        size = config.eval_batch_size or config.batch_size
-        name = "validation" if config.validation else "text"
-        return Data(
-            Source(train, config.batch_size, config.seed, config.cache_mb * 2**20),
-            {name: Source(held, size, None, config.cache_mb * 2**20)},
-        )
+    def sources() -> "Data":
+        train, held = windows()
+        size, cache = config.eval_batch_size or config.batch_size, config.cache_mb * 2**20
+        evals = {split: Source(held, size, None, cache)}
+        return Data(Source(train, config.batch_size, config.seed, cache), evals)
 
     # --- Model ---
     model = CharacterModel(
         characters.size, config.cell, config.features, config.layers, config.dropout
     )
-
-    def init(key: jax.Array, batch: Mapping[str, Any]) -> Any:
-        return model.init(key, jnp.zeros((1, 1), jnp.int32))
-
-    recipe = make_recipe(config, init, {}, facts["train_examples"], trains=trains)
+    network = bind(config, model, jnp.zeros((1, 1), jnp.int32))
 
     # --- Training ---
-    def compared(log_p: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
+    def compared(log_p: jax.Array, batch: "Batch") -> tuple[jax.Array, jax.Array]:
         """Mean -log p of the characters that come, nats, and the share that is guessed right."""
         follows = batch["tokens"][:, 1:]
         right = (log_p.argmax(-1) == follows).astype(jnp.float32)
@@ -139,42 +128,29 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return nats.mean(1, where=counted), right.mean(1, where=counted)
 
     def loss(
-        variables: Any, batch: Mapping[str, Any], key: jax.Array, axis: str | None
+        variables: Any, batch: "Batch", key: jax.Array, axis: str | None
     ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
-        (logits, _), state = forward(
-            model,
-            variables,
-            batch["tokens"][:, :-1],
-            precision=config.precision,
-            train=True,
-            key=stream(key, "dropout"),
-            axis=axis,
-            frozen=recipe.frozen,
-        )
+        (logits, _), state = network.train(variables, batch["tokens"][:, :-1], key=key, axis=axis)
         per_example, right = compared(jax.nn.log_softmax(logits), batch)
         return per_example, state, {"accuracy": right}
 
     # --- Evaluation and prediction ---
-    def predict(variables: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def predict(variables: Any, batch: "Batch") -> dict[str, jax.Array]:
         if "beginning" in batch:
             return {"tokens": write(variables, batch)}
-        logits, hidden = forward(
-            model, variables, batch["tokens"][:, :-1], precision=config.precision
-        )[0]
+        logits, hidden = network.evaluate(variables, batch["tokens"][:, :-1])
         return {"log_probabilities": jax.nn.log_softmax(logits), "hidden": hidden}
 
-    def write(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+    def write(variables: Any, batch: "Batch") -> jax.Array:
         """Goes on with the beginnings, [B, time] and their lengths."""
         beginning, length = jnp.asarray(batch["beginning"]), jnp.asarray(batch["length"])
-        apply = lambda *inputs, method: forward(
-            model, variables, *inputs, precision=config.precision, method=method
-        )[0]
+        evaluate = functools.partial(network.evaluate, variables)
         last = jnp.take_along_axis(beginning, length[:, None] - 1, axis=1)[:, 0]
         mask = jnp.arange(beginning.shape[1]) < length[:, None] - 1
         keys = example_keys(stream(jax.random.key(config.seed), "sample"), batch["index"])
         return decoding.sample(
-            lambda state, token: apply(state, token, method="step"),
-            apply(beginning, mask, method="read"),
+            lambda state, token: evaluate(state, token, method="step"),
+            evaluate(beginning, mask, method="read"),
             last,
             -1,
             config.written,
@@ -182,48 +158,24 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             config.temperature,
         ).tokens
 
-    def measure(outputs: Any, batch: Mapping[str, Any]) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def measure(outputs: Any, batch: "Batch") -> dict[str, tuple[jax.Array, jax.Array]]:
         nats, right = compared(outputs["log_probabilities"], batch)
-        characters = jnp.asarray(batch["counted"]).sum(1).astype(jnp.float32)
+        counted = jnp.asarray(batch["counted"]).sum(1).astype(jnp.float32)
         return {
-            "cross_entropy": (nats, characters),
-            "bits_per_character": (nats / jnp.log(2.0), characters),
-            "accuracy": (right, characters),
+            "cross_entropy": (nats, counted),
+            "bits_per_character": (nats / jnp.log(2.0), counted),
+            "accuracy": (right, counted),
         }
 
-    def draw(outputs: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-        if "beginning" in batch:
-            return {}
+    def draw(outputs: Any, batch: "Batch") -> "Pictures":
         length = min(int(batch["counted"][0].sum()), 48)
         read = characters.decode(batch["tokens"][0, : length + 1])
         probabilities = np.exp(outputs["log_probabilities"][0, :length])
         hidden = outputs["hidden"][0, :length]
-        return {
-            "next_character": figures.next_character(
-                read, characters.symbols, probabilities, hidden
-            )
-        }
+        picture = figures.next_character(read, characters.symbols, probabilities, hidden)
+        return {"next_character": picture}
 
-    def read(files: list[str]) -> dict[str, np.ndarray]:
-        beginnings = []
-        for file in files:
-            beginning = text_lib.read_text(file, "--inputs")
-            if len(beginning) > 1:
-                beginning = beginning.removesuffix("\n")
-            if not beginning:
-                raise UserError(f"{file}: is empty; a beginning has a character at least.")
-            try:
-                beginnings.append(characters.encode(beginning))
-            except UserError as error:
-                raise UserError(f"{file}: {error}.") from None
-        longest = -(-max(map(len, beginnings)) // 64) * 64
-        table = np.zeros((len(files), longest), np.int32)
-        for row, codes in zip(table, beginnings, strict=True):
-            row[: len(codes)] = codes
-        lengths = np.array([len(codes) for codes in beginnings], np.int32)
-        return {"beginning": table, "length": lengths}
-
-    def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def describe(outputs: Any, batch: "Batch") -> list[dict[str, Any]]:
         rows = zip(batch["beginning"], batch["length"], outputs["tokens"], strict=True)
         texts = [
             (characters.decode(beginning[:length]), characters.decode(tokens))
@@ -234,32 +186,27 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
             for beginning, rest in texts
         ]
 
-    split = "validation" if config.validation else "text"
     where = (
         f"the last {100 * config.validation:g} % of the text, never trained on"
         if config.validation
         else "the text that was learned"
     )
     how = f"windows of {config.sequence_length} characters of {where}, each from a blank state"
+    protocol = {
+        "cross_entropy": f"mean -log probability of the next character, nats; {how}",
+        "bits_per_character": f"the same in bits; {how}",
+        "accuracy": f"share of characters that were the most probable; {how}",
+    }
+    following = Evaluator(protocol, measure, draw=draw)
     return Experiment(
-        init=init,
-        start=recipe.start,
-        loss=loss,
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate,
-        predict=predict,
-        measure=measure,
-        draw=draw,
-        read=read,
-        describe=describe,
-        data=data,
+        network=network,
+        training=make_training(config, network, Learned(facts, trains), loss),
+        evaluation=Evaluation(
+            predict, {"characters": following}, (f"{split}/cross_entropy", "min")
+        ),
+        data=sources,
         facts=facts,
-        protocol={
-            "cross_entropy": f"mean -log probability of the next character, nats; {how}",
-            "bits_per_character": f"the same in bits; {how}",
-            "accuracy": f"share of characters that were the most probable; {how}",
-        },
-        best=(f"{split}/cross_entropy", "min"),
+        prediction=Prediction(lambda files: text_lib.read_beginnings(files, characters), describe),
     )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from tensorboardX import SummaryWriter
 from research import gallery as gallery_lib
 from research.data.preprocessing import Preprocessing, read_batch
 from research.errors import UserError
-from research.experiment import Experiment
+from research.experiment import Facts, Prediction
 from research.figures import embedding as figures
 from research.gallery import Gallery
 from research.metrics.sampling import between
@@ -72,16 +72,24 @@ class Verdict:
         return cls(metric, given or measured)
 
 
-def with_prediction(
-    experiment: Experiment, config: Any, preprocessing: Preprocessing, metric: Metric
-) -> Experiment:
-    """The experiment with what --mode=predict needs.
+class Options(Protocol):
+    """The flags of prediction."""
 
-    Args:
-      config: has --gallery, --pairs and --threshold.
+    @property
+    def gallery(self) -> str: ...
+    @property
+    def pairs(self) -> str: ...
+    @property
+    def threshold(self) -> float: ...
+
+
+def answers(
+    config: Options, facts: Facts, preprocessing: Preprocessing, metric: Metric
+) -> Prediction:
+    """Returns how embeddings answer a person's own files: by numbers, identities, or of pairs.
 
     Raises:
-      UserError: for a gallery and pairs at once, when prediction begins.
+      UserError: for a gallery and pairs at once.
     """
 
     def load(files: Sequence[str]) -> UInt8[np.ndarray, "n height width channel"]:
@@ -90,21 +98,21 @@ def with_prediction(
     if config.gallery and config.pairs:
         raise UserError("--gallery and --pairs: one at a time; a pair needs no gallery.")
     if config.pairs:
-        return _verifying(experiment, config, load, metric)
-    experiment = experiment._replace(
+        return _verifying(config, facts, load, metric)
+    embeddings = Prediction(
         read=lambda files: {"image": load(files)},
         describe=lambda outputs, batch: [
             {"summary": f"{len(row)} numbers", "embedding": row.tolist()}
             for row in outputs["embedding"]
         ],
-        collect=lambda folder, rows: save_all(folder, rows, load, experiment.facts),
+        collect=lambda folder, rows: save_all(folder, rows, load, facts),
     )
-    return _identifying(experiment, config, load, metric) if config.gallery else experiment
+    return _identifying(embeddings, config, facts, load, metric) if config.gallery else embeddings
 
 
 def _verifying(
-    experiment: Experiment, config: Any, load: Callable[[Sequence[str]], Any], metric: Metric
-) -> Experiment:
+    config: Options, facts: Facts, load: Callable[[Sequence[str]], Any], metric: Metric
+) -> Prediction:
     """Reads pairs of files, and says whether they are the same."""
     pairs: dict[str, tuple[str, str]] = {}
 
@@ -116,7 +124,7 @@ def _verifying(
                 times += 1
                 name = f"{first} | {second} ({times})"
             pairs[name] = (first, second)
-        Verdict.choose(config.threshold, experiment.facts, metric)
+        Verdict.choose(config.threshold, facts, metric)
         return list(pairs)
 
     def read(names: list[str]) -> dict[str, Any]:
@@ -124,7 +132,7 @@ def _verifying(
         return {"image": load(first), "other": load(second)}
 
     def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-        verdict = Verdict.choose(config.threshold, experiment.facts, metric)
+        verdict = Verdict.choose(config.threshold, facts, metric)
         distances = verdict.distances(outputs["embedding"], outputs["other"])
         rows = []
         for distance in distances.tolist():
@@ -134,17 +142,21 @@ def _verifying(
             rows.append({"summary": summary, "same": same, "distance": distance})
         return rows
 
-    return experiment._replace(inputs=inputs, read=read, describe=describe)
+    return Prediction(read, describe, inputs=inputs)
 
 
 def _identifying(
-    experiment: Experiment, config: Any, load: Callable[[Sequence[str]], Any], metric: Metric
-) -> Experiment:
+    prediction: Prediction,
+    config: Options,
+    facts: Facts,
+    load: Callable[[Sequence[str]], Any],
+    metric: Metric,
+) -> Prediction:
     """Compares inputs with a gallery, whose embeddings are computed first."""
 
-    def consult(embed: Callable[[list[str]], Any]) -> Experiment:
-        verdict = Verdict.choose(config.threshold, experiment.facts, metric)
-        path, made_with = Path(config.gallery).expanduser(), network(experiment.facts)
+    def consult(embed: Callable[[list[str]], Any]) -> Prediction:
+        verdict = Verdict.choose(config.threshold, facts, metric)
+        path, made_with = Path(config.gallery).expanduser(), network(facts)
         if path.is_file():
             known, embeddings = gallery_lib.load_embeddings(path, made_with)
         else:
@@ -169,14 +181,14 @@ def _identifying(
             return {"matches": figures.matches(*pictures, names, distance[:, 0], verdict.threshold)}
 
         def collect(folder: Path, rows: list[dict[str, Any]]) -> None:
-            save_all(folder, rows, load, experiment.facts)
+            save_all(folder, rows, load, facts)
             gallery_lib.save_embeddings(
                 folder / "gallery.npz", embeddings, known.files, known.identities, made_with
             )
 
-        return experiment._replace(describe=describe, draw=draw, collect=collect)
+        return prediction._replace(describe=describe, draw=draw, collect=collect)
 
-    return experiment._replace(consult=consult)
+    return prediction._replace(consult=consult)
 
 
 def _identity(known: Gallery, verdict: Verdict, distance: float, place: int) -> dict[str, Any]:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from research.data.tokens import Vocabulary
-from research.experiment import Batch, Experiment
+from research.experiment import Batch, Pictures
 from research.figures import captioning as figures
 from research.record import save_figures, unused_path
 
@@ -17,21 +16,25 @@ Outputs = Mapping[
 ]  # "tokens" [B, L], "log_probability" [B], perhaps "attention" [B, L, ...]
 
 
-def with_sentences(
-    experiment: Experiment, known: Vocabulary, references: Callable[[], Vocabulary]
-) -> Experiment:
-    """The experiment with what it says written down and drawn.
+class Sentences:
+    """What is said of images, written down and drawn.
 
-    Args:
+    Attributes:
       known: the words that are said.
-      references: with those that the data set's own captions hold; asked for where there are any.
+      references: () -> with those that the data set's own captions hold; asked for where there are
+        any.
     """
 
-    def sentences(outputs: Outputs) -> list[str]:
-        return [known.decode(row) for row in outputs["tokens"]]
+    def __init__(self, known: Vocabulary, references: Callable[[], Vocabulary]) -> None:
+        self.known, self.references = known, references
 
-    def describe(outputs: Outputs, batch: Batch) -> list[dict[str, Any]]:
-        rows = zip(sentences(outputs), outputs["log_probability"], strict=True)
+    def of(self, outputs: Outputs) -> list[str]:
+        """One sentence an image."""
+        return [self.known.decode(row) for row in outputs["tokens"]]
+
+    def describe(self, outputs: Outputs, batch: Batch) -> list[dict[str, Any]]:
+        """One object an image for predictions.jsonl."""
+        rows = zip(self.of(outputs), outputs["log_probability"], strict=True)
         return [
             {
                 "summary": said or "(no words)",
@@ -41,28 +44,27 @@ def with_sentences(
             for said, log_probability in rows
         ]
 
-    def attention(outputs: Outputs, batch: Batch, i: int) -> Figure:
-        words = [*known.decode(outputs["tokens"][i]).split(), "(end)"]
+    def attention(self, outputs: Outputs, batch: Batch, i: int) -> Figure:
+        """Draws where each word of an image's sentence looked."""
+        words = [*self.known.decode(outputs["tokens"][i]).split(), "(end)"]
         return figures.attention(batch["image"][i], words, outputs["attention"][i])
 
-    def draw(outputs: Outputs, batch: Batch) -> dict[str, Figure | np.ndarray]:
+    def draw(self, outputs: Outputs, batch: Batch) -> Pictures:
+        """Draws images with what is said of them, below what is true where that is known."""
         if "image" not in batch:
             return {}
-        true = None
-        if "tokens" in batch:
-            true = [references().decode(rows[0]) for rows in batch["tokens"]]
-        drawn: dict[str, Figure | np.ndarray] = {
-            "captions": figures.captions(batch["image"], sentences(outputs), true)
-        }
-        if "attention" in outputs and "tokens" in batch:
-            drawn["attention"] = attention(outputs, batch, 0)
+        if "tokens" not in batch:
+            return {"captions": figures.captions(batch["image"], self.of(outputs), None)}
+        true = [self.references().decode(rows[0]) for rows in batch["tokens"]]
+        drawn = {"captions": figures.captions(batch["image"], self.of(outputs), true)}
+        if "attention" in outputs:
+            drawn["attention"] = self.attention(outputs, batch, 0)
         return drawn
 
-    def save(folder: Path, files: list[str], outputs: Outputs, batch: Batch) -> None:
+    def save(self, folder: Path, files: list[str], outputs: Outputs, batch: Batch) -> None:
+        """Saves attention/<name>.png below the folder for each file."""
         if "attention" not in outputs:
             return
         for i, file in enumerate(files):
             path = unused_path(folder / "attention", Path(file).stem, ".png")
-            save_figures(path.parent, {path.stem: attention(outputs, batch, i)})
-
-    return experiment._replace(describe=describe, draw=draw, save=save)
+            save_figures(path.parent, {path.stem: self.attention(outputs, batch, i)})

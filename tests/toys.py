@@ -8,7 +8,15 @@ import optax
 import PIL.Image
 
 from research.data.augment import example_keys
-from research.experiment import Data, Experiment, gather
+from research.experiment import (
+    Data,
+    Evaluation,
+    Evaluator,
+    Experiment,
+    Network,
+    Training,
+    gather,
+)
 from research.forward import forward
 from research.nn.normalisation import batch_norm
 from research.nn.regularisation import Dropout
@@ -58,8 +66,8 @@ def experiment(optimizer=None, batch_wide=False, data=None, **options) -> Experi
     """Cross-entropy, or a loss over the whole batch; SGD, as Adam turns round-off into ±lr."""
     model = Net()
 
-    def init(key, batch):
-        return model.init(key, jnp.asarray(batch["image"], jnp.float32))
+    def init(key):
+        return model.init(key, jnp.zeros((1, 8, 8, 3)))
 
     def loss(variables, batch, key, axis):
         logits, state = forward(
@@ -84,39 +92,63 @@ def experiment(optimizer=None, batch_wide=False, data=None, **options) -> Experi
         return {"accuracy": (right, jnp.ones_like(right))}
 
     learning_rate = optax.constant_schedule(0.1)
-    return Experiment(
-        init=init,
-        loss=loss,
-        predict=predict,
-        measure=measure,
-        augment=augment,
-        optimizer=optimizer or optax.sgd(learning_rate, momentum=0.9),
-        learning_rate=learning_rate,
+    labels = Evaluator({"accuracy": "share of examples"}, measure)
+    made = Experiment(
+        network=Network(init),
+        training=Training(
+            loss=loss,
+            optimizer=optimizer or optax.sgd(learning_rate, momentum=0.9),
+            learning_rate=learning_rate,
+            augment=augment,
+        ),
+        evaluation=Evaluation(predict, {"labels": labels}, ("test/accuracy", "max")),
         data=data or (lambda: Data(None, {})),
         facts={},
-        protocol={"accuracy": "share of examples"},
-        best=("test/accuracy", "max"),
-        **options,
     )
+    return replaced(made, **options)
+
+
+def replaced(experiment, **fields):
+    """The experiment with other fields, each in the part that has one of that name.
+
+    Those of evaluators are of the only one.
+    """
+    for name, value in fields.items():
+        ((key, evaluator),) = experiment.evaluation.evaluators.items()
+        if name in Evaluator._fields:
+            changed = {key: evaluator._replace(**{name: value})}
+            evaluation = experiment.evaluation._replace(evaluators=changed)
+            experiment = experiment._replace(evaluation=evaluation)
+            continue
+        parts = ("network", "training", "evaluation", "prediction")
+        part = next(
+            (p for p in parts if name in getattr(getattr(experiment, p), "_fields", ())), None
+        )
+        if name in experiment._fields or part is None:
+            experiment = experiment._replace(**{name: value})
+        else:
+            own = getattr(experiment, part)._replace(**{name: value})
+            experiment = experiment._replace(**{part: own})
+    return experiment
 
 
 def new_state(experiment, averaged=False):
     """The state before the first step."""
-    variables = state_lib.init(experiment, 0, batches(1)[0])
-    return state_lib.create(experiment, variables, averaged)
+    variables = state_lib.init(experiment.network, 0)
+    return state_lib.create(experiment.training, variables, averaged)
 
 
 def train(experiment, mode, batches, accumulate=1, ema_decay=0.0):
     """The state after a step on each batch, and each step's totals."""
     parallel = parallel_lib.create(mode, len(batches[0]["mask"]), accumulate)
-    variables = state_lib.init(experiment, 0, batches[0])
-    state = parallel.put(state_lib.create(experiment, variables, averaged=ema_decay > 0))
+    variables = state_lib.init(experiment.network, 0)
+    state = parallel.put(state_lib.create(experiment.training, variables, averaged=ema_decay > 0))
     step, rows = None, []
     for batch in batches:
         placed = parallel.put_batch(batch)
         if step is None:
             step = parallel.compile(
-                lambda axis: make_train_step(experiment, 0, axis, accumulate, ema_decay),
+                lambda axis: make_train_step(experiment.training, 0, axis, accumulate, ema_decay),
                 state,
                 placed,
                 donate=True,

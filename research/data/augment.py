@@ -237,6 +237,27 @@ def quarter_turn(
     return turned[turns, jnp.arange(len(images))]
 
 
+def copies_of(
+    key: Key[Array, ""], classes: Int[Array, " batch"], count: int
+) -> Int[Array, " batch"]:
+    """Draws which of `count` copies of its class each image shows: the same for a whole class."""
+    keys = example_keys(key, classes)
+    return jax.vmap(lambda own: jax.random.randint(own, (), 0, count))(keys)
+
+
+def turned_copies(
+    copies: Int[Array, " batch"], images: Float[Array, "batch height width channel"], turns: int
+) -> Float[Array, "batch height width channel"]:
+    """Turns images by copies % turns quarters; those from number `turns` on are mirrored first.
+
+    Args:
+      turns: 4 for square images, or 1 for none.
+    """
+    mirrored = (copies >= turns)[:, None, None, None]
+    images = jnp.where(mirrored, images[:, :, ::-1], images)
+    return images if turns == 1 else quarter_turn(copies % turns, images)
+
+
 def brightness(draw: Float[Array, "1"], image: Image, strength: float) -> Image:
     """Adds one number in ±strength to all values."""
     return jnp.clip(dm_pix.adjust_brightness(image, strength * draw), 0.0, 1.0)

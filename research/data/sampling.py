@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int, Int32
 
 from research.data.source import permutation
+from research.data.splits import Labelled
 from research.errors import UserError
 
 
@@ -69,3 +71,37 @@ class ClassesByImages:
             rows += [random.permutation(members) for _ in range(rounds - 1)]
             rows.append(random.permutation(members)[: self.images - (rounds - 1) * len(members)])
         return np.concatenate(rows).astype(np.int32)
+
+
+class BatchOptions(Protocol):
+    """The flags that say what a batch holds."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def images_per_class(self) -> int: ...
+    @property
+    def accumulate(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def order_of(options: BatchOptions, train: Labelled) -> ClassesByImages:
+    """The order of --batch_size and --images_per_class over a training split.
+
+    Raises:
+      UserError: for batches that cannot be made, or in which no example has a positive.
+    """
+    if options.batch_size % options.images_per_class:
+        raise UserError(
+            f"--batch_size={options.batch_size} is no multiple of "
+            f"--images_per_class={options.images_per_class}."
+        )
+    if options.accumulate > 1 and options.images_per_class < 2 * options.accumulate:
+        raise UserError(
+            f"--accumulate={options.accumulate}: its parts hold fewer than two of the "
+            f"--images_per_class={options.images_per_class}, so no example has a positive; set "
+            f"--images_per_class={2 * options.accumulate} or more."
+        )
+    classes = options.batch_size // options.images_per_class
+    return ClassesByImages(train.labels, classes, options.images_per_class, options.seed)

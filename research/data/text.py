@@ -1,12 +1,14 @@
 """A text file as windows of characters."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, Int32
 
 from research.data.source import Example
+from research.data.tokens import Characters
 from research.errors import UserError
 
 
@@ -83,3 +85,30 @@ def windows(
     starts = np.unique([*range(0, last, max(1, length // 4)), last])
     apart = np.arange(0, len(evaluated) - 1, length)
     return Windows(trained, length, starts), Windows(evaluated, length, apart)
+
+
+def read_beginnings(files: Sequence[str], characters: Characters) -> dict[str, np.ndarray]:
+    """A batch of texts to go on with: "beginning" int32 [n, time], and their "length" int32 [n].
+
+    Time is a multiple of 64, so that few shapes are compiled. The line feed that ends a file is
+    left out.
+
+    Raises:
+      UserError: naming the file, for one that is empty, or holds a character that is not known.
+    """
+    beginnings = []
+    for file in files:
+        beginning = read_text(file, "--inputs")
+        if len(beginning) > 1:
+            beginning = beginning.removesuffix("\n")
+        if not beginning:
+            raise UserError(f"{file}: is empty; a beginning has a character at least.")
+        try:
+            beginnings.append(characters.encode(beginning))
+        except UserError as error:
+            raise UserError(f"{file}: {error}.") from None
+    longest = -(-max(map(len, beginnings)) // 64) * 64
+    table = np.zeros((len(files), longest), np.int32)
+    for row, codes in zip(table, beginnings, strict=True):
+        row[: len(codes)] = codes
+    return {"beginning": table, "length": np.array([len(x) for x in beginnings], np.int32)}

@@ -11,6 +11,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from research.metrics.bias import Bias, Ratio
 from research.metrics.recognition import (
     EPISODES,
+    MOST_WAYS,
     episode_accuracy,
     growing,
     recognition,
@@ -100,6 +101,14 @@ def bias(x: Embeddings, *, normalised: bool) -> Bias:
     if normalised:
         return Bias("length of embeddings", {"norm": Ratio(found.mean, found.error)}, also)
     return Bias("embeddings", {}, {"norm": found.mean, **also})
+
+
+def protocols() -> dict[str, str]:
+    """How each number is computed, for episodes of any number of classes.
+
+    Other data have other numbers of classes, and so has what is left of them.
+    """
+    return {name: line for ways in range(2, MOST_WAYS + 1) for name, line in protocol(ways).items()}
 
 
 def protocol(ways: int) -> dict[str, str]:

@@ -202,11 +202,11 @@ def test_a_words_score_is_its_highest_logit_up_to_the_end_of_the_sentence():
     experiment = captioning.build(config, facts)
     colours = np.random.default_rng(0).integers(0, 256, (16, 1, 1, 3))
     images = np.broadcast_to(colours, (16, 16, 16, 3)).astype(np.uint8)
-    variables = experiment.init(jax.random.key(0), {})
+    variables = experiment.network.init(jax.random.key(0))
     last = variables["params"]["logits"]  # larger, so that sentences are of several lengths
     last |= {"kernel": 8 * last["kernel"], "bias": last["bias"].at[END].set(0.5)}
-    outputs = experiment.predict(variables, {"image": images})
-    assert experiment.named.names[3:] == ("<unknown>", "a", "red", "square")
+    outputs = experiment.evaluation.predict(variables, {"image": images})
+    assert experiment.network.names.of[3:] == ("<unknown>", "a", "red", "square")
 
     model = models.create("spatial_attention", vocabulary=7, backbone_name="convnet", **sizes)
     standardised = jnp.asarray((images.astype("f") - 128) / 64)

@@ -86,7 +86,7 @@ def test_a_run_reports_every_metric_with_its_protocol_and_pictures(place):
     assert (
         "101-point" in result["protocol"]["mAP"] and "11 points" in result["protocol"]["voc07_mAP"]
     )
-    assert "predicted / true sides of boxes" in result["bias"]["test"]["line"]
+    assert "predicted / true sides of boxes" in result["bias"]["test"]["boxes"]["line"]
     for picture in ("predictions", "precision_recall", "confusion"):
         assert (place / "run" / "figures" / "test" / f"{picture}.png").stat().st_size > 5000
 
@@ -252,13 +252,13 @@ def test_classes_and_objectness_can_be_asked_about_with_gradients(model, quickly
     config = detection.Config(model=model)
     sizes = [] if model == "localisation" else [[8.0, 8.0], [16.0, 16.0]]
     experiment = detection.build(config, FACTS | {"sizes": sizes})
-    assert experiment.named == (("red", "blue"), "evidence", True)
+    assert experiment.network.names == (("red", "blue"), "evidence", True)
     image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("f")
-    variables = experiment.init(jax.random.key(0), {"image": image})
+    variables = experiment.network.init(jax.random.key(0))
 
     @jax.jit
     def of(image):
-        outputs = experiment.predict(variables, {"image": image})
+        outputs = experiment.evaluation.predict(variables, {"image": image})
         asked = {"objectness": outputs["objectness"].sum(), "red": outputs["evidence"][:, 0].sum()}
         return asked, outputs
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from research.evaluation import make_evaluate
 from sklearn.metrics import roc_auc_score
 from toys import save_turned
 
@@ -22,6 +21,7 @@ from research.identification import names_of
 from research.training import parallel as parallel_lib
 from research.training import state as state_lib
 from research.training.checkpoint import open_checkpoint
+from research.training.evaluation import make_evaluate
 from research.training.step import make_train_step
 
 LETTERS = "ABEFHKLNRTXZ"
@@ -72,10 +72,12 @@ def test_every_loss_falls_on_one_batch_and_reaches_every_parameter(place, loss):
     experiment = build(config(place, loss=loss, model="mlp", **margin))
     batch = experiment.data().train.batch(0)
     parallel = parallel_lib.create("single", 16)
-    state = state_lib.create(experiment, state_lib.init(experiment, 0, batch), False)
+    state = state_lib.create(experiment.training, state_lib.init(experiment.network, 0), False)
     assert set(state.params) == {"backbone", "embedding", *HEADS[loss]}
     start, placed = jax.device_get(state.params), parallel.put_batch(batch)
-    step = parallel.compile(lambda axis: make_train_step(experiment, 0, axis), state, placed)
+    step = parallel.compile(
+        lambda axis: make_train_step(experiment.training, 0, axis), state, placed
+    )
     values = []
     for _ in range(12):
         (state, totals), _ = step(state, placed)
@@ -96,7 +98,7 @@ def test_a_batch_is_p_classes_of_k_images_and_tests_are_of_unseen_classes(place)
     trained = set(experiment.facts["train_classes"])
     tested = set(data.evals["test"].memory.fields["label"].tolist())
     assert len(trained) == 8 and len(tested) == 4 and not trained & tested
-    assert experiment.best == ("test/accuracy_4way_1shot", "max")
+    assert experiment.evaluation.best == ("test/accuracy_4way_1shot", "max")
 
 
 @pytest.mark.parametrize("sides", [1, 2], ids=["turned", "turned and mirrored"])
@@ -105,7 +107,7 @@ def test_copies_of_a_class_are_classes_and_all_its_images_are_changed_as_one(pla
     made = config(place, quarter_turns=True, mirrored_classes=sides == 2, **still)
     experiment, copies = build(made), 4 * sides
     batch = {k: jnp.asarray(v) for k, v in experiment.data().train.batch(0).items()}
-    augment, seen = jax.jit(lambda key, batch: experiment.augment(key, batch, None)), set()
+    augment, seen = jax.jit(lambda key, batch: experiment.training.augment(key, batch, None)), set()
     for number in range(6 * sides):
         changed = augment(jax.random.key(number), batch)
         classes = np.asarray(changed["class"]).reshape(4, 4)
@@ -126,7 +128,9 @@ def test_copies_of_an_image_in_a_batch_are_augmented_apart(place):
     experiment = build(config(place, batch_size=32, images_per_class=16))  # of classes of eight
     batch = experiment.data().train.batch(0)
     changed = np.asarray(
-        jax.jit(experiment.augment, static_argnums=2)(jax.random.key(0), batch, None)["image"]
+        jax.jit(experiment.training.augment, static_argnums=2)(jax.random.key(0), batch, None)[
+            "image"
+        ]
     )
     pairs = [(i, j) for i in range(32) for j in range(i) if batch["index"][i] == batch["index"][j]]
     assert len(pairs) == 16
@@ -372,7 +376,7 @@ def test_neighbours_and_maps_of_a_run_are_of_its_embedding(place, trained):
     experiment = build(config(place), opened.metadata["facts"])
     split = experiment.data().evals["test"].memory.fields
     batch = {"image": split["image"]}
-    x = np.asarray(jax.jit(experiment.predict)(opened.variables, batch)["embedding"])
+    x = np.asarray(jax.jit(experiment.evaluation.predict)(opened.variables, batch)["embedding"])
     away = ((x[:, None] - x) ** 2).sum(-1) + np.where(np.eye(len(x)), np.inf, 0)
     expected = (split["label"][away.argmin(1)] == split["label"]).mean()
 

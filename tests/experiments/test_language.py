@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from research.evaluation import make_evaluate
 
 import launch
 from experiments import language
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint
+from research.training.evaluation import make_evaluate
 
 
 def run(*flags):
@@ -43,7 +43,7 @@ def test_hello_is_learned_and_gone_on_with(tmp_path, capsys):
     source = experiment.data().evals["text"]
     found = make_evaluate(experiment, parallel_lib.create("single", 1))(variables, source)
     codes = [facts["characters"].index(c) for c in "olleh" * 4]
-    nats, predict = [], jax.jit(experiment.predict)
+    nats, predict = [], jax.jit(experiment.evaluation.predict)
     for start in range(0, 19, 4):
         read = jnp.array([[*codes[start : start + 4], 0]])
         log_p = np.asarray(predict(variables, {"tokens": read})["log_probabilities"])[0]

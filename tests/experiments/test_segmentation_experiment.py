@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
-from research.evaluation import make_evaluate
 
 import launch
 from experiments import segmentation
@@ -16,6 +15,7 @@ from research.commands.predict import Predictions
 from research.data.masks import IGNORE
 from research.data.source import Arrays
 from research.training import parallel as parallel_lib
+from research.training.evaluation import make_evaluate
 
 SIDE = 24
 TINY = ("width=4", "depth=1")
@@ -150,7 +150,7 @@ def test_saved_masks_score_what_evaluation_says(photographs, tmp_path, capsys):
 
 def test_two_files_of_one_name_get_a_mask_each_and_tiles_know_no_neighbours(scenes, tmp_path):
     experiment = segmentation.build(config(scenes, tile=44))
-    variables = jax.jit(experiment.init)(jax.random.key(0), experiment.data().train.batch(0))
+    variables = jax.jit(experiment.network.init)(jax.random.key(0))
     files = [str(tmp_path / name / "x.png") for name in "ab"]
     rng = np.random.default_rng(0)
     for file, size in zip(files, ((31, 47), (20, 18)), strict=True):
@@ -159,7 +159,7 @@ def test_two_files_of_one_name_get_a_mask_each_and_tiles_know_no_neighbours(scen
     for folder, chosen in (("both", files), ("alone", files[1:])):
         (tmp_path / folder).mkdir()
         for part, outputs, batch in Predictions(experiment, variables, 1)(chosen):
-            experiment.save(tmp_path / folder, part, outputs, batch)
+            experiment.prediction.save(tmp_path / folder, part, outputs, batch)
     first, second = (PIL.Image.open(tmp_path / "both/masks" / f) for f in ("x.png", "x-2.png"))
     assert (first.size, second.size) == ((47, 31), (18, 20))
     np.testing.assert_array_equal(second, PIL.Image.open(tmp_path / "alone/masks/x.png"))
@@ -174,11 +174,11 @@ def test_masks_are_scored_at_the_images_own_size_however_they_are_resized(
         config(photographs, dataset=name, image_size=24, resize=resize, eval_batch_size=2)
     )
     source = experiment.data().evals["test"]
-    variables = jax.jit(experiment.init)(jax.random.key(3), source.batch(0))
+    variables = jax.jit(experiment.network.init)(jax.random.key(3))
     found = make_evaluate(experiment, parallel_lib.create("single", 2))(variables, source).metrics
     files = [str(file) for file in sorted((photographs / "images/test").iterdir())]
     for part, outputs, batch in Predictions(experiment, variables, 2)(files):
-        experiment.save(tmp_path, part, outputs, batch)
+        experiment.prediction.save(tmp_path, part, outputs, batch)
     expected = scores_of(photographs / "masks/test", tmp_path / "masks")
     assert found["pixel_accuracy"] == pytest.approx(expected["test/pixel_accuracy"], rel=1e-12)
     assert found["mIoU"] == pytest.approx(expected["test/mIoU"], rel=1e-12)
@@ -210,7 +210,7 @@ def test_tiles_are_resized_as_the_training_images_were(photographs):
 def test_only_ignored_pixels_are_left_out(scenes):
     experiment = segmentation.build(config(scenes))
     source = experiment.data().evals["test"]
-    variables = jax.jit(experiment.init)(jax.random.key(0), source.batch(0))
+    variables = jax.jit(experiment.network.init)(jax.random.key(0))
     evaluate = make_evaluate(experiment, parallel_lib.create("single", 4))
     plain = evaluate(variables, source)
     nothing = np.full((1, SIDE, SIDE), IGNORE, "u1")
@@ -222,7 +222,10 @@ def test_only_ignored_pixels_are_left_out(scenes):
     none = dataclasses.replace(source, examples=Arrays(one), originals=Arrays(one))
     result = evaluate(variables, none)
     assert result.metrics == {}
-    assert experiment.draw_split(result.outputs, result.targets) == {}
+    assert (
+        experiment.evaluation.evaluators["pixels"].draw_split(result.held["pixels"], result.targets)
+        == {}
+    )
 
 
 def test_augmentation_moves_image_mask_and_border_weights_together(scenes):
@@ -233,7 +236,7 @@ def test_augmentation_moves_image_mask_and_border_weights_together(scenes):
     # Pictures of their own masks: wherever those go, the pictures must show it.
     batch["image"] = np.repeat(mask[..., None] * 200, 3, axis=-1)
     batch["border"] = mask.astype(np.float16)
-    new = jax.jit(lambda b: experiment.augment(jax.random.key(0), b, None))(batch)
+    new = jax.jit(lambda b: experiment.training.augment(jax.random.key(0), b, None))(batch)
     known = np.asarray(new["segmentation"]) != IGNORE
     square = np.asarray(new["segmentation"]) == 1
     for seen in (np.asarray(new["image"])[..., 0] > 100, np.asarray(new["border"]) > 0.5):
@@ -250,7 +253,7 @@ def test_crops_are_the_same_of_image_and_mask_and_reach_every_place(scenes):
     batch["image"] = np.stack([np.stack([place // SIDE, place % SIDE, 0 * place], -1)] * 4)
     batch["image"] = batch["image"].astype("u1")
     batch["segmentation"] = np.stack([place % 7] * 4).astype("u1")
-    crop = jax.jit(lambda key, b: experiment.augment(key, b, None))
+    crop = jax.jit(lambda key, b: experiment.training.augment(key, b, None))
     corners = set()
     for seed in range(30):
         new = crop(jax.random.key(seed), batch)
@@ -267,15 +270,17 @@ def test_ignored_pixels_change_neither_loss_nor_metrics(scenes):
     data = experiment.data()
     batch = data.train.batch(0)
     # The network without statistics of the batch: what it sees stays as it is.
-    variables = jax.jit(experiment.init)(jax.random.key(0), batch)
+    variables = jax.jit(experiment.network.init)(jax.random.key(0))
     hidden = dict(batch)
     hidden["segmentation"] = batch["segmentation"].copy()
     hidden["segmentation"][:, :8] = IGNORE
-    run = jax.jit(lambda b: experiment.loss(variables, b, jax.random.key(0), None)[0])
+    run = jax.jit(lambda b: experiment.training.loss(variables, b, jax.random.key(0), None)[0])
     plain = run(batch)
     assert not np.allclose(run(hidden), plain)
-    outputs = jax.jit(experiment.predict)(variables, batch)
-    value, weight = jax.jit(experiment.measure)(outputs, hidden)["cross_entropy"]
+    outputs = jax.jit(experiment.evaluation.predict)(variables, batch)
+    value, weight = jax.jit(experiment.evaluation.evaluators["pixels"].measure)(outputs, hidden)[
+        "cross_entropy"
+    ]
     assert weight.tolist() == [(SIDE - 8) * SIDE] * 4 and np.isfinite(value).all()
 
 
@@ -284,7 +289,7 @@ def test_metrics_do_not_depend_on_the_batch_size(scenes):
     for size in (1, 2):
         experiment = segmentation.build(config(scenes, eval_batch_size=size))
         data = experiment.data()
-        variables = jax.jit(experiment.init)(jax.random.key(0), data.train.batch(0))
+        variables = jax.jit(experiment.network.init)(jax.random.key(0))
         evaluate = make_evaluate(experiment, parallel_lib.create("single", size))
         results.append(evaluate(variables, data.evals["test"]).metrics)
     assert results[0] == pytest.approx(results[1], rel=1e-5)
@@ -298,15 +303,15 @@ def test_a_learned_network_finds_the_squares(scenes):
     from research.training.step import make_train_step
 
     batch = experiment.data().train.batch(0)
-    state = create(experiment, jax.jit(experiment.init)(jax.random.key(0), batch), False)
-    step = jax.jit(make_train_step(experiment, 0, None))
+    state = create(experiment.training, jax.jit(experiment.network.init)(jax.random.key(0)), False)
+    step = jax.jit(make_train_step(experiment.training, 0, None))
     for _ in range(40):
         (state, _), _ = step(state, batch)
-    outputs = jax.jit(experiment.predict)(state.variables, batch)
-    kept = jax.device_get(jax.jit(experiment.keep)(outputs, batch))
+    outputs = jax.jit(experiment.evaluation.predict)(state.variables, batch)
+    kept = jax.device_get(jax.jit(experiment.evaluation.evaluators["pixels"].keep)(outputs, batch))
     masks = Arrays({"segmentation": batch["segmentation"]})
-    kept = experiment.tally(kept, {"index": np.arange(8)}, masks)
-    scores = experiment.score(kept, {})
+    kept = experiment.evaluation.evaluators["pixels"].tally(kept, {"index": np.arange(8)}, masks)
+    scores = experiment.evaluation.evaluators["pixels"].score(kept, {})
     assert scores["mIoU"] > 0.9, scores
 
 

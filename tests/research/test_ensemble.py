@@ -14,8 +14,8 @@ FACTS = {"class_names": ["a", "b", "c"], "preprocessing": {"channels": 3, "mean"
 
 def member(**facts):
     """Predicts what its variables are."""
-    return toys.experiment()._replace(
-        facts={**FACTS, **facts}, predict=lambda variables, batch: variables
+    return toys.replaced(
+        toys.experiment(), facts={**FACTS, **facts}, predict=lambda variables, batch: variables
     )
 
 
@@ -23,13 +23,13 @@ def test_it_predicts_the_log_of_the_mean_of_probabilities_of_classes_or_pixels()
     rng = np.random.default_rng(0)
     for shape in ((5,), (2, 4, 3)):
         p = rng.dirichlet(np.ones(3), (3, *shape))
-        found = ensemble([member()] * 3).predict(list(jnp.log(p)), {})
+        found = ensemble([member()] * 3).evaluation.predict(list(jnp.log(p)), {})
         np.testing.assert_allclose(found, np.log(p.mean(0)), rtol=1e-4, atol=1e-6)
 
 
 def test_probabilities_that_no_number_holds_are_averaged():
     sure = jax.nn.log_softmax(jnp.array([[500.0, 0.0, 0.0]]))
-    found = ensemble([member()] * 2).predict([sure, sure], {})
+    found = ensemble([member()] * 2).evaluation.predict([sure, sure], {})
     np.testing.assert_allclose(found, [[0.0, -500.0, -500.0]], atol=1e-4)
 
 
@@ -38,4 +38,4 @@ def test_members_know_the_same_classes_and_predict_nothing_else():
     with pytest.raises(UserError, match="the first and number 2 differ in class_names"):
         ensemble([member(), member(class_names=["a", "b", "d"])])
     with pytest.raises(UserError, match="predicts something else"):
-        ensemble([member()] * 2).predict([{"boxes": jnp.zeros(3)}] * 2, {})
+        ensemble([member()] * 2).evaluation.predict([{"boxes": jnp.zeros(3)}] * 2, {})

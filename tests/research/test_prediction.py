@@ -1,5 +1,4 @@
 import numpy as np
-from toys import experiment
 
 from research.commands.predict import Predictions
 from research.spacing import spaced
@@ -9,7 +8,7 @@ def test_some_of_the_files_are_predicted_as_all_of_them_are():
     files = [f"{i}.png" for i in range(7)]
     read = lambda part: {"image": np.array([float(name[:-4]) for name in part])}
     predict = lambda variables, batch: 10 * batch["image"] + batch["index"]
-    predictions = Predictions(experiment()._replace(read=read, predict=predict), {}, 3)
+    predictions = Predictions(read, predict, {}, 3)
     np.testing.assert_array_equal(predictions.outputs(files), 11 * np.arange(7))
     # The picture beside many predictions: of files from all over, under their own numbers.
     ((part, outputs, batch),) = predictions(files, spaced(7, 3))

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from research.assembly.images import learn_facts
 from research.data.augment import colour_components
-from research.data.config import ImageDataConfig
 from research.data.normalisation import statistics
-from research.data.pipeline import learn_facts
 from research.data.preprocessing import Mapped, Preprocessing, at_scale, fit, scale_of
 from research.data.source import Arrays, decode
 
@@ -156,8 +155,8 @@ def test_colour_components_are_those_of_the_whole_training_split():
     varies = np.array([[60, 5, 5], [5, 60, 5], [5, 5, 60]])[labels]
     colours = 128 + varies[:, None, None] * rng.uniform(-1, 1, (3000, 2, 2, 3))
     train = Arrays({"image": colours.astype(np.uint8)})
-    raw, config = Preprocessing((2, 2), 3, "stretch"), ImageDataConfig(pca_colour=0.1)
-    facts = learn_facts(config, raw, {"train": train, "test": train})
+    raw, config = Preprocessing((2, 2), 3, "stretch"), AugmentedTrainingConfig(pca_colour=0.1)
+    facts = learn_facts(config, raw, {"train": train, "test": train}, None)
     found = np.linalg.norm(facts["colour_components"], axis=0)
     whole = np.linalg.norm(colour_components(train.fields["image"] / np.float32(255)), axis=0)
     np.testing.assert_allclose(found, whole, rtol=0.1)

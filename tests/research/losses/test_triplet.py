@@ -190,7 +190,8 @@ def test_eight_devices_mine_the_global_batch(mode):
             value, extra = value + one, extra | {mining: one, f"active_{mining}": active}
         return value, {}, extra
 
-    experiment = base._replace(
+    experiment = toys.replaced(
+        base,
         init=lambda key, batch: {"params": {"w": jax.random.normal(key, (4, 3))}},
         loss=loss,
         augment=lambda key, batch, axis: batch,
@@ -201,10 +202,12 @@ def test_eight_devices_mine_the_global_batch(mode):
     def one_step(mode):
         parallel = parallel_lib.create(mode, 32)
         state = parallel.put(
-            state_lib.create(experiment, state_lib.init(experiment, 0, batch), False)
+            state_lib.create(experiment.training, state_lib.init(experiment.network, 0), False)
         )
         placed = parallel.put_batch(batch)
-        step = parallel.compile(lambda axis: make_train_step(experiment, 0, axis), state, placed)
+        step = parallel.compile(
+            lambda axis: make_train_step(experiment.training, 0, axis), state, placed
+        )
         (state, totals), _ = step(state, placed)
         return jax.device_get((state.params, totals))
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import toys
-from research.evaluation import make_evaluate
 
 from research.data.source import Arrays, Source
 from research.metrics import classification as metrics
 from research.training import parallel as parallel_lib
+from research.training.evaluation import make_evaluate
 
 COUNT, CLASSES = 37, 6
 
@@ -30,8 +30,10 @@ def fake(scored):
     def score(outputs, targets):
         return {"n": float(len(outputs)), "first_label": float(targets["label"][0])}
 
-    return toys.experiment(score=score if scored else None)._replace(
-        predict=lambda variables, batch: batch["image"], measure=measure
+    return toys.replaced(
+        toys.experiment(score=score if scored else None),
+        predict=lambda variables, batch: batch["image"],
+        measure=measure,
     )
 
 
@@ -56,7 +58,7 @@ def test_metrics_are_those_of_a_plain_loop_whatever_the_batches(mode, batch_size
     parallel = parallel_lib.create(mode, batch_size)
     result = make_evaluate(fake(True), parallel)({"params": {}}, Source(data, batch_size), True)
     assert result.metrics == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_array_equal(result.outputs, log_p)
+    np.testing.assert_array_equal(result.held["labels"], log_p)
     np.testing.assert_array_equal(result.targets["label"], labels)
     assert "image" not in result.targets
     # For pictures: evenly spaced over the split, which may be ordered.
@@ -72,13 +74,14 @@ def test_outputs_are_not_held_where_nobody_scores_them():
     result = make_evaluate(fake(False), parallel_lib.create("single", 8))(
         {"params": {}}, Source(split(), 8)
     )
-    assert result.outputs is None and "n" not in result.metrics
+    assert not result.held and "n" not in result.metrics
     assert not result.targets and result.sample is None
 
 
 @pytest.mark.parametrize("mode", ["single", "pmap"])
 def test_only_what_is_kept_is_held_and_scored(mode):
-    experiment = fake(True)._replace(
+    experiment = toys.replaced(
+        fake(True),
         keep=lambda outputs, batch: {"best": outputs.argmax(-1), "index": batch["index"]},
         score=lambda kept, targets: {"n": float(len(kept["best"]))},
     )
@@ -87,8 +90,8 @@ def test_only_what_is_kept_is_held_and_scored(mode):
         {"params": {}}, Source(data, 16)
     )
     assert result.metrics["n"] == COUNT
-    np.testing.assert_array_equal(result.outputs["best"], data.fields["image"].argmax(-1))
-    np.testing.assert_array_equal(result.outputs["index"], np.arange(COUNT))
+    np.testing.assert_array_equal(result.held["labels"]["best"], data.fields["image"].argmax(-1))
+    np.testing.assert_array_equal(result.held["labels"]["index"], np.arange(COUNT))
 
 
 @pytest.mark.parametrize("mode", ["single", "jit"])
@@ -106,7 +109,8 @@ def test_what_is_kept_is_tallied_against_what_no_batch_can_hold(mode):
         lengths = [len(originals[i]["label"]) for i in batch["index"].tolist()]
         return {"best": kept, "length": np.array(lengths)}
 
-    experiment = fake(True)._replace(
+    experiment = toys.replaced(
+        fake(True),
         keep=lambda outputs, batch: outputs.argmax(-1),
         tally=tally,
         score=lambda kept, targets: {"sum": float(kept["length"].sum())},
@@ -116,6 +120,8 @@ def test_what_is_kept_is_tallied_against_what_no_batch_can_hold(mode):
         source = Source(data, size, originals=Ragged(), alone=alone)
         result = make_evaluate(experiment, parallel_lib.create(mode, size))({"params": {}}, source)
         assert result.metrics["sum"] == COUNT * (COUNT + 1) / 2
-        np.testing.assert_array_equal(result.outputs["best"], data.fields["image"].argmax(-1))
+        np.testing.assert_array_equal(
+            result.held["labels"]["best"], data.fields["image"].argmax(-1)
+        )
         expected = (data.fields["image"].argmax(-1) == data.fields["label"]).mean()
         assert result.metrics["accuracy"] == pytest.approx(expected)

@@ -124,18 +124,18 @@ def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, number):
 def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint(tmp_path):
     experiment = toys.experiment(data=data)
 
-    def init(key, batch):
-        variables = experiment.init(key, batch)
+    def init(key):
+        variables = experiment.network.init(key)
         return {**variables, "params": {**variables["params"], "count": jnp.float32(0.0)}}
 
     def loss(variables, batch, key, axis):
         """Infinite from step 7 on: a gradient of -10 makes "count" grow by one a step."""
-        per_example, state, extra = experiment.loss(variables, batch, key, axis)
+        per_example, state, extra = experiment.training.loss(variables, batch, key, axis)
         count = variables["params"]["count"]
         per_example = per_example - 10.0 * (count - jax.lax.stop_gradient(count))
         return jnp.where(count > 5.5, jnp.inf, per_example), state, extra
 
-    broken = experiment._replace(loss=loss, init=init, optimizer=optax.sgd(0.1))
+    broken = toys.replaced(experiment, loss=loss, init=init, optimizer=optax.sgd(0.1))
     with pytest.raises(UserError, match=r"loss is .* at step 7; .*--learning_rate"):
         run(tmp_path, experiment=broken)
     opened = open_checkpoint(tmp_path)
@@ -269,7 +269,7 @@ def test_statistics_belong_to_the_weights_whenever_it_evaluates_and_change_no_st
     jax.tree.map(np.testing.assert_array_equal, a, often)
     jax.tree.map(np.testing.assert_array_equal, a["params"], running["params"])
     estimate = make_estimate(
-        toys.experiment(), config.seed, parallel_lib.create("single", 16), data().train, 16
+        toys.experiment().training, config.seed, parallel_lib.create("single", 16), data().train, 16
     )
     expected = jax.device_get(estimate(running, config.steps))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, expected)
@@ -282,6 +282,8 @@ def test_a_bias_is_told_of_the_last_evaluation_over_the_whole_split(tmp_path):
         assert len(outputs) == len(targets["label"]) == 21
         return class_bias.of_shares(targets["label"], outputs.argmax(1), tuple("abcde"))
 
-    told = run(tmp_path, experiment=toys.experiment(data=data, bias=bias)).result["bias"]["test"]
+    told = run(tmp_path, experiment=toys.experiment(data=data, bias=bias)).result["bias"]["test"][
+        "labels"
+    ]
     assert set(told["ratios"]) == set("abcde") and told["what"] == "predicted / true share"
     assert told["line"].startswith("predicted / true share: ")

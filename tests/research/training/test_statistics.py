@@ -25,7 +25,7 @@ def estimated(mode="single", experiment=None, accumulate=1, variables=None, step
     experiment = experiment or toys.experiment()
     parallel = parallel_lib.create(mode, 16, accumulate)
     variables = variables or toys.new_state(experiment).variables
-    estimate = make_estimate(experiment, 0, parallel, source(), BATCHES, accumulate)
+    estimate = make_estimate(experiment.training, 0, parallel, source(), BATCHES, accumulate)
     return jax.device_get(estimate(parallel.put(variables), step))
 
 
@@ -35,7 +35,7 @@ def test_statistics_are_those_of_all_values_of_the_next_batches():
     values = []
     for step in range(7, 7 + BATCHES):
         key = jax.random.fold_in(_stream(jax.random.key(0), "train"), step)
-        batch = experiment.augment(_stream(key, "augment"), source().batch(step), None)
+        batch = experiment.training.augment(_stream(key, "augment"), source().batch(step), None)
         kernel = found["params"]["Conv_0"]["kernel"]
         values.append(
             jax.lax.conv_general_dilated(
@@ -81,7 +81,7 @@ def test_frozen_statistics_keep_every_bit():
     variables = toys.new_state(toys.experiment()).variables
     before = {"bn": {name: np.full(8, v, "f") for name, v in (("mean", 0.3), ("var", 1.7))}}
     found = estimated(
-        experiment=toys.experiment()._replace(loss=loss),
+        experiment=toys.replaced(toys.experiment(), loss=loss),
         variables={**variables, "batch_stats": before},
     )
     jax.tree.map(np.testing.assert_array_equal, found["batch_stats"], before)

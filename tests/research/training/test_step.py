@@ -52,7 +52,7 @@ def test_padding_has_no_part_in_a_step_even_when_it_is_nan(mode, accumulate):
     state = parallel.put(toys.new_state(experiment))
     placed = [parallel.put_batch(batch) for batch in PADDINGS]
     step = parallel.compile(
-        lambda axis: make_train_step(experiment, 0, axis, accumulate), state, placed[0]
+        lambda axis: make_train_step(experiment.training, 0, axis, accumulate), state, placed[0]
     )
     a, b = (jax.device_get(step(state, batch)[0]) for batch in placed)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(a))
@@ -68,8 +68,10 @@ def test_padding_counts_for_nothing_in_a_step_without_batch_statistics():
         far = jnp.linalg.norm(rows @ variables["params"]["w"] - batch["label"][:, None], axis=-1)
         return far, {}, {}
 
-    experiment = toys.experiment(optimizer=optax.sgd(0.1))._replace(
-        init=lambda key, batch: {"params": {"w": jnp.ones((192, 3)) / 192}}, loss=loss
+    experiment = toys.replaced(
+        toys.experiment(optimizer=optax.sgd(0.1)),
+        init=lambda key, batch: {"params": {"w": jnp.ones((192, 3)) / 192}},
+        loss=loss,
     )
     (padded,) = PADDINGS[:1]
     alone = {name: value[:13] for name, value in padded.items()}
@@ -85,7 +87,7 @@ def test_padding_counts_for_nothing_in_an_evaluation_even_when_it_is_nan():
     def measure(outputs, batch):
         return {"value": (outputs[:, 0], jnp.abs(batch["image"]).mean((1, 2, 3)))}
 
-    step = make_eval_step(experiment._replace(measure=measure), None)
+    step = make_eval_step(toys.replaced(experiment, measure=measure), None)
     variables = toys.new_state(experiment).variables
     (totals, (outputs, _)), (others, _) = (
         step(variables, jax.tree.map(jnp.asarray, batch)) for batch in PADDINGS
@@ -106,7 +108,8 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(mode):
     def loss(variables, batch, key, axis):
         return (batch["x"] @ variables["params"]["w"] - batch["y"]) ** 2, {}, {}
 
-    experiment = toys.experiment(optimizer=optax.sgd(0.1))._replace(
+    experiment = toys.replaced(
+        toys.experiment(optimizer=optax.sgd(0.1)),
         init=lambda key, batch: {"params": {"w": jnp.ones(4)}},
         loss=loss,
         augment=lambda key, batch, axis: batch,
@@ -139,8 +142,8 @@ def test_augmentation_depends_on_neither_devices_nor_accumulation(mode, accumula
         seen = {f"row {k}": drawn * rows[:, k] for k in range(16)}
         return drawn * variables["params"]["w"], {}, seen
 
-    experiment = toys.experiment()._replace(
-        init=lambda key, batch: {"params": {"w": jnp.ones(())}}, loss=loss
+    experiment = toys.replaced(
+        toys.experiment(), init=lambda key, batch: {"params": {"w": jnp.ones(())}}, loss=loss
     )
     _, rows = train(experiment, mode, [batch], accumulate=accumulate)
     found = [float(rows[0][f"row {k}"][0]) for k in range(16)]
@@ -199,7 +202,7 @@ def test_other_shapes_are_refused_not_recompiled():
     experiment, (a, b) = toys.experiment(), (toys.batches(1)[0], toys.batches(1, size=8)[0])
     state = parallel.put(toys.new_state(experiment))
     step = parallel.compile(
-        lambda axis: make_train_step(experiment, 0, axis), state, parallel.put_batch(a)
+        lambda axis: make_train_step(experiment.training, 0, axis), state, parallel.put_batch(a)
     )
     with pytest.raises(TypeError):
         step(state, parallel.put_batch(b))

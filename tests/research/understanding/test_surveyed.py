@@ -4,11 +4,11 @@ import types
 
 import numpy as np
 import pytest
-from research.evaluation import make_evaluate
-from toys import experiment
+from toys import experiment, replaced
 
 from research.data.source import Arrays, Source
 from research.training import parallel as parallel_lib
+from research.training.evaluation import make_evaluate
 from research.understanding import surveyed
 from research.understanding.answers import Question
 from research.understanding.network import Network
@@ -36,7 +36,7 @@ def question(ordered, method):
 
 def evaluated(answer, source):
     made = experiment(score=answer.score, draw_split=answer.draw_split)
-    made = made._replace(predict=answer.predict, measure=answer.measure)
+    made = replaced(made, predict=answer.predict, measure=answer.measure)
     return make_evaluate(made, parallel_lib.create("single", 500))({"params": {}}, source)
 
 
@@ -63,7 +63,7 @@ def test_a_map_shows_images_from_the_whole_set(ordered, monkeypatch):
     answer, seen = surveyed.plane(asked), {}
     monkeypatch.setattr(surveyed.figures, "thumbnails", lambda *given: seen.update(given=given))
     found = evaluated(answer, source)
-    answer.draw_split(found.outputs, found.targets)
+    answer.draw_split(found.held["labels"], found.targets)
     places, images, title = seen["given"]
     chosen = [int((2 * k + 1) * 2050 / 3000) for k in range(1500)]
     np.testing.assert_array_equal(np.stack(images), ordered.fields["image"][chosen])

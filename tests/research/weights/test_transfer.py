@@ -91,7 +91,7 @@ def test_frozen_layers_keep_every_bit_and_their_statistics(tmp_path):
         return ce, state, {}
 
     optimizer, _ = optimizers.from_config(config, 4, frozen)
-    experiment = base._replace(loss=loss, optimizer=optimizer)
+    experiment = toys.replaced(base, loss=loss, optimizer=optimizer)
     parallel = parallel_lib.create("single", 16)
     before = jax.device_get(toys.new_state(experiment))
     with RunFolder(tmp_path, "toy", config) as run:
