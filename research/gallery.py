@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from research.data.folders import natural
+from research.data.files import natural
 from research.data.images import EXTENSIONS
 from research.errors import UserError
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.data.folders import SPLITS, natural
+from research.data.files import natural
+from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS, read
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test

@@ -2,12 +2,12 @@
 
 import dataclasses
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from research.data.files import natural
 from research.data.images import EXTENSIONS, read
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test
@@ -93,12 +93,6 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
         splits = with_test(splits, f"--dataset=folder:{path}")
         note += "; a fifth of each class, evenly spaced in natural order, is the test split"
     return Dataset(f"folder:{path}", splits, class_names, (None, None, None), note)
-
-
-def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key under which 2 comes before 10, and numbers before letters."""
-    parts = filter(None, re.split(r"(\d+)", name))
-    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts), name
 
 
 def _listed(parts: dict[str, Path]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from research.data.folders import SPLITS, natural
+from research.data.files import natural
+from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS, read, upright_size
 from research.data.masks import (
     IGNORE,

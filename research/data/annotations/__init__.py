@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from research.data.images import EXTENSIONS
@@ -30,11 +31,13 @@ class Annotations(NamedTuple):
     Attributes:
       splits: train, and validation and test where they are told apart.
       notes: what a person may want to know, such as how many images have no objects.
+      left_out: {reason: number} of image files that are there and not used.
     """
 
     class_names: tuple[str, ...]
     splits: Mapping[str, list[Annotated]]
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = MappingProxyType({})
 
 
 def images_by_name(folder: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from research.data.annotations import Annotated, Annotations, few, images_by_name, read_text
-from research.data.folders import natural
+from research.data.files import natural
 from research.data.objects import Objects
 from research.errors import UserError
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from research.data.annotations import Annotated, Annotations, few, images_by_name, read_text
-from research.data.folders import natural
+from research.data.files import natural
 from research.data.objects import Objects
 from research.errors import UserError
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from research.data import datasets, folders
-from research.data.folders import natural
+from research.data.files import natural
 from research.data.tasks import classification
 from research.errors import UserError
 
