@@ -76,6 +76,8 @@ def load(
     for split, rows in images.items():
         if not rows:
             raise UserError(f"--dataset={name}: {split} holds no images")
+    if not any(len(row.objects.classes) for rows in images.values() for row in rows):
+        raise UserError(f"--dataset={name}: no image of it holds an object; there is none to learn")
     left_out = Counter(found.left_out)
     count = sum(map(len, images.values())) + left_out.total()
     if skip_corrupt:

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
@@ -77,6 +77,21 @@ def find(folder: Path, endings: Collection[str] | None = None) -> Found:
 
     walk(folder, own=True)
     return Found(tuple(sorted(files, key=lambda file: natural(str(file)))), left_out)
+
+
+def by_name(files: Iterable[Path], folder: Path) -> dict[str, Path]:
+    """{path below a folder without its ending: file}, accents composed.
+
+    Raises:
+      UserError: for two files of one name.
+    """
+    found: dict[str, Path] = {}
+    for file in files:
+        name = composed(file.relative_to(folder).with_suffix("").as_posix())
+        if name in found:
+            raise UserError(f"{file}: {found[name].name} has the same name beside it")
+        found[name] = file
+    return found
 
 
 def subfolders(folder: Path) -> list[Path]:

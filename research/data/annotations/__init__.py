@@ -5,7 +5,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from research.data.images import EXTENSIONS
 from research.data.objects import Objects
 from research.errors import UserError
 
@@ -38,23 +37,6 @@ class Annotations(NamedTuple):
     splits: Mapping[str, list[Annotated]]
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, int] = MappingProxyType({})
-
-
-def images_by_name(folder: Path) -> dict[str, Path]:
-    """{path below the folder without its ending: image file}.
-
-    Raises:
-      UserError: for two images of one name.
-    """
-    found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in EXTENSIONS or file.name.startswith("."):
-            continue
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{file}: {found[name].name} has the same name beside it")
-        found[name] = file
-    return found
 
 
 def few(names: list[str], most: int = 3) -> str:

@@ -8,8 +8,9 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import NamedTuple
 
-from research.data.annotations import Annotated, Annotations, few, images_by_name, read_text
-from research.data.files import natural
+from research.data.annotations import Annotated, Annotations, few, read_text
+from research.data.files import by_name, find, natural
+from research.data.images import EXTENSIONS
 from research.data.objects import Objects
 from research.errors import UserError
 
@@ -31,7 +32,7 @@ def read(location: str) -> Annotations:
     folder = root / "Annotations" if (root / "Annotations").is_dir() else root
     pictures = root / "JPEGImages" if (root / "JPEGImages").is_dir() else folder
     files = {file.stem: file for file in folder.glob("*.xml")}
-    images = images_by_name(pictures)
+    images = by_name(find(pictures, EXTENSIONS).files, pictures)
     if not files:
         raise UserError(f"--dataset=voc:{location}: {folder} holds no .xml files")
     alone = sorted(files.keys() - images.keys(), key=natural)

@@ -125,7 +125,12 @@ def task(drop_bad_boxes: bool = False) -> Task:
                 "COCO annotations; DIR alone as Roboflow has it",
             ),
             "voc": own(voc.read, "voc", "DIR", "Annotations/, JPEGImages/ and ImageSets/Main/"),
-            "yolo": own(yolo.read, "yolo", "DIR", "images/, labels/ and data.yaml or classes.txt"),
+            "yolo": own(
+                yolo.read,
+                "yolo",
+                "DIR or FILE.yaml",
+                "images/, labels/ and data.yaml or classes.txt",
+            ),
         },
     )
 
