@@ -30,8 +30,8 @@ class Found(NamedTuple):
     left_out: Mapping[str, int]
 
 
-def find(folder: Path, endings: Collection[str] | None = None) -> Found:
-    """Files below a folder, at any depth.
+def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = True) -> Found:
+    """Files below a folder, at any depth, or in it alone.
 
     Links are followed, each folder is entered once. What is hidden, of the system or of a tool
     (`._a.png`, `.ipynb_checkpoints/`, `__MACOSX/`) is passed over.
@@ -58,6 +58,8 @@ def find(folder: Path, endings: Collection[str] | None = None) -> Found:
         linked = []
         for entry in _listed(path):
             ours = own and is_own(entry.name)
+            if entry.is_dir() and not deep:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 walk(path / entry.name, ours)
             elif entry.is_dir():

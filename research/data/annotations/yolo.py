@@ -85,6 +85,8 @@ def read(location: str) -> Annotations:
             )
         splits[split] = list(rows.values())
     lines.refuse_what_may_be_other()
+    if twice := left_out.pop("listed twice", 0):
+        notes.append(f"images listed twice, taken once: {twice}")
     return Annotations(class_names, splits, tuple(notes), left_out)
 
 

@@ -139,7 +139,7 @@ def test_lists_of_images_and_of_folders(tmp_path):
     found = boxes(location)
     assert found["train"] == {"a1": [CORNERS], "b2": [CORNERS]}
     assert list(found["validation"]) == ["a1", "a2", "b1", "b2"]
-    assert yolo.read(location).left_out["listed twice"] == 1
+    assert yolo.read(location).notes == ("images listed twice, taken once: 1",)
     (tmp_path / "train.txt").write_text("images/a/a1.png\nimages/a/a3.png\n")
     with pytest.raises(UserError, match=r"1 of 2 images are not in .*: images/a/a3.png"):
         boxes(location)
