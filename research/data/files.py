@@ -4,14 +4,14 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from research.errors import UserError
 
 # What systems and tools put into folders beside what a person put there.
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
+_SYSTEM_FILES = (".ds_store", "thumbs.db", "desktop.ini", "icon\r")
 _TOOL_FOLDERS = (
     "__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found",
     "system volume information",
@@ -72,7 +72,7 @@ def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = T
             elif wanted(entry.name):
                 if ours:
                     files.append(path / checked(entry.name, path))
-                else:
+                elif entry.name.lower() not in _SYSTEM_FILES:
                     left_out["hidden or of the system"] += 1
         for link in linked:  # after the folders that lie here themselves
             walk(link, own)
@@ -161,6 +161,12 @@ def count_line(found: int, left_out: Mapping[str, int], what: str = "images") ->
     if total:
         line += f", {total} left out ({', '.join(f'{r}: {n}' for r, n in reasons.items())})"
     return line
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first of a list of names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:

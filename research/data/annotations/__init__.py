@@ -39,12 +39,6 @@ class Annotations(NamedTuple):
     left_out: Mapping[str, int] = MappingProxyType({})
 
 
-def few(names: list[str], most: int = 3) -> str:
-    """The first of a list of names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def read_text(file: Path) -> str:
     """The text of a file in UTF-8. Raises UserError, naming it, where it cannot be read."""
     try:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data.annotations import Annotated, Annotations, few, read_text
-from research.data.files import Found, composed, find, inside
+from research.data.annotations import Annotated, Annotations, read_text
+from research.data.files import Found, composed, few, find, inside
 from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS
 from research.data.objects import Objects

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from research.data.annotations import few, read_text
+from research.data.annotations import read_text
+from research.data.files import few
 from research.errors import UserError
 
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
