@@ -3,6 +3,7 @@
 import csv
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from research.data.folders import natural
+from research.data.files import composed, count_line, find, natural, subfolders
 from research.data.images import EXTENSIONS
 from research.errors import UserError
+from research.progress import console
 
 
 class Gallery(NamedTuple):
@@ -32,22 +34,17 @@ def read_folder(folder: Path) -> Gallery:
         raise UserError(f"--gallery={folder}: no such folder; one subfolder or file an identity")
     found: dict[str, list[Path]] = {}
     places: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: natural(path.name)):
-        if path.name.startswith("."):
-            continue
+    alone = find(folder, EXTENSIONS, deep=False)
+    left_out = Counter(alone.left_out)
+    for path in sorted([*subfolders(folder), *alone.files], key=lambda path: natural(path.name)):
         if path.is_dir():
-            images = [
-                file
-                for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
-            ]
-            name = path.name
+            below = find(path, EXTENSIONS)
+            images, name = list(below.files), composed(path.name)
+            left_out.update(below.left_out)
             if not images:
                 raise UserError(f"{path}: holds no images; fill or remove it")
-        elif path.suffix.lower() in EXTENSIONS:
-            images, name = [path], path.stem
         else:
-            continue
+            images, name = [path], composed(path.stem)
         other = places.setdefault(name.casefold(), path)
         if other is not path:
             raise UserError(
@@ -59,6 +56,9 @@ def read_folder(folder: Path) -> Gallery:
         raise UserError(
             f"--gallery={folder}: is empty; put one subfolder or file an identity there"
         )
+    if left_out:
+        line = count_line(sum(map(len, found.values())) + left_out.total(), left_out)
+        console().print(f"--gallery={folder}: {line}", markup=False)
     rows = [(str(file), name) for name, images in found.items() for file in images]
     return Gallery(*(tuple(column) for column in zip(*rows, strict=True)))
 

@@ -71,13 +71,15 @@ def unused_path(folder: Path, stem: str, suffix: str) -> Path:
 
 def save_figures(folder: Path, figures: "Mapping[str, Figure | np.ndarray]") -> None:
     """Saves each figure as <folder>/<name>.png, and each image uint8 [H, W, C] pixel for pixel."""
+    from research.figures import saving
+
     for name, figure in figures.items():
         file = folder / f"{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(figure, np.ndarray):
             PIL.Image.fromarray(figure[..., 0] if figure.shape[-1] == 1 else figure).save(file)
         else:
-            figure.savefig(file, dpi=120, bbox_inches="tight")
+            saving.save(figure, file, dpi=120, bbox_inches="tight")
 
 
 def read_result(path: Path) -> dict[str, Any] | None:

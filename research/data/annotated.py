@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from research.data.annotations import Annotated, Annotations
+from research.data.files import count_line
 from research.data.images import read
 from research.data.objects import Objects, clip, faults
 from research.data.source import Example
@@ -75,15 +76,18 @@ def load(
     for split, rows in images.items():
         if not rows:
             raise UserError(f"--dataset={name}: {split} holds no images")
+    if not any(len(row.objects.classes) for rows in images.values() for row in rows):
+        raise UserError(f"--dataset={name}: no image of it holds an object; there is none to learn")
+    left_out = Counter(found.left_out)
+    count = sum(map(len, images.values())) + left_out.total()
     if skip_corrupt:
         readable = {
             split: [row for row in rows if _can_be_read(row)] for split, rows in images.items()
         }
-        lost = sum(map(len, images.values())) - sum(map(len, readable.values()))
+        left_out["unreadable"] = sum(map(len, images.values())) - sum(map(len, readable.values()))
         images = readable
-        notes += [f"unreadable files left out: {lost}"] if lost else []
     images, note = _sound(images, name, drop_bad_boxes)
-    notes += note
+    notes += [*note, count_line(count, left_out)]
     for line in notes[1:]:
         console().print(f"{name}: {line}", markup=False)
     splits: dict[str, Labelled] = {
@@ -110,14 +114,19 @@ def _can_be_read(row: Annotated) -> bool:
 def _sound(
     images: dict[str, list[Annotated]], name: str, drop: bool
 ) -> tuple[dict[str, list[Annotated]], list[str]]:
-    """The images with boxes that can be used, and what there is to say of the others."""
+    """The images with boxes that can be used, each once, and what there is to say of the others."""
     reasons: Counter[str] = Counter()
+    count = repeated = 0
     first = ""
     beyond = 0
     sound: dict[str, list[Annotated]] = {}
     for split, rows in images.items():
         sound[split] = []
         for row in rows:
+            count += len(row.objects.classes)
+            repeated += len(row.objects.classes)
+            row = row._replace(objects=_once(row.objects))
+            repeated -= len(row.objects.classes)
             height, width = row.size or (1, 1)
             messages = faults(row.objects.boxes, height, width)
             for number, message in enumerate(messages):
@@ -137,7 +146,16 @@ def _sound(
                 f"--dataset={name}: boxes that cannot be used: {reasons.total()} ({counted}); "
                 f"first {first}; mend them, or leave them out by --drop_bad_boxes"
             )
-        notes.append(f"boxes left out: {reasons.total()} ({counted}); first {first}")
+        notes.append(f"the first box left out is {first}")
     if beyond:
         notes.append(f"boxes that reach beyond their image, and end at its border: {beyond}")
+    left_out = {"written twice": repeated, **dict(sorted(reasons.items()))}
+    notes.append(count_line(count, left_out, "boxes"))
     return sound, notes
+
+
+def _once(objects: Objects) -> Objects:
+    """The objects, without those that repeat the box, class and crowd of one before them."""
+    rows = np.column_stack([*objects.boxes.T, objects.classes, objects.crowd])
+    _, first = np.unique(rows, axis=0, return_index=True)
+    return objects.take(np.isin(np.arange(len(rows)), first))

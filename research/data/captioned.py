@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.data.folders import SPLITS, natural
+from research.data.files import find, natural
+from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS, read
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test
@@ -138,11 +139,7 @@ def _matched(
             f"{file}: {len(missing)} captioned images are not in {images}, the first is "
             f"{missing[0]} {hint.format('captions')}"
         )
-    there = {
-        str(f.relative_to(images))
-        for f in images.rglob("*")
-        if f.suffix.lower() in EXTENSIONS and not f.name.startswith(".")
-    }
+    there = {f.relative_to(images).as_posix() for f in find(images, EXTENSIONS).files}
     silent = sorted(there - by_image.keys(), key=natural)
     if silent and not skip:
         raise UserError(

@@ -3,11 +3,13 @@
 import dataclasses
 import os
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from research.data.files import composed, count_line, find, natural, subfolders
 from research.data.images import EXTENSIONS, read
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test
@@ -23,7 +25,6 @@ SPLITS = {
     "test": "test",
 }
 _MOST_CHECKED = 50_000
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,7 +47,9 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
     Class names sort naturally (2 before 10). Where there is neither test/ nor val/, a fifth of
     each class becomes the test split: of its files in natural order, the middle one of each five.
     Every file is decoded once to see that it can be; of more than 50,000 files, only when
-    skip_corrupt asks for it (others are named when training meets them).
+    skip_corrupt asks for it (others are named when training meets them). What is hidden, of the
+    system or of a tool is passed over, links are followed, and a folder that holds nothing but one
+    other, as archives have it, stands for that one; see `files.find`.
 
     Args:
       by_class: for tasks that are tested on classes they never trained on: test/ and val/ may have
@@ -56,49 +59,81 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
       UserError: no images, one class only, a file that is no image or is damaged, a class that
         only the test split has.
     """
-    path = Path(location).expanduser()
-    if not path.is_dir():
-        raise UserError(f"--dataset=folder:{path}: no such folder")
-    parts = {
-        SPLITS[folder.name.lower()]: folder
-        for folder in _subfolders(path)
-        # A folder of pictures called "train" is a class, of vehicles perhaps.
-        if folder.name.lower() in SPLITS and _subfolders(folder)
-    }
+    given = Path(location).expanduser()
+    where = f"--dataset=folder:{given}"
+    if not given.is_dir():
+        raise UserError(f"{where}: no such folder")
+    path, parts = _parts(given)
     if parts and "train" not in parts:
-        raise UserError(f"--dataset=folder:{path}: holds {_listed(parts)} but no train folder")
+        raise UserError(f"{where}: holds {_listed(parts)} but no train folder")
     if not parts:
         parts = {"train": path}
     else:
         others = [f.name for f in _subfolders(path) if f not in parts.values()]
         if others:
             raise UserError(
-                f"--dataset=folder:{path}: beside {_listed(parts)} there is {others[0]!r}, which "
+                f"{where}: beside {_listed(parts)} there is {others[0]!r}, which "
                 "is neither a split nor in one; move it away"
             )
-    class_names = _class_names(path, parts, by_class)
-    found = {split: _files(folder, class_names) for split, folder in parts.items()}
-    for split, (files, _) in found.items():
+    folders = {split: _classes(part) for split, part in parts.items()}
+    class_names = _class_names(where, parts, folders, by_class)
+    left_out: Counter[str] = Counter()
+    found = {}
+    for split, part in parts.items():
+        files, labels = [], []
+        for label, name in enumerate(class_names):
+            if name in folders[split]:
+                here = find(folders[split][name])
+                left_out.update(here.left_out)
+                files += [str(file) for file in here.files]
+                labels += [label] * len(here.files)
+        left_out["in no folder of a class"] += len(find(part, EXTENSIONS, deep=False).files)
         if not files:
-            raise UserError(f"{parts[split]}: holds no images ({', '.join(EXTENSIONS)})")
-    note = "your own pictures"
-    if skip_corrupt or sum(len(files) for files, _ in found.values()) <= _MOST_CHECKED:
-        found, skipped = _readable(found, skip_corrupt)
-        note += f"; {skipped} unreadable files left out" if skipped else ""
+            raise UserError(f"{part}: holds no images ({', '.join(EXTENSIONS)})")
+        found[split] = files, labels
+    count = sum(len(files) for files, _ in found.values())
+    total = count + left_out.total()
+    if skip_corrupt or count <= _MOST_CHECKED:
+        found, left_out["unreadable"] = _readable(found, skip_corrupt)
+    counts = count_line(total, left_out)
+    console().print(f"folder:{given}: {counts}", markup=False)
+    note = f"your own pictures; {counts}"
+    if path != given:
+        note += f"; all of them in {path.relative_to(given)}"
     splits: dict[str, Labelled] = {
         split: FolderSplit(tuple(files), np.array(labels, np.int32))
         for split, (files, labels) in found.items()
     }
     if list(splits) == ["train"] and not by_class:
-        splits = with_test(splits, f"--dataset=folder:{path}")
+        splits = with_test(splits, where)
         note += "; a fifth of each class, evenly spaced in natural order, is the test split"
-    return Dataset(f"folder:{path}", splits, class_names, (None, None, None), note)
+    return Dataset(f"folder:{given}", splits, class_names, (None, None, None), note)
 
 
-def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key under which 2 comes before 10, and numbers before letters."""
-    parts = filter(None, re.split(r"(\d+)", name))
-    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts), name
+def _parts(path: Path) -> tuple[Path, dict[str, Path]]:
+    """The folder that holds classes or splits, and {split: its folder}."""
+    while True:
+        inner = _subfolders(path)
+        parts = {
+            SPLITS[folder.name.lower()]: folder
+            for folder in inner
+            # A folder of pictures called "train" is a class, of vehicles perhaps.
+            if folder.name.lower() in SPLITS and _subfolders(folder)
+        }
+        # An archive's own folder: of one class there is nothing to learn.
+        if parts or len(inner) != 1 or len(_subfolders(inner[0])) < 2:
+            break
+        path = inner[0]
+    words = [set(re.split(r"[^a-z]+", folder.name.lower())) & SPLITS.keys() for folder in inner]
+    called = {
+        SPLITS[min(found)]: folder for found, folder in zip(words, inner, strict=True) if found
+    }
+    if not parts and len(called) > 1 and all(map(_subfolders, called.values())):
+        raise UserError(
+            f"--dataset=folder:{path}: {_listed(called)} look like splits, not classes; call them "
+            f"{' and '.join(called)}"
+        )
+    return path, parts
 
 
 def _listed(parts: dict[str, Path]) -> str:
@@ -106,54 +141,49 @@ def _listed(parts: dict[str, Path]) -> str:
 
 
 def _subfolders(path: Path) -> list[Path]:
-    try:
-        return sorted(
-            (f for f in path.iterdir() if f.is_dir() and f.name[0] not in "._"),
-            key=lambda f: natural(f.name),
-        )
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    """Folders that may be classes or splits: notes and the like begin with _ and hold no images."""
+    return [
+        folder
+        for folder in subfolders(path)
+        if not folder.name.startswith("_") or find(folder, EXTENSIONS).files
+    ]
 
 
-def _class_names(path: Path, parts: dict[str, Path], by_class: bool) -> tuple[str, ...]:
-    names = tuple(folder.name for folder in _subfolders(parts["train"]))
+def _classes(part: Path) -> dict[str, Path]:
+    """{class: its folder} of one split."""
+    found: dict[str, Path] = {}
+    for folder in _subfolders(part):
+        name = composed(folder.name)
+        if name in found:
+            raise UserError(f"{folder}: {found[name]} has the same name; rename one")
+        found[name] = folder
+    return found
+
+
+def _class_names(
+    where: str, parts: dict[str, Path], folders: dict[str, dict[str, Path]], by_class: bool
+) -> tuple[str, ...]:
+    names = tuple(folders["train"])
     if not names:
         raise UserError(
-            f"--dataset=folder:{path}: {parts['train']} holds no subfolders; "
+            f"{where}: {parts['train']} holds no subfolders; "
             "put the images of each class into a subfolder named after it"
         )
     if len(names) == 1:
         raise UserError(
-            f"--dataset=folder:{path}: {parts['train']} holds one class only, {names[0]!r}; "
+            f"{where}: {parts['train']} holds one class only, {names[0]!r}; "
             "there is nothing to tell apart"
         )
     if by_class:
-        everywhere = {folder.name for part in parts.values() for folder in _subfolders(part)}
-        return tuple(sorted(everywhere, key=natural))
-    for folder in parts.values():
-        for other in _subfolders(folder):
-            if other.name not in names:
+        return tuple(sorted({name for part in folders.values() for name in part}, key=natural))
+    for part in folders.values():
+        for name, folder in part.items():
+            if name not in names:
                 raise UserError(
-                    f"{other}: the class {other.name!r} is not in {parts['train']}, which has "
+                    f"{folder}: the class {name!r} is not in {parts['train']}, which has "
                     f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
                 )
     return names
-
-
-def _files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int]]:
-    files: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        here = [
-            str(file)
-            for file in (folder / name).rglob("*")
-            if file.is_file()
-            and not file.name.startswith(".")
-            and file.name.lower() not in _SYSTEM_FILES
-        ]
-        files += sorted(here, key=natural)
-        labels += [label] * len(here)
-    return files, labels
 
 
 def _readable(
@@ -183,8 +213,6 @@ def _readable(
             kept[split] = ([files[i] for i in good], [labels[i] for i in good])
             if not good:
                 raise UserError(f"none of the {len(files)} files can be read; first: {skipped[0]}")
-    if skipped:
-        console().print(f"{len(skipped)} unreadable files left out:", markup=False)
-        for message in skipped[:5]:
-            console().print(f"  {message}", markup=False)
+    for message in skipped[:5]:
+        console().print(f"left out: {message}", markup=False)
     return kept, len(skipped)

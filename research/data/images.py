@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import PIL.ImageOps
 import PIL.TiffImagePlugin
 from jaxtyping import UInt8
 
+from research.data.files import count_line, find
 from research.errors import UserError
+from research.progress import console
 
 EXTENSIONS = (
     ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
@@ -189,24 +192,25 @@ def is_truncated(data: bytes) -> bool:
 
 
 def list_images(inputs: Sequence[str | Path]) -> list[Path]:
-    """Files as given, folders as the image files below them, sorted.
+    """Files as given, folders as the image files below them in natural order; see `files.find`.
 
     Raises:
       UserError: for a path that is not there, and a folder without images.
     """
-    files = []
+    files: list[Path] = []
+    left_out: Counter[str] = Counter()
     for path in map(Path, inputs):
         if path.is_dir():
-            found = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
-            )
-            if not found:
+            found = find(path, EXTENSIONS)
+            if not found.files:
                 raise UserError(f"{path}: holds no image files ({', '.join(EXTENSIONS)})")
-            files += found
+            files += found.files
+            left_out.update(found.left_out)
         elif path.is_file():
             files.append(path)
         else:
             raise UserError(f"{path}: no such file or folder")
+    if left_out:
+        line = count_line(len(files) + left_out.total(), left_out)
+        console().print(f"{', '.join(map(str, inputs))}: {line}", markup=False)
     return files

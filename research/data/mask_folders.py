@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from research.data.folders import SPLITS, natural
+from research.data.files import by_name, count_line, few, find, natural, subfolders
+from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS, read, upright_size
 from research.data.masks import (
     IGNORE,
@@ -78,15 +79,21 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
     for folder in (images, masks):
         if not folder.is_dir():
             raise UserError(f"{where}: {folder} is no folder")
-    names = {SPLITS[f.name.lower()]: f.name for f in images.iterdir() if f.name.lower() in SPLITS}
-    if "train" in names:
+    inner = subfolders(images)
+    names = {SPLITS[f.name.lower()]: f.name for f in inner if f.name.lower() in SPLITS}
+    left_out: Counter[str] = Counter()
+    if names:
+        if "train" not in names:
+            raise UserError(f"{where}: {images} holds {', '.join(names.values())}, but no train")
         found = {}
         for split, name in sorted(names.items()):
             if not (masks / name).is_dir():
                 raise UserError(f"{where}: {images} has a folder {name}, {masks} has none")
-            found[split] = pair_up(images / name, masks / name)
+            found[split] = pair_up(images / name, masks / name, left_out)
+        everywhere = len(find(images, EXTENSIONS).files)
+        left_out["in no split"] = everywhere - sum(map(len, found.values()))
     else:
-        found = {"train": pair_up(images, masks)}
+        found = {"train": pair_up(images, masks, left_out)}
 
     table = _table(parts, masks)
     everything = [pair for pairs in found.values() for pair in pairs]
@@ -108,7 +115,10 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
         split: MaskSplit(tuple(p for p in pairs if p not in bad), classes)
         for split, pairs in found.items()
     }
-    note = "your own pictures" + (f"; {len(bad)} unreadable pairs left out" if bad else "")
+    left_out["unreadable, or their mask"] = len(bad)
+    counts = count_line(len(seen) + left_out.total(), left_out)
+    console().print(f"masks:{rest}: {counts}", markup=False)
+    note = f"your own pictures; {counts}"
     if list(splits) == ["train"]:
         note += "; a fifth, evenly spaced in natural order, is the test split"
     splits = with_test(splits, where)
@@ -118,22 +128,33 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
     return Dataset(f"masks:{rest}", splits, classes.names, (height, width, channels), note)
 
 
-def pair_up(images: Path, masks: Path) -> list[Pair]:
+def pair_up(images: Path, masks: Path, left_out: Counter[str]) -> list[Pair]:
     """Files of the same relative names below two folders, in natural order.
 
+    Args:
+      left_out: {reason: number} of images, to which those that are passed over are added.
+
     Raises:
-      UserError: no images, names that are there twice, and names without a partner.
+      UserError: no images, names that are there twice, names without a partner, and masks of
+        several kinds for each image.
     """
-    left, right = _named(images), _named(masks)
+    seen = find(images, EXTENSIONS)
+    left_out.update(seen.left_out)
+    left = by_name(seen.files, images)
+    right = by_name(find(masks, EXTENSIONS).files, masks)
     if not left:
         raise UserError(f"{images}: holds no images ({', '.join(EXTENSIONS)})")
     first = min(left, key=natural)
     if first not in right:
-        suffixes = Counter(n[len(first) :] for n in right if n.startswith(first))
-        for suffix, _ in suffixes.most_common():
-            if all(name + suffix in right for name in left):
-                right = {n.removesuffix(suffix): f for n, f in right.items() if n.endswith(suffix)}
-                break
+        suffixes = [n[len(first) :] for n in right if n.startswith(first)]
+        suffixes = [s for s in suffixes if all(name + s in right for name in left)]
+        if len(suffixes) > 1:
+            raise UserError(
+                f"{masks}: holds several masks of each image, {few([first + s for s in suffixes])};"
+                " put those that are meant into a folder of their own"
+            )
+        for suffix in suffixes:
+            right = {n.removesuffix(suffix): f for n, f in right.items() if n.endswith(suffix)}
     for mine, other, folder, what in (
         (left, right, masks, "mask"),
         (right, left, images, "image"),
@@ -144,20 +165,7 @@ def pair_up(images: Path, masks: Path) -> list[Pair]:
                 f"{mine[alone[0]]}: has no {what} of that name in {folder} "
                 f"({len(alone)} of {len(mine)} have none)"
             )
-    return [(left[name], right[name]) for name in sorted(left, key=natural)]
-
-
-def _named(folder: Path) -> dict[str, str]:
-    """{path below the folder without its ending: file}."""
-    found: dict[str, str] = {}
-    for file in folder.rglob("*"):
-        if file.suffix.lower() not in EXTENSIONS or file.name.startswith("."):
-            continue
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{file}: {Path(found[name]).name} has the same name beside it")
-        found[name] = str(file)
-    return found
+    return [(str(left[name]), str(right[name])) for name in sorted(left, key=natural)]
 
 
 def _table(parts: list[str], masks: Path) -> Classes | None:

@@ -11,6 +11,7 @@ import numpy as np
 from research.data import images
 from research.experiment import Axis, Batch, Network, Variables
 from research.figures import detection as figures
+from research.figures import saving
 from research.metrics.detection import results
 from research.record import unused_path
 
@@ -94,7 +95,7 @@ def save_pictures(
     for i, file in enumerate(files):
         found = {name: value[i] for name, value in outputs.items()}
         figure = figures.one_image(images.read(file), found, class_names)
-        figure.savefig(unused_path(target, Path(file).stem, ".png"))
+        saving.save(figure, unused_path(target, Path(file).stem, ".png"))
 
 
 def write_coco_results(

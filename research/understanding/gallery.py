@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from research.config import without_unused
 from research.errors import UserError
 from research.experiment import Experiment
+from research.figures import saving
 from research.progress import console
 from research.record import RunFolder
 from research.training import parallel as parallel_lib
@@ -121,7 +122,7 @@ def run(experiment: Experiment, config: Any) -> Finished | None:
 def picture(name: str, figure: Figure) -> str:
     """An <img> that holds its picture."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, bbox_inches="tight", format="png")
+    saving.save(figure, buffer, dpi=100, bbox_inches="tight")
     image = PIL.Image.open(io.BytesIO(buffer.getvalue()))
     image.thumbnail((WIDEST, 10 * WIDEST))
     buffer = io.BytesIO()

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from research.data.images import EXTENSIONS
 from research.data.objects import Objects
 from research.errors import UserError
 
@@ -30,34 +30,13 @@ class Annotations(NamedTuple):
     Attributes:
       splits: train, and validation and test where they are told apart.
       notes: what a person may want to know, such as how many images have no objects.
+      left_out: {reason: number} of image files that are there and not used.
     """
 
     class_names: tuple[str, ...]
     splits: Mapping[str, list[Annotated]]
     notes: tuple[str, ...] = ()
-
-
-def images_by_name(folder: Path) -> dict[str, Path]:
-    """{path below the folder without its ending: image file}.
-
-    Raises:
-      UserError: for two images of one name.
-    """
-    found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in EXTENSIONS or file.name.startswith("."):
-            continue
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{file}: {found[name].name} has the same name beside it")
-        found[name] = file
-    return found
-
-
-def few(names: list[str], most: int = 3) -> str:
-    """The first of a list of names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    left_out: Mapping[str, int] = MappingProxyType({})
 
 
 def read_text(file: Path) -> str:

@@ -118,9 +118,19 @@ def task(drop_bad_boxes: bool = False) -> Task:
         noun="detection set",
         find=functools.partial(find, drop_bad_boxes=drop_bad_boxes),
         own={
-            "coco": own(coco.read, "coco", "IMAGES_DIR:TRAIN.json[:TEST.json]", "COCO annotations"),
+            "coco": own(
+                coco.read,
+                "coco",
+                "IMAGES_DIR:TRAIN.json[:TEST.json]",
+                "COCO annotations; DIR alone as Roboflow has it",
+            ),
             "voc": own(voc.read, "voc", "DIR", "Annotations/, JPEGImages/ and ImageSets/Main/"),
-            "yolo": own(yolo.read, "yolo", "DIR", "images/, labels/ and data.yaml or classes.txt"),
+            "yolo": own(
+                yolo.read,
+                "yolo",
+                "DIR or FILE.yaml",
+                "images/, labels/ and data.yaml or classes.txt",
+            ),
         },
     )
 

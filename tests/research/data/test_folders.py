@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from research.data import datasets, folders
-from research.data.folders import natural
+from research.data.files import natural
 from research.data.tasks import classification
 from research.errors import UserError
 
@@ -121,7 +121,7 @@ def test_a_file_that_is_no_image_is_named_or_left_out(root, name, capsys):
     refuses(root, rf"dog/{name}: is damaged, or no image \(--skip_corrupt")
     dataset = folders.load(root, skip_corrupt=True)
     assert sum(len(part) for part in dataset.splits.values()) == 30
-    assert "1 unreadable files left out" in dataset.citation
+    assert "images: 31 found, 30 used, 1 left out (unreadable: 1)" in dataset.citation
     assert name in capsys.readouterr().out
 
 
@@ -152,3 +152,68 @@ def test_inspection_reads_every_file(root):
     (root / "cat" / "3.png").write_bytes(b"gone bad since")
     (problem,) = classification.inspect(dataset)
     assert "cat/3.png: is damaged, or no image" in problem
+
+
+def test_hidden_folders_in_classes_are_no_examples(root, capsys):
+    for k in range(7):
+        draw(root / "cat" / ".ipynb_checkpoints" / f"{k}-checkpoint.png", k)
+    draw(root / "__MACOSX" / "cat" / "._0.png")
+    dataset = folders.load(root)
+    assert dataset.class_names == ("cat", "dog", "emu")
+    assert sum(map(len, dataset.splits.values())) == 30
+    counts = "images: 37 found, 30 used, 7 left out (hidden or of the system: 7)"
+    assert counts in dataset.citation and counts in capsys.readouterr().out
+
+
+def test_classes_may_begin_with_an_underscore(root):
+    draw(root / "_none" / "0.png")
+    draw(root / "_none" / "1.png")
+    (root / "_notes").mkdir()
+    assert folders.load(root).class_names == ("_none", "cat", "dog", "emu")
+
+
+def test_linked_folders_are_entered(root, tmp_path_factory):
+    far = tmp_path_factory.mktemp("far")
+    for k in range(6):
+        draw(far / f"more{k}.png", 200 + k)
+    (root / "dog" / "more").symlink_to(far)
+    (root / "fox").symlink_to(far)
+    (root / "dog" / "gone.png").symlink_to(far / "gone.png")
+    dataset = folders.load(root)
+    labels = np.concatenate([part.labels for part in dataset.splits.values()])
+    assert np.bincount(labels).tolist() == [10, 16, 10, 6]
+    assert "1 left out (links to what is not there: 1)" in dataset.citation
+
+
+def test_pictures_beside_the_classes_are_counted(root):
+    draw(root / "cover.png")
+    assert "31 found, 30 used, 1 left out (in no folder of a class: 1)" in (
+        folders.load(root).citation
+    )
+
+
+def test_one_name_written_in_two_ways_is_one_class(tmp_path):
+    # macOS writes an accent beside its letter (NFD), other systems in it (NFC).
+    for name in ("train/bébé", "train/chat", "test/be\u0301be\u0301", "test/chat"):
+        draw(tmp_path / name / "0.png")
+    dataset = folders.load(tmp_path)
+    assert dataset.class_names == ("bébé", "chat")
+    assert dataset.splits["test"].labels.tolist() == [0, 1]
+
+
+def test_folders_of_archives(tmp_path):
+    # Kaggle's chest-xray-pneumonia unpacks into a folder of its own name, and macOS adds another.
+    for name in ("train/NORMAL", "train/PNEUMONIA", "val/NORMAL", "test/PNEUMONIA"):
+        draw(tmp_path / "chest_xray" / name / "0.jpeg")
+    draw(tmp_path / "__MACOSX" / "chest_xray" / "train" / "NORMAL" / "._0.jpeg")
+    dataset = folders.load(tmp_path)
+    assert dataset.class_names == ("NORMAL", "PNEUMONIA")
+    assert {split: len(part) for split, part in dataset.splits.items()} == {
+        "train": 2,
+        "validation": 1,
+        "test": 1,
+    }
+    # Intel image classification: seg_train/seg_train/CLASS beside seg_test.
+    for name in ("seg_train/seg_train/sea", "seg_test/seg_test/sea"):
+        draw(tmp_path / "intel" / name / "0.jpg")
+    refuses(tmp_path / "intel", "seg_test/ and seg_train/ look like splits, not classes; call them")

@@ -1,6 +1,7 @@
 """Masks as people and programs save them, and what is said of those that are wrong."""
 
 import io
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -303,12 +304,12 @@ def test_what_cannot_be_read_is_left_out_when_asked(tmp_path):
         load(rest)
     dataset = load(rest, skip_corrupt=True)
     assert sum(len(split) for split in dataset.splits.values()) == 5
-    assert "1 unreadable pairs left out" in dataset.citation
+    assert "1 left out (unreadable, or their mask: 1)" in dataset.citation
 
 
 def test_pairs_sort_naturally(tmp_path):
     make(tmp_path, 11)
-    pairs = pair_up(tmp_path / "images", tmp_path / "masks")
+    pairs = pair_up(tmp_path / "images", tmp_path / "masks", Counter())
     assert [p[0].rpartition("/")[2] for p in pairs] == [f"{i}.png" for i in range(11)]
 
 

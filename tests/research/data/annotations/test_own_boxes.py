@@ -227,7 +227,7 @@ def test_bad_boxes_are_counted_named_and_dropped_only_when_told(box, reason, tmp
     assert "image a1.png" in text and "--drop_bad_boxes" in text and "\n" not in text
     dataset = load(name, drop_bad_boxes=True)
     assert everything(dataset)[40]["classes"].tolist() == [2]
-    assert f"boxes left out: 1 ({reason})" in dataset.citation
+    assert f"boxes: 3 found, 2 used, 1 left out ({reason})" in dataset.citation
 
 
 def edit_coco(**changes):
@@ -269,7 +269,7 @@ BROKEN = {
     "coco other json": (written("boxes.json", "[]", coco), "must hold lists images, annotations"),
     "coco other image": (edit_coco(annotations_image_id=3), "annotation 0 is of image 3, which is"),
     "coco other class": (edit_coco(annotations_category_id=3), "has category 3, which is not"),
-    "coco odd box": (edit_coco(annotations_bbox=[1, 2]), "not as COCO has it"),
+    "coco odd box": (edit_coco(annotations_bbox=[1, 2]), "annotation 0: its bbox is [1, 2], not"),
     "coco no image": (removed("images/a2.png", coco), "1 of 3 images are not in"),
     "coco other size": (edit_coco(images_height=99), "says that the image is 80 x 99 pixels"),
     "voc no folder": (lambda root: f"voc:{root}/x", "no such folder"),
@@ -337,11 +337,11 @@ def test_unreadable_images_are_left_out_when_told(tmp_path):
     name = written("images/a2.png", "no image", yolo)(tmp_path)
     dataset = datasets.load(name, "no data_dir", detection.TASK, skip_corrupt=True)
     assert set(everything(dataset)) == {30, 40}
-    assert "unreadable files left out: 1" in dataset.citation
+    assert "images: 3 found, 2 used, 1 left out (unreadable: 1)" in dataset.citation
 
 
 def test_another_experiments_prefix_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"takes coco:.* or voc:DIR or yolo:DIR"):
+    with pytest.raises(UserError, match=r"takes coco:.* or voc:DIR or yolo:DIR or FILE.yaml"):
         load("folder:somewhere")
     with pytest.raises(UserError, match=r"takes folder:PATH"):
         datasets.load(yolo(tmp_path), "no data_dir")

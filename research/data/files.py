@@ -1,0 +1,183 @@
+"""A person's own folders: what lies in them, in natural order, and what of it is passed over."""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+
+from research.errors import UserError
+
+# What systems and tools put into folders beside what a person put there.
+_SYSTEM_FILES = (".ds_store", "thumbs.db", "desktop.ini", "icon\r")
+_TOOL_FOLDERS = (
+    "__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found",
+    "system volume information",
+)  # fmt: skip
+
+
+class Found(NamedTuple):
+    """Files below a folder.
+
+    Attributes:
+      files: in natural order.
+      left_out: {reason: number} of files that were passed over.
+    """
+
+    files: tuple[Path, ...]
+    left_out: Mapping[str, int]
+
+
+def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = True) -> Found:
+    """Files below a folder, at any depth, or in it alone.
+
+    Links are followed, each folder is entered once. What is hidden, of the system or of a tool
+    (`._a.png`, `.ipynb_checkpoints/`, `__MACOSX/`) is passed over.
+
+    Args:
+      endings: such as ".png", in lower case; None for all.
+
+    Raises:
+      UserError: for a folder that cannot be read, and a name that is not in UTF-8.
+    """
+    files: list[Path] = []
+    left_out: Counter[str] = Counter()
+    entered: set[tuple[int, int]] = set()
+
+    def wanted(name: str) -> bool:
+        return endings is None or os.path.splitext(name)[1].lower() in endings
+
+    def walk(path: Path, own: bool) -> None:
+        status = path.stat()
+        if (status.st_dev, status.st_ino) in entered:
+            left_out["links to folders already read"] += 1
+            return
+        entered.add((status.st_dev, status.st_ino))
+        linked = []
+        for entry in _listed(path):
+            ours = own and is_own(entry.name)
+            if entry.is_dir() and not deep:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                walk(path / entry.name, ours)
+            elif entry.is_dir():
+                if ours:
+                    linked.append(path / entry.name)
+            elif entry.is_symlink() and not entry.is_file():
+                # Without an ending it may have been a folder of pictures.
+                if ours and (wanted(entry.name) or "." not in entry.name):
+                    left_out["links to what is not there"] += 1
+            elif wanted(entry.name):
+                if ours:
+                    files.append(path / checked(entry.name, path))
+                elif entry.name.lower() not in _SYSTEM_FILES:
+                    left_out["hidden or of the system"] += 1
+        for link in linked:  # after the folders that lie here themselves
+            walk(link, own)
+
+    walk(folder, own=True)
+    return Found(tuple(sorted(files, key=lambda file: natural(str(file)))), left_out)
+
+
+def by_name(files: Iterable[Path], folder: Path) -> dict[str, Path]:
+    """{path below a folder without its ending: file}, accents composed.
+
+    Raises:
+      UserError: for two files of one name.
+    """
+    found: dict[str, Path] = {}
+    for file in files:
+        name = composed(file.relative_to(folder).with_suffix("").as_posix())
+        if name in found:
+            raise UserError(f"{file}: {found[name].name} has the same name beside it")
+        found[name] = file
+    return found
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, linked ones too, in natural order; none of the system or a tool.
+
+    Raises:
+      UserError: for a folder that cannot be read, a link to what is not there, and a name that is
+        not in UTF-8.
+    """
+    names = []
+    for entry in _listed(folder):
+        if not is_own(entry.name):
+            continue
+        if entry.is_dir():
+            names.append(checked(entry.name, folder))
+        elif entry.is_symlink() and not entry.is_file():
+            raise UserError(f"{entry.path}: is a link to what is not there; mend or remove it")
+    return [folder / name for name in sorted(names, key=natural)]
+
+
+def is_own(name: str) -> bool:
+    """Whether a file or folder of this name is a person's, not hidden, a system's or a tool's."""
+    lower = name.lower()
+    return not (name.startswith(".") or lower in _SYSTEM_FILES or lower in _TOOL_FOLDERS)
+
+
+def checked(name: str, folder: Path) -> str:
+    """The name. Raises UserError where it is not in UTF-8: it cannot be printed or written."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise UserError(
+            f"{folder}: holds a name that is not in UTF-8, {shown}; rename it, as convmv does"
+        ) from None
+    return name
+
+
+def composed(name: str) -> str:
+    """A name with each accent in its letter (Unicode's NFC); macOS writes them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def inside(folder: Path, name: str, where: str) -> Path:
+    """The path of a file that an annotation names, below a folder.
+
+    Raises:
+      UserError: for a path that leads out of the folder; `where` names the annotation.
+    """
+    pure = PureWindowsPath(name)  # which knows / and \\
+    if pure.root or ".." in pure.parts:
+        raise UserError(f"{where}: {name!r} leads out of {folder}; name files from there")
+    return folder / name
+
+
+def count_line(found: int, left_out: Mapping[str, int], what: str = "images") -> str:
+    """What a reader ends with: how many there are, are used, and are left out for which reason.
+
+    Args:
+      found: all, those that are left out included.
+    """
+    reasons = {reason: number for reason, number in left_out.items() if number}
+    total = sum(reasons.values())
+    line = f"{what}: {found} found, {found - total} used"
+    if total:
+        line += f", {total} left out ({', '.join(f'{r}: {n}' for r, n in reasons.items())})"
+    return line
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first of a list of names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Sort key under which 2 comes before 10, and numbers before letters."""
+    parts = filter(None, re.split(r"(\d+)", name))
+    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts), name
+
+
+def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
