@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,7 @@ class Verdict:
         return cls(metric, given or measured)
 
 
+@runtime_checkable
 class Options(Protocol):
     """The flags of prediction."""
 

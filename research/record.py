@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,13 @@ def save_figures(folder: Path, figures: "Mapping[str, Figure | np.ndarray]") -> 
             PIL.Image.fromarray(figure[..., 0] if figure.shape[-1] == 1 else figure).save(file)
         else:
             saving.save(figure, file, dpi=120, bbox_inches="tight")
+
+
+def save_images(folder: Path, files: Sequence[str], pictures: Iterable[np.ndarray]) -> None:
+    """Saves a picture, uint8 [H, W, C], for each of a person's files: <folder>/<name>.png."""
+    for file, picture in zip(files, pictures, strict=True):
+        path = unused_path(folder, Path(file).stem, ".png")
+        save_figures(folder, {path.stem: picture})
 
 
 def read_result(path: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import numpy as np
 from research.data import pipeline
 from research.data.augment import Components, colour_components
 from research.data.config import ImageConfig
+from research.data.images import read, with_channels
 from research.data.normalisation import learn
 from research.data.pipeline import Splits
 from research.data.preprocessing import Preprocessing, fit_example, read_batch
@@ -99,6 +100,10 @@ class ImageData:
     def read(self, files: list[str]) -> Batch:
         """A batch of a person's own images: "image", and "size", their own (height, width)."""
         return read_batch(files, self.preprocessing)
+
+    def read_whole(self, files: list[str]) -> np.ndarray:
+        """A person's own images at their own size, which is one; uint8 [n, h, w, channel]."""
+        return np.stack([with_channels(read(file), self.preprocessing.channels) for file in files])
 
 
 def assemble(

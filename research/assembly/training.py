@@ -1,7 +1,7 @@
 """Puts together how a network is trained: what it starts from, what stays frozen, the optimizer."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -23,6 +23,7 @@ from research.weights import transfer
 from research.weights.trained import Trained
 
 
+@runtime_checkable
 class HasFacts(Protocol):
     """Facts of the training data, and whether there is something to be trained."""
 

@@ -94,7 +94,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
     count = sum(len(files) for files, _ in found.values())
     total = count + left_out.total()
     if skip_corrupt or count <= _MOST_CHECKED:
-        found, left_out["unreadable"] = _readable(found, skip_corrupt)
+        found, left_out["unreadable"] = readable(found, skip_corrupt)
     counts = count_line(total, left_out)
     console().print(f"folder:{given}: {counts}", markup=False)
     note = f"your own pictures; {counts}"
@@ -186,7 +186,7 @@ def _class_names(
     return names
 
 
-def _readable(
+def readable(
     found: dict[str, tuple[list[str], list[int]]], skip: bool
 ) -> tuple[dict[str, tuple[list[str], list[int]]], int]:
     """The files that can be decoded, and the number of others; stops at one unless skip is set."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -73,6 +73,7 @@ class ClassesByImages:
         return np.concatenate(rows).astype(np.int32)
 
 
+@runtime_checkable
 class BatchOptions(Protocol):
     """The flags that say what a batch holds."""
 

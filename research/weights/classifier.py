@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from research.weights import PRETRAINED, into
 from research.weights import trained as trained_weights
 
 
+@runtime_checkable
 class ClassifierOptions(Protocol):
     """The flags that say which classifier, and how its images are prepared."""
 

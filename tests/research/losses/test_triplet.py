@@ -192,7 +192,7 @@ def test_eight_devices_mine_the_global_batch(mode):
 
     experiment = toys.replaced(
         base,
-        init=lambda key, batch: {"params": {"w": jax.random.normal(key, (4, 3))}},
+        init=lambda key: {"params": {"w": jax.random.normal(key, (4, 3))}},
         loss=loss,
         augment=lambda key, batch, axis: batch,
     )

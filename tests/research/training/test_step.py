@@ -70,7 +70,7 @@ def test_padding_counts_for_nothing_in_a_step_without_batch_statistics():
 
     experiment = toys.replaced(
         toys.experiment(optimizer=optax.sgd(0.1)),
-        init=lambda key, batch: {"params": {"w": jnp.ones((192, 3)) / 192}},
+        init=lambda key: {"params": {"w": jnp.ones((192, 3)) / 192}},
         loss=loss,
     )
     (padded,) = PADDINGS[:1]
@@ -110,7 +110,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(mode):
 
     experiment = toys.replaced(
         toys.experiment(optimizer=optax.sgd(0.1)),
-        init=lambda key, batch: {"params": {"w": jnp.ones(4)}},
+        init=lambda key: {"params": {"w": jnp.ones(4)}},
         loss=loss,
         augment=lambda key, batch, axis: batch,
     )
@@ -143,7 +143,7 @@ def test_augmentation_depends_on_neither_devices_nor_accumulation(mode, accumula
         return drawn * variables["params"]["w"], {}, seen
 
     experiment = toys.replaced(
-        toys.experiment(), init=lambda key, batch: {"params": {"w": jnp.ones(())}}, loss=loss
+        toys.experiment(), init=lambda key: {"params": {"w": jnp.ones(())}}, loss=loss
     )
     _, rows = train(experiment, mode, [batch], accumulate=accumulate)
     found = [float(rows[0][f"row {k}"][0]) for k in range(16)]

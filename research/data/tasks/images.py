@@ -1,0 +1,118 @@
+"""Images alone: {"image": uint8 [h, w, c]}, for experiments that need no labels."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.data import folders
+from research.data.files import count_line, find
+from research.data.images import EXTENSIONS, decode_image, read, with_channels
+from research.data.source import Example
+from research.data.splits import Dataset, Labelled, with_test
+from research.data.tasks import Own, Stored, Task
+from research.data.tasks.classification import unreadable
+from research.errors import UserError
+from research.progress import console
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """An encoded image."""
+
+    key: str
+    channels: int | None
+
+    def example(self, features: Mapping[str, Any], where: str) -> Example:
+        image = decode_image(features[self.key].bytes_list.value[0], where)
+        return {"image": with_channels(image, self.channels)}
+
+    def label(self, features: Mapping[str, Any]) -> int:
+        return 0
+
+
+def find_images(info: Any) -> Stored | None:
+    """The image of a TFDS set: its feature "image", or the only one of this kind."""
+    import tensorflow_datasets as tfds
+
+    found = {k: f for k, f in dict(info.features).items() if isinstance(f, tfds.features.Image)}
+    key = "image" if "image" in found else next(iter(found), None)
+    if key is None or (len(found) > 1 and key != "image"):
+        return None
+    return Stored(Image(key, found[key].shape[-1]), (), tuple(found[key].shape))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Image files."""
+
+    files: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int, /) -> Example:
+        return {"image": read(self.files[index])}
+
+    @property
+    def labels(self) -> np.ndarray:
+        """One class for all: splits are divided evenly."""
+        return np.zeros(len(self.files), np.int32)
+
+
+def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
+    """Opens all images below PATH; or those below PATH/train and PATH/test.
+
+    Where there is no such folder, every fifth, in natural order, is the test split. Every file is
+    decoded once to see that it can be.
+
+    Raises:
+      UserError: for a folder without images, and a file that is no image or is damaged.
+    """
+    path = Path(location).expanduser()
+    where = f"--dataset=folder:{path}"
+    if not path.is_dir():
+        raise UserError(f"{where}: no such folder")
+    parts = {split: path / name for name, split in folders.SPLITS.items() if (path / name).is_dir()}
+    if "train" not in parts:
+        parts = {"train": path}
+    below = {split: find(part, EXTENSIONS) for split, part in parts.items()}
+    for split, found in below.items():
+        if not found.files:
+            raise UserError(f"{parts[split]}: holds no images ({', '.join(EXTENSIONS)})")
+    left_out: Counter[str] = Counter()
+    for found in below.values():
+        left_out.update(found.left_out)
+    named = {
+        split: ([str(file) for file in found.files], [0] * len(found.files))
+        for split, found in below.items()
+    }
+    total = sum(len(files) for files, _ in named.values()) + left_out.total()
+    named, left_out["unreadable"] = folders.readable(named, skip_corrupt)
+    counts = count_line(total, left_out)
+    console().print(f"folder:{path}: {counts}", markup=False)
+    splits: dict[str, Labelled] = {k: ImageFiles(tuple(files)) for k, (files, _) in named.items()}
+    note = f"your own pictures; {counts}"
+    if list(splits) == ["train"]:
+        splits = with_test(splits, where)
+        note += "; a fifth, evenly spaced in natural order, is the test split"
+    return Dataset(f"folder:{path}", splits, (), (None, None, None), note)
+
+
+def inspect(dataset: Dataset) -> list[str]:
+    """What is wrong with a data set, one line each: images that cannot be read."""
+    return [
+        f"{dataset.name}, {split}: {message}"
+        for split, examples in dataset.splits.items()
+        for message in unreadable(examples)
+    ]
+
+
+TASK = Task(
+    noun="set of images",
+    find=find_images,
+    own={"folder": Own(load, "PATH", "all images below a folder, or below train/ and test/")},
+)
