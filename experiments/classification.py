@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from research.config import option, options, redefault
 from research.data.config import Augmentation
 from research.models.config import ModelConfig
+from research.modes import Modes
 from research.training.config import AugmentedTrainingConfig, ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
@@ -223,3 +224,6 @@ def diagnose(config: Config) -> "Report":
         (config.activation,) if config.activation else activations.COMPARED_ACTIVATIONS,
         config.seed,
     )
+
+
+MODES = Modes(reports={"diagnose": diagnose}, pretrained=pretrained)

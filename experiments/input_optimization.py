@@ -9,11 +9,12 @@ package.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments import open_trained
 from research.config import option, redefault, refuse_unused
+from research.modes import Modes
 from research.training.config import ParallelMode, TrainingConfig
 from research.understanding.config import USED_BY, LookConfig, PictureConfig, QuestionConfig
 
@@ -354,14 +355,17 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
     )
 
 
-def check_gallery(config: Config) -> None:
-    """Raises UserError for what --mode=gallery cannot show."""
-    check_flags(config)
-    ask(dataclasses.replace(config, method="saliency")).needs_inputs()
+def gallery(config: Config) -> Callable[[], str]:
+    """Returns what makes one HTML page of all methods that apply to the network.
 
-
-def gallery(config: Config) -> str:
-    """One HTML page of all methods that apply to the network."""
+    Raises:
+      UserError: where there is nothing to show.
+    """
     from research.understanding.gallery import make_gallery
 
-    return make_gallery(config, build)
+    check_flags(config)
+    ask(dataclasses.replace(config, method="saliency")).needs_inputs()
+    return functools.partial(make_gallery, config, build)
+
+
+MODES = Modes(pages={"gallery": gallery})

@@ -16,6 +16,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
+from research.modes import Modes
 from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
@@ -218,3 +219,6 @@ def diagnose(config: Config) -> "Report":
     from research.understanding import memory
 
     return memory.compare(length=60, features=64, steps=400, seed=config.seed)
+
+
+MODES = Modes(reports={"diagnose": diagnose})

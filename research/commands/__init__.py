@@ -11,6 +11,7 @@ from research.commands.predict import run_prediction
 from research.commands.train import run_study, run_training
 from research.config import options
 from research.errors import UserError
+from research.modes import Modes, modes_of
 from research.progress import console
 from research.runtime import hide_failed_writes, reuse_memory, use_compilation_cache
 
@@ -60,8 +61,6 @@ def run(
     elif launch.mode == "train":
         if not (hasattr(module, "answered") and module.answered(config)):
             run_training(launch.experiment, module, config)
-    elif launch.mode == "gallery":
-        run_gallery(launch.experiment, module, config)
     elif launch.mode == "evaluate":
         members = []
         for path in launch.checkpoint or (None,):
@@ -77,19 +76,18 @@ def run(
         config, opened = open_weights(path, launch, module, config, given)
         run_prediction(launch.experiment, module, config, opened, launch.inputs)
     else:  # what this experiment alone can be asked
-        make = getattr(module, launch.mode, None)
-        if make is None:
-            raise UserError(f"--experiment={launch.experiment}: has no --mode={launch.mode}.")
-        path = output_folder(config.workdir, launch.experiment, launch.mode, f"{launch.mode}.json")
-        report = make(config)
-        show_report(report, path, launch.mode)
+        run_own_mode(launch.experiment, modes_of(module), launch.mode, config)
 
 
-def run_gallery(name: str, module: Any, config: Any) -> None:
-    """Writes the experiment's page of pictures, one HTML file that needs nothing else."""
-    if not hasattr(module, "gallery"):
-        raise UserError(f"--experiment={name}: has no --mode=gallery.")
-    module.check_gallery(config)
-    path = output_folder(config.workdir, name, "gallery", "gallery.html")
-    (path / "gallery.html").write_text(module.gallery(config), encoding="utf-8")
-    console().print(f"\n{path / 'gallery.html'}", markup=False)
+def run_own_mode(name: str, modes: Modes, mode: str, config: Any) -> None:
+    """Writes the report or the page that this experiment alone can be asked for."""
+    if mode in modes.reports:
+        path = output_folder(config.workdir, name, mode, f"{mode}.json")
+        show_report(modes.reports[mode](config), path, mode)
+    elif mode in modes.pages:
+        make = modes.pages[mode](config)
+        path = output_folder(config.workdir, name, mode, f"{mode}.html")
+        (path / f"{mode}.html").write_text(make(), encoding="utf-8")
+        console().print(f"\n{path / f'{mode}.html'}", markup=False)
+    else:
+        raise UserError(f"--experiment={name}: has no --mode={mode}.")

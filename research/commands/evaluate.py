@@ -14,6 +14,7 @@ from research.data import overlap
 from research.ensemble import ensemble
 from research.errors import UserError
 from research.experiment import Data, Experiment
+from research.modes import modes_of
 from research.progress import console
 from research.record import save_figures, write_json
 from research.training import parallel as parallel_lib
@@ -44,8 +45,9 @@ def open_weights(
                 markup=False,
             )
         return config, opened
-    if config.init_from and hasattr(module, "pretrained"):
-        config, facts, variables = module.pretrained(config, given)
+    pretrained = modes_of(module).pretrained
+    if config.init_from and pretrained is not None:
+        config, facts, variables = pretrained(config, given)
         metadata = {"experiment": launch.experiment, "step": 0, "facts": facts}
         return config, Opened(Path(config.init_from), metadata, variables)
     raise UserError(

@@ -10,6 +10,7 @@ from research.data.augment import colour_components
 from research.data.normalisation import statistics
 from research.data.preprocessing import Mapped, Preprocessing, at_scale, fit, scale_of
 from research.data.source import Arrays, decode
+from research.training.config import AugmentedTrainingConfig
 
 PICTURE = (np.random.default_rng(0).integers(0, 256, (4, 6, 3)) // 8 * 8).astype(np.uint8)
 SMOOTH = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)

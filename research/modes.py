@@ -1,0 +1,30 @@
+"""What an experiment can be asked beside training, evaluation and prediction; imports no JAX."""
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from research.report import Report
+
+
+class Modes(NamedTuple):
+    """The further modes of an experiment, which its module declares as MODES.
+
+    Attributes:
+      reports: {mode: configuration -> report}, such as "diagnose".
+      pages: {mode: configuration -> what makes one HTML page, as text}. The first call refuses what
+        cannot be shown; the second does the work.
+      pretrained: (configuration, names of the flags that were typed) -> configuration, facts and
+        variables of a trained network that --init_from names, as if it were a checkpoint; None
+        where it takes a checkpoint.
+    """
+
+    reports: Mapping[str, Callable[[Any], Report]] = {}
+    pages: Mapping[str, Callable[[Any], Callable[[], str]]] = {}
+    pretrained: Callable[..., tuple[Any, dict[str, Any], Any]] | None = None
+
+
+def modes_of(module: ModuleType) -> Modes:
+    """The modes that an experiment's module declares; none where it declares none."""
+    found: Modes = vars(module).get("MODES", Modes())
+    return found
