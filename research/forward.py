@@ -1,6 +1,7 @@
 """The one forward pass of training and evaluation: precision, dropout key, batch statistics."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ def forward(
     float32 and are cast for the layers; batch statistics and everything returned are float32.
 
     Args:
-      model: its `axis` attribute is set here, in training alone.
+      model: its attribute `axis`, where it has one, is set here, in training alone.
       variables: {"params": ..., other collections}.
       inputs: arrays or trees of them, cast too where they are floating-point.
       precision: a key of PRECISIONS.
@@ -69,8 +70,11 @@ def forward(
         return cast(outputs, jnp.float32), state
     rngs = None if key is None else {"dropout": key}
     held = nn.intercept_methods(_freeze(frozen, params)) if frozen else contextlib.nullcontext()
+    named: dict[str, Any] = (
+        {"axis": axis} if "axis" in {field.name for field in dataclasses.fields(model)} else {}
+    )
     with held:
-        outputs, new_state = model.clone(axis=axis).apply(
+        outputs, new_state = model.clone(**named).apply(
             casted, *arguments, train=True, rngs=rngs, mutable=[*state, "auxiliary"], **options
         )
     return cast(outputs, jnp.float32), cast(new_state, jnp.float32)

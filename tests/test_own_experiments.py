@@ -217,7 +217,7 @@ def test_a_module_that_can_be_imported_is_an_experiment(
     with pytest.raises(SystemExit):
         main(place, given, "--help")
     said = capsys.readouterr().out
-    assert "classification, detection" in said and "my_lab.first.mine\n" in said
+    assert "classification, denoising, detection" in said and "my_lab.first.mine\n" in said
     assert "A word, as mine." in said and "--boost=NUMBER" in said and "\nConfig:" in said
 
 

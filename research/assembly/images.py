@@ -14,7 +14,7 @@ from research.data.images import read, with_channels
 from research.data.normalisation import learn
 from research.data.pipeline import Splits
 from research.data.preprocessing import Preprocessing, fit_example, read_batch
-from research.data.source import Example, read_many
+from research.data.source import Example, Examples, read_many
 from research.data.splits import Dataset, Labelled
 from research.errors import UserError
 from research.experiment import Batch, Data, Facts
@@ -188,7 +188,10 @@ def choose_preprocessing(
 
 
 def learn_facts(
-    config: ImageTrainingConfig, raw: Preprocessing, splits: Splits, weights: Trained | None
+    config: ImageTrainingConfig,
+    raw: Preprocessing,
+    splits: Mapping[str, Examples],
+    weights: Trained | None,
 ) -> dict[str, Any]:
     """The facts that every experiment on images needs of its data; see `assemble`."""
     train = splits["train"]

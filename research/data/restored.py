@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from research.data import images, masks
 from research.data.masks import IGNORE, Mask
 from research.data.preprocessing import Preprocessing, at_scale, fit
 from research.data.source import Examples
 from research.record import unused_path
+
+Masks = UInt8[np.ndarray, "n height width"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +36,13 @@ class Restoring:
             return self.preprocessing
         return at_scale(height, width, self.scale, self.preprocessing)
 
-    def restore(self, mask: Mask, height: int, width: int) -> Mask:
+    def restore(self, mask: Mask, height: int, width: int) -> UInt8[np.ndarray, "{height} {width}"]:
         """A predicted mask at its image's own size; IGNORE where the image was cut off."""
         return masks.restore(mask, height, width, self.used(height, width))
 
-    def restore_all(
-        self, predicted: Sequence[Mask], sizes: Sequence[tuple[int, int]]
-    ) -> list[Mask]:
-        """The same of several, whose images have these heights and widths."""
-        return [self.restore(mask, *size) for mask, size in zip(predicted, sizes, strict=True)]
+    def restore_all(self, predicted: Masks, sizes: Sequence[Sequence[int]]) -> list[Mask]:
+        """The same of several, whose images have these (height, width)."""
+        return [self.restore(mask, h, w) for mask, (h, w) in zip(predicted, sizes, strict=True)]
 
     def read(self, files: list[str]) -> dict[str, np.ndarray]:
         """A batch of a person's own images: "image", and "size", their own (height, width)."""
@@ -52,7 +53,7 @@ class Restoring:
 
     def compare(
         self,
-        predicted: Sequence[Mask],
+        predicted: Masks,
         originals: Examples,
         numbers: Sequence[int],
         measure: Callable[[Mask, Mask], dict[str, np.ndarray]],

@@ -85,10 +85,12 @@ def bias(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
 def length_ratio(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> Ratio:
     """Words that are said over words of the references, and its standard error over images.
 
-    Below 1 captions are too short. An image's references count as long as they are on average.
+    Below 1 captions are too short. Of an image's references the one closest in length counts, the
+    shorter of two, as in BLEU: an image may be described briefly and at length, both rightly.
     """
     said = np.array([len(candidate) for candidate in candidates])
-    true = np.array([np.mean([len(words) for words in several]) for several in references])
+    lengths = [sorted(len(words) for words in several) for several in references]
+    true = np.array([min(n, key=lambda x: abs(x - s)) for n, s in zip(lengths, said, strict=True)])
     return ratio_of_sums(said, true)
 
 

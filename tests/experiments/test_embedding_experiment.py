@@ -141,11 +141,11 @@ def test_copies_of_an_image_in_a_batch_are_augmented_apart(place):
 
 def test_collapse_is_named_and_stops_where_asked(place):
     means = {"train/spread": 2e-5, "train/loss": 0.3}
-    assert build(config(place)).watch({**means, "train/spread": 0.4}) is None
-    message = build(config(place)).watch(means)
+    assert build(config(place)).training.watch({**means, "train/spread": 0.4}) is None
+    message = build(config(place)).training.watch(means)
     assert "collapsed into one point" in message and "2.0e-05" in message
     with pytest.raises(UserError, match="collapsed"):
-        build(config(place, stop_on_collapse=True)).watch(means)
+        build(config(place, stop_on_collapse=True)).training.watch(means)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_neighbours_and_maps_of_a_run_are_of_its_embedding(place, trained):
     evaluate = make_evaluate(look, parallel_lib.create("single", 32))
     found = evaluate({"params": {}}, look.data().evals["data"]).metrics
     assert found["same_class_features"] == pytest.approx(expected)
-    assert "outputs/embedding" in look.protocol["same_class_features"]
+    assert "outputs/embedding" in look.evaluation.protocol["same_class_features"]
 
 
 def test_who_it_is_is_asked_in_prediction_alone(place, capsys):
