@@ -298,7 +298,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
         return metrics.score(kept, class_names)
 
     def read(files: list[str]) -> dict[str, np.ndarray]:
-        pictures = [images.read(file) for file in files]
+        pictures = [images.read(file, preprocessing.white) for file in files]
         sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
         fitted = [fit(picture, used(*picture.shape[:2])) for picture in pictures]
         return {"image": np.stack(fitted), "size": sizes}

@@ -25,7 +25,7 @@ import numpy as np
 
 from research.data.files import find, natural
 from research.data.folders import SPLITS
-from research.data.images import EXTENSIONS, read
+from research.data.images import EXTENSIONS, WHITE, read, white_of
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test
 from research.data.tokens import words
@@ -54,12 +54,14 @@ class CaptionedSplit:
 
     files: tuple[str, ...]
     captions: tuple[tuple[str, ...], ...]
+    white: int = WHITE  # see `images.read`
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int, /) -> Example:
-        return {"image": read(self.files[index]), "captions": np.array(self.captions[index])}
+        image = read(self.files[index], self.white)
+        return {"image": image, "captions": np.array(self.captions[index])}
 
     @property
     def labels(self) -> np.ndarray:
@@ -125,7 +127,8 @@ def load(rest: str, *, skip_corrupt: bool = False) -> Dataset:
     if list(opened) == ["train"]:
         note += "; a fifth of the images, evenly spaced in natural order, is the test split"
     opened = with_test(opened, str(file))
-    return Dataset(f"captions:{rest}", opened, (), (None, None, None), note)
+    white = white_of(images / image for image in by_image)
+    return Dataset(f"captions:{rest}", opened, (), (None, None, None), note, white)
 
 
 def _matched(

@@ -11,7 +11,7 @@ import PIL.Image
 
 from research.data.files import by_name, count_line, few, find, natural, subfolders
 from research.data.folders import SPLITS
-from research.data.images import EXTENSIONS, read, upright_size
+from research.data.images import EXTENSIONS, WHITE, read, upright_size, white_of
 from research.data.masks import (
     IGNORE,
     MOST_CLASSES,
@@ -36,6 +36,7 @@ class MaskSplit:
 
     pairs: tuple[Pair, ...]
     classes: Classes
+    white: int = WHITE  # see `images.read`
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -43,7 +44,10 @@ class MaskSplit:
     def __getitem__(self, index: int, /) -> Example:
         image, mask = self.pairs[index]
         values = decode_mask(_bytes(mask), mask, self.classes.colours)
-        return {"image": read(image), "segmentation": to_classes(values, self.classes, mask)}
+        return {
+            "image": read(image, self.white),
+            "segmentation": to_classes(values, self.classes, mask),
+        }
 
     @property
     def labels(self) -> np.ndarray:
@@ -125,7 +129,8 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
     sizes = {look.size for look in seen.values()}
     height, width = next(iter(sizes)) if len(sizes) == 1 else (None, None)
     channels = 1 if all(look.grey for look in seen.values()) else 3
-    return Dataset(f"masks:{rest}", splits, classes.names, (height, width, channels), note)
+    white = white_of(image for image, _ in seen)
+    return Dataset(f"masks:{rest}", splits, classes.names, (height, width, channels), note, white)
 
 
 def pair_up(images: Path, masks: Path, left_out: Counter[str]) -> list[Pair]:
@@ -198,8 +203,16 @@ def _look(
             try:
                 with PIL.Image.open(image) as picture:
                     size, grey = upright_size(picture), picture.mode in ("L", "1", "I;16")
+                    lies = size != (picture.height, picture.width)
+            except PIL.Image.DecompressionBombError as error:
+                raise UserError(f"{image}: is too large ({error})") from None
             except (OSError, ValueError, SyntaxError) as error:
                 raise UserError(f"{image}: is damaged, or no image ({error})") from None
+            if lies and values.shape == size[::-1]:
+                raise UserError(
+                    f"{mask}: was painted on {image} as it is stored, {size[0]} x {size[1]} pixels;"
+                    " its EXIF data turn it on its side; save the image turned, or turn the mask"
+                )
             if values.shape != size:
                 raise UserError(
                     f"{mask}: is {values.shape[1]} x {values.shape[0]} pixels, its image {image} "

@@ -21,6 +21,7 @@ from research.data.splits import (
     Labelled,
     hold_out,
     refuse_second_validation,
+    with_white,
 )
 from research.errors import UserError
 from research.experiment import Data
@@ -72,7 +73,7 @@ def choose_preprocessing(
             f"--image_size={min(height, width)}: the model takes images of at least "
             f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
         )
-    return Preprocessing((height, width), channels or 3, config.resize)
+    return Preprocessing((height, width), channels or 3, config.resize, white=dataset.white)
 
 
 def learn_facts(
@@ -161,6 +162,7 @@ def fitted(
     Args:
       by_class: whether no class that is trained on may be evaluated on.
     """
+    splits = {name: with_white(split, preprocessing.white) for name, split in splits.items()}
     digested = {name: Digested(split) for name, split in splits.items()}
 
     def examples_of(name: str) -> Examples:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import toys
 
 from research.data import datasets
 from research.data.mask_folders import load, pair_up
@@ -370,3 +371,41 @@ def test_layouts_of_tfds_sets_read_what_tfds_wrote(tmp_path):
 def test_a_set_without_masks_is_no_segmentation_set(tmp_path):
     with pytest.raises(UserError, match="digits: is no segmentation set that is known here"):
         datasets.load("digits", tmp_path, segmentation.TASK)
+
+
+def test_masks_painted_on_pictures_as_they_are_stored_are_named(tmp_path):
+    rest = make(tmp_path, 5)
+    tall = np.zeros((8, 6, 3), np.uint8)
+    (tmp_path / "images" / "2.png").unlink()
+    toys.save_turned(tmp_path / "images" / "2.jpg", tall)
+    save_mask(tmp_path / "masks" / "2.png", np.ones((6, 8), np.uint8))
+    with pytest.raises(UserError, match=r"2\.png: was painted on .*2\.jpg as it is stored, 8 x 6"):
+        load(rest)
+    save_mask(tmp_path / "masks" / "2.png", np.ones((8, 6), np.uint8))
+    dataset = load(rest)
+    sizes = {
+        x["image"].shape[:2] for s in dataset.splits.values() for x in (s[i] for i in range(len(s)))
+    }
+    assert (8, 6) in sizes
+
+
+def test_a_mask_is_turned_as_its_own_exif_says(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x112] = 6
+    PIL.Image.fromarray(np.rot90(VALUES)).save(tmp_path / "a.png", exif=exif)
+    data = (tmp_path / "a.png").read_bytes()
+    np.testing.assert_array_equal(decode_mask(data, "a.png"), VALUES)
+
+
+def test_masks_of_hundreds_of_megapixels_are_read():
+    file = io.BytesIO()
+    PIL.Image.new("1", (13_500, 13_500), 1).save(file, "PNG", compress_level=1)
+    mask = decode_mask(file.getvalue(), "a.png")
+    assert mask.shape == (13_500, 13_500) and mask.dtype == np.uint8 and mask[-1, -1] == 1
+
+
+def test_masks_of_several_pages_are_refused(tmp_path):
+    pages = [PIL.Image.fromarray(VALUES)] * 2
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(UserError, match=r"a\.tif: holds 2 pages"):
+        decode_mask((tmp_path / "a.tif").read_bytes(), "a.tif")
