@@ -167,8 +167,8 @@ def check(text, first, before):
         return check_launch(filled(arguments, first, before))
     if text.startswith("--"):
         check_flags(text)
-    elif text.endswith(".flags") and "/" not in text:
-        assert any(PRESETS.rglob(text)), "there is no such preset"
+    elif preset := re.fullmatch(r"((?:study|transfer)_\w+|\w+(?=\.flags))(?:\.flags)?", text):
+        assert any(PRESETS.rglob(f"{preset[1]}.flags")), "there is no such preset"
     elif words[:1] in (["python"], ["bash"]) and not words[1].startswith("-"):
         assert (ROOT / words[1]).is_file(), f"there is no {words[1]}"
     return ""
