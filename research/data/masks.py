@@ -1,6 +1,7 @@
 """Masks: files to class numbers, to the model's size and back, and to palette PNGs."""
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +50,21 @@ def ignoring(classes: Classes, value: int) -> Classes:
     return classes._replace(keys=classes.keys | {value: IGNORE})
 
 
+def nameless(classes: Classes, path: Path) -> list[str]:
+    """A line on each class whose name says that it is none, and how to leave it out."""
+    lines = []
+    for key, number in classes.keys.items():
+        name = "" if number == IGNORE else classes.names[number]
+        if re.search(
+            r"\b(void|ignored?|unlabell?ed|unclassified|no.?data|don.?t.?care)\b", name, re.I
+        ):
+            how = 'call it "void" in the table' if classes.colours else f"--ignore_label={key}"
+            lines.append(
+                f"{path}: {name!r} is trained as a class; {how} makes it count for nothing"
+            )
+    return lines
+
+
 def read_classes(path: Path) -> Classes:
     """Reads a class table: a line "VALUE NAME" or "RED GREEN BLUE NAME" for each class.
 
@@ -59,7 +75,7 @@ def read_classes(path: Path) -> Classes:
       UserError: naming the file and line, for what is no such table.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a class table ({error})") from None
     names: list[str] = []

@@ -409,3 +409,35 @@ def test_masks_of_several_pages_are_refused(tmp_path):
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(UserError, match=r"a\.tif: holds 2 pages"):
         decode_mask((tmp_path / "a.tif").read_bytes(), "a.tif")
+
+
+@pytest.mark.parametrize("name", ["unlabelled", "Unlabeled area", "don't care", "no data"])
+def test_a_class_that_is_none_by_its_name_is_told_of(name, tmp_path, capsys):
+    rest = make(tmp_path)
+    table = tmp_path / "classes.txt"
+    table.write_text(f"\ufeff0 grass\n1 cow\n2 {name}\n", encoding="utf-8")  # Notepad's mark
+    assert load(rest).class_names == ("grass", "cow", name)
+    line = f"{table}: {name!r} is trained as a class; --ignore_label=2 makes it count for nothing"
+    assert line in capsys.readouterr().out
+    dataset = load(rest, ignore_label=2)
+    assert dataset.splits["train"][0]["segmentation"][0].tolist() == [0, 1, IGNORE]
+    assert "trained as a class" not in capsys.readouterr().out
+    table.write_text("0 grass\n1 cow\n2 unavoidable\n")
+    load(rest)
+    assert "trained as a class" not in capsys.readouterr().out
+
+
+def test_a_split_of_ignored_pixels_alone_is_not_evaluated(tmp_path, capsys):
+    for split in ("train", "val", "test"):
+        rest = make(tmp_path, 2, values=np.full((2, 3), 255, "u1") if split == "val" else VALUES,
+                    split=split)  # fmt: skip
+    rest = f"{tmp_path}/images:{tmp_path}/masks"
+    dataset = load(rest)
+    assert set(dataset.splits) == {"train", "test"}
+    said = capsys.readouterr().out
+    assert "validation is not evaluated: every pixel of it is ignored" in said
+    assert "6 found, 4 used, 2 left out (of a split that is all ignored: 2)" in said
+    save(tmp_path / "masks" / "test", "0.png", np.full((2, 3), 255, "u1"))
+    save(tmp_path / "masks" / "test", "1.png", np.full((2, 3), 255, "u1"))
+    with pytest.raises(UserError, match="every pixel of"):
+        load(rest)
