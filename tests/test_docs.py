@@ -17,8 +17,10 @@ be flags of some experiment.
 """
 
 import functools
+import importlib
 import re
 import shlex
+import typing
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,8 @@ import launch
 from research import config as config_lib
 from research import models
 from research.code import files
+from research.data import datasets
+from research.detection import config as detection
 from research.understanding.methods import ANSWERS, METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -238,3 +242,19 @@ def test_the_readme_repeats_figures_of_the_results():
     assert len(figures) >= 5
     for figure in figures:
         assert figure in (ROOT / "docs" / "results.md").read_text(), f"README.md: {figure}"
+
+
+def test_lists_are_whole():
+    """A page that lists what there is names all of it."""
+    pages = {page.stem: page.read_text() for page in PAGES}
+    named = {page.stem: {text for _, text in contents(page)} for page in PAGES}
+    assert METHODS.keys() <= named["looking_inside"]
+    assert datasets.builtins().keys() <= named["data"]
+    for experiment in experiments.names():
+        place = "looking_inside" if experiment == "input_optimization" else "tasks"
+        assert f"--experiment={experiment}" in pages[place]
+        if (ROOT / "research" / "data" / "tasks" / f"{experiment}.py").is_file():
+            task = importlib.import_module(f"research.data.tasks.{experiment}")
+            assert all(f"`{prefix}:" in pages["data"] for prefix in task.TASK.own)
+    segmenters = models.available("segmentation").keys()
+    assert {*typing.get_args(detection.Model), *segmenters} <= named["tasks"]
