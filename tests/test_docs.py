@@ -225,6 +225,8 @@ def test_every_page_and_picture_is_reached_from_the_readme():
         reached |= found
         waiting += [file for file in found if file.suffix == ".md"]
     assert {*(ROOT / "docs").iterdir(), ROOT / "CURRICULUM.md", ROOT / "ARCHITECTURE.md"} <= reached
+    large = [name(file) for file in (ROOT / "docs").iterdir() if file.stat().st_size > 200_000]
+    assert not large, f"{large}: scale them down, a clone carries them for ever"
 
 
 def test_files_that_pages_name_exist():
