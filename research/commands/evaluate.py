@@ -20,6 +20,7 @@ from research.record import save_figures, write_json
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.chosen import opened_weights
+from research.weights.trained import is_run
 
 # What a checkpoint may be evaluated under another value of, beside what changes no result.
 _MAY_DIFFER = ("dataset", "skip_corrupt")
@@ -38,6 +39,11 @@ def open_weights(
                 markup=False,
             )
         return config, opened
+    if is_run(config.init_from):
+        raise UserError(
+            f"--init_from={config.init_from}: is a run; --mode={launch.mode} takes it by "
+            f"--checkpoint={config.init_from}."
+        )
     if config.init_from and hasattr(module, "pretrained"):
         config, facts, variables = module.pretrained(config, given)
         metadata = {"experiment": launch.experiment, "step": 0, "facts": facts}

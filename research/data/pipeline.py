@@ -27,7 +27,7 @@ from research.errors import UserError
 from research.experiment import Data
 from research.models import Entry
 from research.spacing import spaced
-from research.weights.trained import Trained
+from research.weights.trained import Trained, channels_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def choose_preprocessing(
     if config.image_size or entry.fixed_size or height is None or width is None:
         height = width = config.image_size or entry.image_size
     if init_from:
-        channels = entry.channels
+        channels = channels_of(init_from, entry)
     if min(height, width) < entry.min_size:
         raise UserError(
             f"--image_size={min(height, width)}: the model takes images of at least "

@@ -111,6 +111,16 @@ def refuse_second_validation(splits: Collection[str]) -> None:
 
 
 def hold_out(examples: Labelled, share: float) -> tuple[Subset, Subset]:
-    """Splits examples in two, stratified by class: the larger part, and `share` of each class."""
+    """Splits examples in two, stratified by class: what is left, and `share` of each class.
+
+    Raises:
+      UserError: where either part is empty.
+    """
     kept, held = stratified(examples.labels, share)
+    if not len(kept) or not len(held):
+        part = "validate with" if len(kept) else "train on"
+        raise UserError(
+            f"--validation={share:g}: of {len(examples)} training examples none is left to {part}; "
+            "a class needs two, to be in both parts"
+        )
     return Subset(examples, kept), Subset(examples, held)
