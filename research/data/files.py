@@ -189,6 +189,13 @@ def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            yield from sorted(entries, key=lambda entry: entry.name)
+            listed = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    for entry in listed:
+        if "\\" in entry.name:
+            raise UserError(
+                f"{folder}: holds a file {entry.name}, as archives of Windows become when folders "
+                "in them are not known as such; unpack it again, as with unzip"
+            )
+    return iter(listed)

@@ -88,6 +88,8 @@ def _load(file: Path) -> dict[str, Any]:
         content = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise UserError(f"{file}: is no JSON (line {error.lineno}: {error.msg})") from None
+    if isinstance(content, dict) and "shapes" in content:
+        raise UserError(f"{file}: is labelme's, of one image; write labelme:DIR, its folder")
     wanted = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in wanted):
         raise UserError(f"{file}: is no COCO file; it must hold lists {', '.join(wanted)}")
