@@ -160,6 +160,12 @@ def _sound(
 
 def _once(objects: Objects) -> Objects:
     """The objects, without those that repeat the box, class and crowd of one before them."""
-    rows = np.column_stack([*objects.boxes.T, objects.classes, objects.crowd])
-    _, first = np.unique(rows, axis=0, return_index=True)
-    return objects.take(np.isin(np.arange(len(rows)), first))
+    rows = zip(map(tuple, objects.boxes.tolist()), objects.classes, objects.crowd, strict=True)
+    first: dict[object, int] = {}
+    for number, row in enumerate(rows):
+        first.setdefault(row, number)
+    if len(first) == len(objects.classes):
+        return objects
+    chosen = np.zeros(len(objects.classes), bool)
+    chosen[list(first.values())] = True
+    return objects.take(chosen)

@@ -88,20 +88,20 @@ def white_of(files: Iterable[str | Path]) -> int:
     Cameras and scanners put 12 bits, and others, into 16. No image of the set has a value above
     it, so that all are made brighter by one factor. Files that cannot be read count for nothing.
     """
-    most = 0
+    listed = list(map(str, files))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        listed = list(map(str, files))
-        wide = pool.map(is_wide, listed)
-        for value in pool.map(
-            _largest, [f for f, is_one in zip(listed, wide, strict=True) if is_one]
-        ):
-            most = max(most, value)
+        parts = pool.map(_wide, [listed[i : i + 500] for i in range(0, len(listed), 500)])
+        most = max(pool.map(_largest, [file for part in parts for file in part]), default=0)
     bits = next(bits for bits in (8, 10, 12, 14, 16) if most < 2**bits) if most else 16
     if bits < 16:
         console().print(
             f"16-bit images hold {bits} bits: {2**bits - 1} is white in all of them", markup=False
         )
     return 2**bits - 1
+
+
+def _wide(files: list[str]) -> list[str]:
+    return [file for file in files if is_wide(file)]
 
 
 def _largest(file: str) -> int:
