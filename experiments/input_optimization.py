@@ -189,7 +189,7 @@ def ask(config: Config) -> "Question":
 
     network, preprocessing, source = opened(config)
     files = [str(file) for file in images.list_images(config.inputs)] if config.inputs else []
-    read = [images.read(file) for file in files]
+    read = [images.read(file, preprocessing.white) for file in files]
     for file, image in zip(files, read, strict=True):
         if said := converted(file, image.shape[-1], preprocessing.channels):
             console().print(f"{file}: {said}", markup=False)

@@ -4,6 +4,7 @@ Knows nothing of absl: launch.py defines the flags from `options`, so library co
 """
 
 import dataclasses
+import math
 import textwrap
 import typing
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,9 @@ def option(
 
 
 _KINDS = {bool: "true|false", int: "INTEGER", float: "NUMBER", str: "TEXT", tuple: "A,B,..."}
+
+
+_FOLDERS = ("workdir", "data_dir")
 
 
 class Option(NamedTuple):
@@ -127,8 +131,12 @@ def validate(config: Any) -> Any:
         if row.choices and value not in row.choices:
             hint = nearest(str(value), row.choices)
             raise UserError(f"{flag}: one of {', '.join(row.choices)} is needed.{hint}")
-        if isinstance(value, float) and value != value:
-            raise UserError(f"{flag}: a number is needed.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{flag}: a finite number is needed.")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise UserError(f"{flag}: is beyond the whole numbers of 64 bits.")
+        if row.name in _FOLDERS and "://" in value:
+            raise UserError(f"{flag}: is an address; a folder of this machine is needed.")
         if row.minimum is not None and value < row.minimum:
             raise UserError(f"{flag}: at least {row.minimum} is needed.")
         if row.maximum is not None and value > row.maximum:

@@ -17,8 +17,10 @@ be flags of some experiment.
 """
 
 import functools
+import importlib
 import re
 import shlex
+import typing
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,8 @@ import launch
 from research import config as config_lib
 from research import models
 from research.code import files
+from research.data import datasets
+from research.detection import config as detection
 from research.understanding.methods import ANSWERS, METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,8 +171,8 @@ def check(text, first, before):
         return check_launch(filled(arguments, first, before))
     if text.startswith("--"):
         check_flags(text)
-    elif text.endswith(".flags") and "/" not in text:
-        assert any(PRESETS.rglob(text)), "there is no such preset"
+    elif preset := re.fullmatch(r"((?:study|transfer)_\w+|\w+(?=\.flags))(?:\.flags)?", text):
+        assert any(PRESETS.rglob(f"{preset[1]}.flags")), "there is no such preset"
     elif words[:1] in (["python"], ["bash"]) and not words[1].startswith("-"):
         assert (ROOT / words[1]).is_file(), f"there is no {words[1]}"
     return ""
@@ -221,6 +225,8 @@ def test_every_page_and_picture_is_reached_from_the_readme():
         reached |= found
         waiting += [file for file in found if file.suffix == ".md"]
     assert {*(ROOT / "docs").iterdir(), ROOT / "CURRICULUM.md", ROOT / "ARCHITECTURE.md"} <= reached
+    large = [name(file) for file in (ROOT / "docs").iterdir() if file.stat().st_size > 200_000]
+    assert not large, f"{large}: scale them down, a clone carries them for ever"
 
 
 def test_files_that_pages_name_exist():
@@ -238,3 +244,19 @@ def test_the_readme_repeats_figures_of_the_results():
     assert len(figures) >= 5
     for figure in figures:
         assert figure in (ROOT / "docs" / "results.md").read_text(), f"README.md: {figure}"
+
+
+def test_lists_are_whole():
+    """A page that lists what there is names all of it."""
+    pages = {page.stem: page.read_text() for page in PAGES}
+    named = {page.stem: {text for _, text in contents(page)} for page in PAGES}
+    assert METHODS.keys() <= named["looking_inside"]
+    assert datasets.builtins().keys() <= named["data"]
+    for experiment in experiments.names():
+        place = "looking_inside" if experiment == "input_optimization" else "tasks"
+        assert f"--experiment={experiment}" in pages[place]
+        if (ROOT / "research" / "data" / "tasks" / f"{experiment}.py").is_file():
+            task = importlib.import_module(f"research.data.tasks.{experiment}")
+            assert all(f"`{prefix}:" in pages["data"] for prefix in task.TASK.own)
+    segmenters = models.available("segmentation").keys()
+    assert {*typing.get_args(detection.Model), *segmenters} <= named["tasks"]

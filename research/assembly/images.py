@@ -21,7 +21,7 @@ from research.experiment import Batch, Data, Facts
 from research.models import Entry
 from research.spacing import spaced
 from research.training.config import AugmentedTrainingConfig, ImageTrainingConfig
-from research.weights.trained import Trained
+from research.weights.trained import Trained, channels_of
 
 SEEN = 1000  # training images that colours are learned from
 
@@ -103,7 +103,8 @@ class ImageData:
 
     def read_whole(self, files: list[str]) -> np.ndarray:
         """A person's own images at their own size, which is one; uint8 [n, h, w, channel]."""
-        return np.stack([with_channels(read(file), self.preprocessing.channels) for file in files])
+        white, channels = self.preprocessing.white, self.preprocessing.channels
+        return np.stack([with_channels(read(file, white), channels) for file in files])
 
 
 def assemble(
@@ -151,8 +152,10 @@ def assemble(
     trains = facts is None
     weights = trained() if trains else None
     if facts is None:
-        fixed_channels = fixed_channels or weights is not None  # trained kernels fix them
-        raw = choose_preprocessing(config, dataset(), entry, fixed_channels)
+        channels = entry.channels if fixed_channels else 0
+        if config.init_from:  # trained kernels fix them
+            channels = channels_of(config.init_from, entry)
+        raw = choose_preprocessing(config, dataset(), entry, channels)
         names = dataset().class_names if classes else ()
         facts = {
             **({"class_names": list(names)} if names else {}),
@@ -163,13 +166,13 @@ def assemble(
 
 
 def choose_preprocessing(
-    config: ImageConfig, dataset: Dataset, entry: Entry, fixed_channels: bool = False
+    config: ImageConfig, dataset: Dataset, entry: Entry, fixed_channels: int = 0
 ) -> Preprocessing:
     """Image size and channels that suit data and model; mean and deviation are not known yet.
 
     Args:
       entry: of the model, or of its backbone.
-      fixed_channels: whether images get its channels, and not their own.
+      fixed_channels: of all images; 0: their own.
 
     Raises:
       UserError: where the images would be smaller than the model can take.
@@ -177,14 +180,13 @@ def choose_preprocessing(
     height, width, channels = dataset.image_shape
     if config.image_size or entry.fixed_size or height is None or width is None:
         height = width = config.image_size or entry.image_size
-    if fixed_channels:
-        channels = entry.channels
     if min(height, width) < entry.min_size:
         raise UserError(
             f"--image_size={min(height, width)}: the model takes images of at least "
             f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
         )
-    return Preprocessing((height, width), channels or 3, config.resize)
+    channels = fixed_channels or channels or 3
+    return Preprocessing((height, width), channels, config.resize, white=dataset.white)
 
 
 def learn_facts(

@@ -15,6 +15,7 @@ from research.training import parallel as parallel_lib
 from research.training.loop import compile_train_step, new_state
 from research.training.plan import make_plan
 from research.training.step import make_train_step
+from research.weights.trained import trained_on as trained_before
 
 OVERFIT_STEPS = 30
 
@@ -47,7 +48,7 @@ def check(experiment: Experiment, config: Any) -> None:
       UserError: where the data has problems or the loss of a single batch does not fall.
     """
     out = console()
-    data, _, unseen = overlap.at_training(experiment.data())
+    data, _, unseen = overlap.at_training(experiment.data(), trained_before(config.init_from))
     problems = data.inspect()
     for problem in problems:
         out.print(f"data: {problem}", markup=False)

@@ -27,6 +27,7 @@ from research.training.evaluation import (
     pictures_of,
     report_of,
 )
+from research.weights.trained import is_run
 
 # What a checkpoint may be evaluated under another value of, beside what changes no result.
 _MAY_DIFFER = ("dataset", "skip_corrupt")
@@ -45,6 +46,11 @@ def open_weights(
                 markup=False,
             )
         return config, opened
+    if is_run(config.init_from):
+        raise UserError(
+            f"--init_from={config.init_from}: is a run; --mode={launch.mode} takes it by "
+            f"--checkpoint={config.init_from}."
+        )
     pretrained = modes_of(module).pretrained
     if config.init_from and pretrained is not None:
         config, facts, variables = pretrained(config, given)

@@ -8,7 +8,7 @@ import numpy as np
 
 from research.data.annotations import Annotated, Annotations
 from research.data.files import count_line
-from research.data.images import read
+from research.data.images import WHITE, read, white_of
 from research.data.objects import Objects, clip, faults
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test
@@ -21,6 +21,7 @@ class AnnotatedSplit:
     """Image files and their objects."""
 
     images: tuple[Annotated, ...]
+    white: int = WHITE  # see `images.read`
 
     def __len__(self) -> int:
         return len(self.images)
@@ -28,7 +29,7 @@ class AnnotatedSplit:
     def __getitem__(self, index: int, /) -> Example:
         image, source, size, objects = self.images[index]
         try:
-            pixels = read(image)
+            pixels = read(image, self.white)
         except UserError as error:
             raise UserError(f"{error} (--skip_corrupt leaves such files out)") from None
         height, width = pixels.shape[:2]
@@ -36,9 +37,10 @@ class AnnotatedSplit:
             boxes = objects.boxes * np.array([width, height] * 2, np.float32)
             objects = objects._replace(boxes=boxes)
         elif size != (height, width):
+            turned = "; do its EXIF data turn it on its side?" if size == (width, height) else ""
             raise UserError(
                 f"{source}: says that the image is {size[1]} x {size[0]} pixels; {image} is "
-                f"{width} x {height}"
+                f"{width} x {height}{turned}"
             )
         boxes = clip(objects.boxes, height, width)
         return {"image": pixels, **objects._replace(boxes=boxes).example()}
@@ -99,7 +101,9 @@ def load(
     sizes = {row.size for rows in images.values() for row in rows}
     (size,) = sizes if len(sizes) == 1 else (None,)
     height, width = size or (None, None)
-    return Dataset(name, splits, found.class_names, (height, width, None), "; ".join(notes))
+    white = white_of(row.image for rows in images.values() for row in rows)
+    citation = "; ".join(notes)
+    return Dataset(name, splits, found.class_names, (height, width, None), citation, white)
 
 
 def _can_be_read(row: Annotated) -> bool:
@@ -156,6 +160,12 @@ def _sound(
 
 def _once(objects: Objects) -> Objects:
     """The objects, without those that repeat the box, class and crowd of one before them."""
-    rows = np.column_stack([*objects.boxes.T, objects.classes, objects.crowd])
-    _, first = np.unique(rows, axis=0, return_index=True)
-    return objects.take(np.isin(np.arange(len(rows)), first))
+    rows = zip(map(tuple, objects.boxes.tolist()), objects.classes, objects.crowd, strict=True)
+    first: dict[object, int] = {}
+    for number, row in enumerate(rows):
+        first.setdefault(row, number)
+    if len(first) == len(objects.classes):
+        return objects
+    chosen = np.zeros(len(objects.classes), bool)
+    chosen[list(first.values())] = True
+    return objects.take(chosen)

@@ -18,6 +18,13 @@ _TOOL_FOLDERS = (
 )  # fmt: skip
 
 
+# Images that are not read: they are counted, where images are looked for.
+_OTHER_IMAGES = (
+    ".heic", ".heif", ".jp2", ".jxl", ".psd", ".tga", ".svg", ".exr", ".hdr", ".dng", ".cr2",
+    ".cr3", ".nef", ".arw", ".dcm",
+)  # fmt: skip
+
+
 class Found(NamedTuple):
     """Files below a folder.
 
@@ -49,6 +56,8 @@ def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = T
     def wanted(name: str) -> bool:
         return endings is None or os.path.splitext(name)[1].lower() in endings
 
+    others = _OTHER_IMAGES if endings and ".png" in endings else ()
+
     def walk(path: Path, own: bool) -> None:
         status = path.stat()
         if (status.st_dev, status.st_ino) in entered:
@@ -74,6 +83,8 @@ def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = T
                     files.append(path / checked(entry.name, path))
                 elif entry.name.lower() not in _SYSTEM_FILES:
                     left_out["hidden or of the system"] += 1
+            elif ours and os.path.splitext(entry.name)[1].lower() in others:
+                left_out["of a kind that is not read, save them as PNG"] += 1
         for link in linked:  # after the folders that lie here themselves
             walk(link, own)
 
@@ -178,6 +189,13 @@ def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            yield from sorted(entries, key=lambda entry: entry.name)
+            listed = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    for entry in listed:
+        if "\\" in entry.name:
+            raise UserError(
+                f"{folder}: holds a file {entry.name}, as archives of Windows become when folders "
+                "in them are not known as such; unpack it again, as with unzip"
+            )
+    return iter(listed)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from research.data.files import composed, count_line, find, natural, subfolders
-from research.data.images import EXTENSIONS, read
+from research.data.images import EXTENSIONS, WHITE, read, white_of
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test
 from research.errors import UserError
@@ -33,12 +33,16 @@ class FolderSplit:
 
     files: tuple[str, ...]
     labels: np.ndarray  # int32 [file]
+    white: int = WHITE  # see `images.read`
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int, /) -> Example:
-        return {"image": read(self.files[index]), "label": np.asarray(self.labels[index])}
+        return {
+            "image": read(self.files[index], self.white),
+            "label": np.asarray(self.labels[index]),
+        }
 
 
 def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = False) -> Dataset:
@@ -107,7 +111,8 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
     if list(splits) == ["train"] and not by_class:
         splits = with_test(splits, where)
         note += "; a fifth of each class, evenly spaced in natural order, is the test split"
-    return Dataset(f"folder:{given}", splits, class_names, (None, None, None), note)
+    white = white_of(file for files, _ in found.values() for file in files)
+    return Dataset(f"folder:{given}", splits, class_names, (None, None, None), note, white)
 
 
 def _parts(path: Path) -> tuple[Path, dict[str, Path]]:

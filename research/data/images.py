@@ -1,65 +1,76 @@
 """Image files to arrays: one way of reading for data sets and for a person's own files."""
 
 import io
-import struct
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
-import PIL.TiffImagePlugin
 from jaxtyping import UInt8
 
 from research.data.files import count_line, find
+from research.data.headers import (
+    BITS_PER_SAMPLE,
+    ORIENTATION,
+    PLANAR,
+    PNG,
+    SAMPLES_PER_PIXEL,
+    has_alpha,
+    is_truncated,
+    is_wide,
+    orientation,
+    tiff_tags,
+    unread,
+)
 from research.errors import UserError
 from research.progress import console
 
 EXTENSIONS = (
-    ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
 
 Image = UInt8[np.ndarray, "height width channel"]
+
+WHITE = 65535  # of 16 bits
+
+# As OpenCV's: microscopes and satellites give more than Pillow takes for an attack.
+PIL.Image.MAX_IMAGE_PIXELS = 2**29  # errors from twice as many on
 
 # Damage is reported as our UserError. OpenCV 5 has moved the function.
 (cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2).setLogLevel(0)
 
 
-def read(path: str | Path) -> Image:
+def read(path: str | Path, white: int = WHITE) -> Image:
     """Reads an image file as 8-bit grey [h, w, 1] or RGB [h, w, 3], turned upright.
 
-    What has transparency becomes RGB over white, 16-bit values are scaled down.
+    What has transparency becomes RGB over white. Of 16-bit values, `white` becomes 255.
 
     Raises:
-      UserError: naming the file, when it cannot be read, is no image, or ends early.
+      UserError: naming the file, when it cannot be read, is no image, ends early, has other bands
+        than grey or RGB, or several pages.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return decode_image(data, str(path))
+    return decode_image(data, str(path), white)
 
 
-def decode_image(data: bytes, name: str) -> Image:
+def decode_image(data: bytes, name: str, white: int = WHITE) -> Image:
     """The image in an encoded file; see `read`. `name` is for error messages."""
-    transparent, image = has_alpha(data), None
-    if data and not transparent:  # OpenCV turns what it reads so
-        image = _decoded(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    elif data.startswith(PNG) or data[8:12] == b"WEBP":
-        image = _decoded(data, cv2.IMREAD_UNCHANGED)
-        image = image if image is None else turned(image, orientation(data))
-    elif transparent:
-        image = _decoded_by_pillow(data, name)
-    # OpenCV 4 fills in what is missing, and says nothing.
-    if is_truncated(data):
-        raise UserError(f"{name}: is truncated, the end of the image is missing")
-    if image is None:
-        raise UserError(f"{name}: is damaged, or no image")
+    image = _pixels(data, name)
     if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        scaled = (image.astype(np.uint32) * 255 + white // 2) // white
+        alpha = (image[..., 3:].astype(np.uint32) * 255 + WHITE // 2) // WHITE
+        image = np.minimum(scaled, 255).astype(np.uint8)
+        if image.ndim == 3:
+            image[..., 3:] = alpha
     elif image.dtype != np.uint8:
         raise UserError(f"{name}: has {image.dtype} values; save it with 8 or 16 bits a channel")
     if image.ndim == 2:
@@ -71,8 +82,75 @@ def decode_image(data: bytes, name: str) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def white_of(files: Iterable[str | Path]) -> int:
+    """The value that is white in the 16-bit images of a set: of 8, 10, 12, 14 or 16 bits.
+
+    Cameras and scanners put 12 bits, and others, into 16. No image of the set has a value above
+    it, so that all are made brighter by one factor. Files that cannot be read count for nothing.
+    """
+    listed = list(map(str, files))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = pool.map(_wide, [listed[i : i + 500] for i in range(0, len(listed), 500)])
+        most = max(pool.map(_largest, [file for part in parts for file in part]), default=0)
+    bits = next(bits for bits in (8, 10, 12, 14, 16) if most < 2**bits) if most else 16
+    if bits < 16:
+        console().print(
+            f"16-bit images hold {bits} bits: {2**bits - 1} is white in all of them", markup=False
+        )
+    return 2**bits - 1
+
+
+def _wide(files: list[str]) -> list[str]:
+    return [file for file in files if is_wide(file)]
+
+
+def _largest(file: str) -> int:
+    try:
+        image = _pixels(Path(file).read_bytes(), file)
+    except (OSError, UserError):
+        return 0
+    colours = image[..., :3] if image.ndim == 3 else image
+    return int(colours.max()) if image.dtype == np.uint16 else 0
+
+
+def _pixels(data: bytes, name: str) -> np.ndarray:
+    """Values as they are stored: grey, or blue, green, red and perhaps alpha; upright."""
+    transparent, image = has_alpha(data), None
+    if reason := unread(data):
+        raise UserError(f"{name}: {reason}")
+    if data and not transparent:  # OpenCV turns what it reads so
+        image = _decoded(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    elif data.startswith(PNG) or data[8:12] == b"WEBP":
+        image = _decoded(data, cv2.IMREAD_UNCHANGED)
+        if image is not None:
+            image = turned(_with_holes(image, data), orientation(data))
+    elif transparent:
+        image = _decoded_by_pillow(data, name)
+    # OpenCV 4 fills in what is missing, and says nothing.
+    if is_truncated(data):
+        raise UserError(f"{name}: is truncated, the end of the image is missing")
+    if image is None:
+        raise UserError(f"{name}: is damaged, or no image")
+    return image
+
+
+def _with_holes(image: np.ndarray, data: bytes) -> np.ndarray:
+    """A grey PNG with the alpha that its one transparent value gives, which OpenCV passes over."""
+    place = data.find(b"tRNS", 0, data.find(b"IDAT"))
+    if image.ndim == 3 or place < 0:
+        return image
+    bits = data[24]
+    value = int.from_bytes(data[place + 4 : place + 6], "big")
+    value = value * 255 // (2**bits - 1) if bits < 8 else value
+    alpha = np.where(image == value, 0, np.iinfo(image.dtype).max).astype(image.dtype)
+    return np.stack([image, image, image, alpha], -1)
+
+
 def _decoded(data: bytes, flags: int) -> np.ndarray | None:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # of more than 2**30 pixels
+        return None
 
 
 def _decoded_by_pillow(data: bytes, name: str) -> np.ndarray | None:
@@ -83,7 +161,7 @@ def _decoded_by_pillow(data: bytes, name: str) -> np.ndarray | None:
     Raises:
       UserError: a TIFF whose alpha is a plane of its own, or beside 16-bit grey.
     """
-    tags = _tiff_tags(data)
+    tags = tiff_tags(data)
     samples, bits = tags.get(SAMPLES_PER_PIXEL, 1), max(tags.get(BITS_PER_SAMPLE, (8,)))
     if tags.get(PLANAR) == 2 or (samples == 2 and bits > 8):
         raise UserError(
@@ -100,18 +178,6 @@ def _decoded_by_pillow(data: bytes, name: str) -> np.ndarray | None:
         raise UserError(f"{name}: is too large ({error})") from None
     except (OSError, ValueError, SyntaxError, EOFError):  # what Pillow says of damage
         return None
-
-
-def orientation(data: bytes) -> int:
-    """How EXIF says that an encoded PNG or WebP file is to be turned: 1 to 8, 1 for not at all."""
-    if b"eXIf" not in data and b"EXIF" not in data:
-        return 1
-    try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            found = picture.getexif().get(ORIENTATION, 1)
-    except (OSError, ValueError, SyntaxError):
-        return 1
-    return found if found in range(1, 9) else 1
 
 
 def upright_size(picture: PIL.Image.Image) -> tuple[int, int]:
@@ -141,54 +207,6 @@ def with_channels(
     if channels == 1 and image.shape[2] == 3:
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
     return image
-
-
-ORIENTATION = 0x112  # tag of EXIF
-PNG = b"\x89PNG"
-BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, PLANAR, EXTRA_SAMPLES = 258, 277, 284, 338  # tags of TIFF
-
-
-def has_alpha(data: bytes) -> bool:
-    """Whether an encoded file has transparency, or may have it."""
-    if data.startswith(PNG):
-        return data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
-    if data[8:12] == b"WEBP":
-        return data[12:16] == b"VP8L" or (data[12:16] == b"VP8X" and bool(data[20] & 16))
-    if data.startswith(b"GIF8"):
-        control = data.find(b"\x21\xf9\x04", 0, 4096)  # before the first image
-        return control >= 0 and bool(data[control + 3] & 1)
-    if data.startswith(b"BM"):  # the mask of alpha, where the header has one
-        return int.from_bytes(data[14:18], "little") >= 56 and any(data[66:70])
-    if data[4:12] in (b"ftypavif", b"ftypavis"):
-        return True
-    return _tiff_tags(data).get(EXTRA_SAMPLES, (0,))[:1] in ((1,), (2,))
-
-
-def _tiff_tags(data: bytes) -> dict[int, Any]:
-    """The tags of a TIFF's first image; none of what is no TIFF."""
-    if data[:4] not in (b"II*\0", b"MM\0*"):
-        return {}
-    tags = PIL.TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-    file = io.BytesIO(data)
-    file.seek(tags.next)
-    try:
-        tags.load(file)
-        return {tag: tags[tag] for tag in tags}
-    except (OSError, ValueError, SyntaxError, struct.error, KeyError):
-        return {}
-
-
-def is_truncated(data: bytes) -> bool:
-    """Whether the end marker of a PNG or JPEG file is missing."""
-    if data.startswith(PNG):
-        return b"IEND" not in data
-    if not data.startswith(b"\xff\xd8"):
-        return False
-    # The marker must follow the picture: thumbnails in the header have their own.
-    position = 2
-    while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda":
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return data.find(b"\xff\xd9", position) < 0
 
 
 def list_images(inputs: Sequence[str | Path]) -> list[Path]:

@@ -11,13 +11,14 @@ import PIL.Image
 
 from research.data.files import by_name, count_line, few, find, natural, subfolders
 from research.data.folders import SPLITS
-from research.data.images import EXTENSIONS, read, upright_size
+from research.data.images import EXTENSIONS, WHITE, read, upright_size, white_of
 from research.data.masks import (
     IGNORE,
     MOST_CLASSES,
     Classes,
     decode_mask,
     ignoring,
+    nameless,
     plain_classes,
     read_classes,
     to_classes,
@@ -36,6 +37,7 @@ class MaskSplit:
 
     pairs: tuple[Pair, ...]
     classes: Classes
+    white: int = WHITE  # see `images.read`
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -43,7 +45,10 @@ class MaskSplit:
     def __getitem__(self, index: int, /) -> Example:
         image, mask = self.pairs[index]
         values = decode_mask(_bytes(mask), mask, self.classes.colours)
-        return {"image": read(image), "segmentation": to_classes(values, self.classes, mask)}
+        return {
+            "image": read(image, self.white),
+            "segmentation": to_classes(values, self.classes, mask),
+        }
 
     @property
     def labels(self) -> np.ndarray:
@@ -95,15 +100,8 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
     else:
         found = {"train": pair_up(images, masks, left_out)}
 
-    table = _table(parts, masks)
+    table = _table(parts, masks, ignore_label)
     everything = [pair for pairs in found.values() for pair in pairs]
-    if table is not None and table.colours and ignore_label >= 0:
-        raise UserError(
-            f"--ignore_label={ignore_label}: masks of colours have no such value; call the colour "
-            'to ignore "void" in the class table'
-        )
-    if table is not None and not table.colours:
-        table = ignoring(table, ignore_label)
     seen, bad = _look(everything, table, skip_corrupt)
     classes = table or _classes_of(seen, ignore_label)
     occurring = _occurring(seen, classes, table is not None, where)
@@ -111,12 +109,19 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
         if number not in occurring:
             console().print(f"{where}: class {name!r} occurs in no mask", markup=False)
 
+    for split in [s for s, pairs in found.items() if not _counted(pairs, seen, classes, table)]:
+        if split == "train" or found.keys() <= {"train", split}:
+            raise UserError(f"{where}: every pixel of {split} is ignored; look at its masks")
+        line = f"{where}: {split} is not evaluated: every pixel of it is ignored"
+        console().print(line, markup=False)
+        left_out["of a split that is all ignored"] += len(found.pop(split))
     splits: dict[str, Labelled] = {
         split: MaskSplit(tuple(p for p in pairs if p not in bad), classes)
         for split, pairs in found.items()
     }
     left_out["unreadable, or their mask"] = len(bad)
-    counts = count_line(len(seen) + left_out.total(), left_out)
+    used = sum(map(len, splits.values()))
+    counts = count_line(used + left_out.total(), left_out)
     console().print(f"masks:{rest}: {counts}", markup=False)
     note = f"your own pictures; {counts}"
     if list(splits) == ["train"]:
@@ -125,7 +130,8 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
     sizes = {look.size for look in seen.values()}
     height, width = next(iter(sizes)) if len(sizes) == 1 else (None, None)
     channels = 1 if all(look.grey for look in seen.values()) else 3
-    return Dataset(f"masks:{rest}", splits, classes.names, (height, width, channels), note)
+    white = white_of(image for image, _ in seen)
+    return Dataset(f"masks:{rest}", splits, classes.names, (height, width, channels), note, white)
 
 
 def pair_up(images: Path, masks: Path, left_out: Counter[str]) -> list[Pair]:
@@ -168,11 +174,24 @@ def pair_up(images: Path, masks: Path, left_out: Counter[str]) -> list[Pair]:
     return [(str(left[name]), str(right[name])) for name in sorted(left, key=natural)]
 
 
-def _table(parts: list[str], masks: Path) -> Classes | None:
+def _table(parts: list[str], masks: Path, ignore_label: int) -> Classes | None:
     if len(parts) == 3:
-        return read_classes(Path(parts[2]).expanduser())
-    beside = [folder / "classes.txt" for folder in (masks, masks.parent)]
-    return next((read_classes(file) for file in beside if file.is_file()), None)
+        path = Path(parts[2]).expanduser()
+    else:
+        beside = [folder / "classes.txt" for folder in (masks, masks.parent)]
+        path = next((file for file in beside if file.is_file()), Path())
+        if not path.name:
+            return None
+    table = read_classes(path)
+    if table.colours and ignore_label >= 0:
+        raise UserError(
+            f"--ignore_label={ignore_label}: masks of colours have no such value; call the colour "
+            'to ignore "void" in the class table'
+        )
+    table = table if table.colours else ignoring(table, ignore_label)
+    for line in nameless(table, path):
+        console().print(line, markup=False)
+    return table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,8 +217,16 @@ def _look(
             try:
                 with PIL.Image.open(image) as picture:
                     size, grey = upright_size(picture), picture.mode in ("L", "1", "I;16")
+                    lies = size != (picture.height, picture.width)
+            except PIL.Image.DecompressionBombError as error:
+                raise UserError(f"{image}: is too large ({error})") from None
             except (OSError, ValueError, SyntaxError) as error:
                 raise UserError(f"{image}: is damaged, or no image ({error})") from None
+            if lies and values.shape == size[::-1]:
+                raise UserError(
+                    f"{mask}: was painted on {image} as it is stored, {size[0]} x {size[1]} pixels;"
+                    " its EXIF data turn it on its side; save the image turned, or turn the mask"
+                )
             if values.shape != size:
                 raise UserError(
                     f"{mask}: is {values.shape[1]} x {values.shape[0]} pixels, its image {image} "
@@ -241,6 +268,15 @@ def _classes_of(seen: dict[Pair, _Seen], ignore_label: int) -> Classes:
         )
     names = ["background", "foreground"] if count <= 2 else [f"class {k}" for k in range(count)]
     return ignoring(plain_classes(names), ignore_label)
+
+
+def _counted(
+    pairs: list[Pair], seen: dict[Pair, _Seen], classes: Classes, table: Classes | None
+) -> bool:
+    """Whether a pixel of some masks counts, or none of these could be read."""
+    values = {value for pair in pairs if pair in seen for value in seen[pair].values}
+    numbers = values if table is not None else {classes.keys[value] for value in values}
+    return not numbers or bool(numbers - {IGNORE})
 
 
 def _occurring(seen: dict[Pair, _Seen], classes: Classes, numbered: bool, where: str) -> set[int]:

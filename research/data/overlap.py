@@ -126,14 +126,21 @@ class Contents(NamedTuple):
         return np.isin(labels, labels[known])
 
 
-def at_training(data: "Data") -> tuple["Data", Digests | None, dict[str, Any]]:
+def at_training(
+    data: "Data", before: tuple[Digests | None, str] = (frozenset(), "")
+) -> tuple["Data", Digests | None, dict[str, Any]]:
     """What a run evaluates on and trains on, and the report.
+
+    Args:
+      before: what the weights that it starts from were trained on, as `recall` says it.
 
     Raises:
       UserError: for a split of which nothing is left.
     """
-    trained = data.contents.trained() if data.contents else None
-    new, report = new_only(data, trained)
+    trained, (earlier, why) = data.contents.trained() if data.contents else None, before
+    if trained is not None and earlier is not None:
+        trained |= earlier
+    new, report = new_only(data, trained, why)
     for split in data.evals.keys() - new.evals.keys():
         raise UserError(f"--dataset: {_nothing_left(split, report['splits'][split])}.")
     return new, trained, report

@@ -12,7 +12,13 @@ from research.data.config import DataConfig
 from research.data.overlap import Contents, Digested
 from research.data.preprocessing import Mapped, Preprocessing, fit_example
 from research.data.source import Batch, Example, Examples, Source, decode, decoded_bytes
-from research.data.splits import VALIDATION, Labelled, hold_out, refuse_second_validation
+from research.data.splits import (
+    VALIDATION,
+    Labelled,
+    hold_out,
+    refuse_second_validation,
+    with_white,
+)
 from research.experiment import Data
 
 
@@ -65,6 +71,7 @@ def fitted(
     Args:
       by_class: whether no class that is trained on may be evaluated on.
     """
+    splits = {name: with_white(split, preprocessing.white) for name, split in splits.items()}
     digested = {name: Digested(split) for name, split in splits.items()}
 
     def examples_of(name: str) -> Examples:

@@ -11,7 +11,7 @@ import PIL.Image
 from jaxtyping import UInt8
 
 from research.data.config import Resize
-from research.data.images import read, with_channels
+from research.data.images import WHITE, read, with_channels
 from research.data.source import Example, read_many
 from research.data.splits import Labelled
 from research.errors import UserError
@@ -36,6 +36,7 @@ class Preprocessing:
       crop_share: 224/256 is the usual evaluation crop of ImageNet networks: 224 pixels of an image
         whose shorter side was made 256.
       mean, std: of each channel, on the scale 0..255; of the training split only.
+      white: the value that becomes 255, of 16-bit images; see `images.read`.
       whitening: a filter [side, side, channels, channels] on what they leave, row by row; or none.
     """
 
@@ -47,6 +48,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     whitening: tuple[float, ...] = ()
+    white: int = WHITE
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -256,7 +258,7 @@ def read_batch(files: Sequence[str], preprocessing: Preprocessing) -> dict[str, 
     Raises:
       UserError: naming the first file that is no image.
     """
-    pictures = [read(file) for file in files]
+    pictures = [read(file, preprocessing.white) for file in files]
     return {
         "image": np.stack([fit(picture, preprocessing) for picture in pictures]),
         "size": np.array([picture.shape[:2] for picture in pictures], np.int32),

@@ -46,7 +46,7 @@ class Restoring:
 
     def read(self, files: list[str]) -> dict[str, np.ndarray]:
         """A batch of a person's own images: "image", and "size", their own (height, width)."""
-        pictures = [images.read(file) for file in files]
+        pictures = [images.read(file, self.preprocessing.white) for file in files]
         sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
         fitted = [fit(picture, self.used(*picture.shape[:2])) for picture in pictures]
         return {"image": np.stack(fitted), "size": sizes}

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Collection
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
+from research.data.images import WHITE
 from research.data.source import Chosen, Examples
 from research.errors import UserError
 from research.spacing import spaced
@@ -30,6 +31,7 @@ class Dataset(NamedTuple):
       class_names: of labels 0, 1, ...
       image_shape: height, width, channels; None where images differ.
       citation: one line: whose it is and its licence; or what was made of a person's own files.
+      white: the value of 16-bit images that is white; see `images.read`.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int | None]
     citation: str
+    white: int = WHITE
 
 
 def stratified(
@@ -88,6 +91,19 @@ def with_test(splits: dict[str, Labelled], where: str) -> dict[str, Labelled]:
     return splits
 
 
+def with_white(examples: Any, white: int) -> Any:
+    """The examples, or a choice of them, with another white of 16-bit images; see `images.read`."""
+    if not dataclasses.is_dataclass(examples) or isinstance(examples, type):
+        return examples
+    fields = {field.name for field in dataclasses.fields(examples)}
+    if "white" in fields:
+        return dataclasses.replace(examples, white=white)
+    if "examples" in fields:
+        inner = with_white(examples.examples, white)  # type: ignore[attr-defined]
+        return dataclasses.replace(examples, examples=inner)
+    return examples
+
+
 def refuse_second_validation(splits: Collection[str]) -> None:
     """Raises UserError where a set has the split that --validation would make."""
     if "validation" in splits:
@@ -95,6 +111,16 @@ def refuse_second_validation(splits: Collection[str]) -> None:
 
 
 def hold_out(examples: Labelled, share: float) -> tuple[Subset, Subset]:
-    """Splits examples in two, stratified by class: the larger part, and `share` of each class."""
+    """Splits examples in two, stratified by class: what is left, and `share` of each class.
+
+    Raises:
+      UserError: where either part is empty.
+    """
     kept, held = stratified(examples.labels, share)
+    if not len(kept) or not len(held):
+        part = "validate with" if len(kept) else "train on"
+        raise UserError(
+            f"--validation={share:g}: of {len(examples)} training examples none is left to {part}; "
+            "a class needs two, to be in both parts"
+        )
     return Subset(examples, kept), Subset(examples, held)

@@ -4,10 +4,12 @@ import collections
 import dataclasses
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
+import regex
 from jaxtyping import Int
 
 from research.errors import UserError
@@ -16,15 +18,44 @@ PADDING, BEGIN, END, UNKNOWN = range(4)
 SPECIAL = ("<padding>", "<begin>", "<end>", "<unknown>")
 TOKENISATION = "words in lower case, without punctuation"
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_APART = re.compile(r"[._,:;]")  # Unicode joins 3.5, a.m and x_y
+_BOUNDARY = regex.compile(r"(?wV1)\b")
+_UNSPACED = regex.compile(
+    r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]"
+)
 _STEP = 4  # tokens from one bucket to the next
 
 
 def words(sentence: str) -> list[str]:
     """The words of a sentence: runs of letters and digits, apostrophes and hyphens inside.
 
-    COCO's evaluation drops punctuation, too.
+    Where they begin and end is Unicode's (Standard Annex 29): letters keep their marks, and scripts
+    without spaces, such as Chinese and Thai, give a word for each character. Accents are composed
+    (NFC). COCO's evaluation drops punctuation, too.
     """
-    return _WORD.findall(sentence.lower().replace("’", "'").replace("_", " "))
+    plain = sentence.lower().replace("’", "'")
+    if plain.isascii():  # the same, and faster
+        return _WORD.findall(plain.replace("_", " "))
+    plain = _APART.sub(" ", unicodedata.normalize("NFC", plain))
+    found: list[str] = []
+    joined = False
+    previous = ""
+    for piece in _BOUNDARY.split(plain):
+        if any(character.isalnum() for character in piece):
+            if joined:
+                found[-1] += previous + piece
+            else:
+                found.append(piece)
+            joined = False
+        else:
+            joined = piece == "-" and any(character.isalnum() for character in previous)
+        previous = piece
+    return found
+
+
+def is_unspaced(sentence: str) -> bool:
+    """Whether a sentence has characters of a script that puts no spaces between words."""
+    return not sentence.isascii() and _UNSPACED.search(sentence) is not None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,12 +90,12 @@ def _draws(file: str, character: str) -> bool:
 @functools.cache
 def _font(character: str) -> str | None:
     """The name of a font of this machine that has a character."""
-    for name in sorted({font.name for font in font_manager.fontManager.ttflist}):
-        if name.startswith("Last Resort"):  # draws boxes for all
-            continue
-        file = font_manager.findfont(font_manager.FontProperties(family=[name]))  # upright, of 400
-        if _draws(file, character):
-            return name
+    upright = (
+        f for f in font_manager.fontManager.ttflist if (f.style, f.weight) == ("normal", 400)
+    )
+    for font in sorted(upright, key=lambda font: font.name):
+        if not font.name.startswith("Last Resort") and _draws(font.fname, character):  # has boxes
+            return font.name
     return None
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import math
 import pkgutil
 import typing
 from collections.abc import Callable, Sequence
@@ -79,6 +80,8 @@ def attributes(entry: Entry, texts: Sequence[str]) -> dict[str, Any]:
             found[name] = readers[name](value)
         except (ValueError, KeyError):
             raise UserError(f"--model_options={text}: {value!r} is no value of {name}.") from None
+        if reason := _out_of_range(name, found[name]):
+            raise UserError(f"--model_options={text}: {name} {reason}.")
     return found
 
 
@@ -97,6 +100,21 @@ def configured(entry: Entry, config: ModelConfig, **given: Any) -> nn.Module:
     if config.initializer:
         chosen["kernel_init"] = choose(config.initializer, INITIALISERS, "initializer")
     return entry.make(**chosen)
+
+
+_SHARES = ("dropout", "drop_path")  # of what is dropped
+
+
+def _out_of_range(name: str, value: Any) -> str:
+    """Why no model takes a value; "" where one may."""
+    if name in _SHARES and not 0 <= value < 1:
+        return "is at least 0 and below 1"
+    if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+        return "is finite and not below 0"
+    whole = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(v, int) and not 0 <= v < 2**31 for v in whole):
+        return "is not below 0, nor beyond 32 bits"
+    return ""
 
 
 # Attributes that have flags, or are no choice of a person's.

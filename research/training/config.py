@@ -27,7 +27,12 @@ class RunConfig:
         changes_result=False,
         saved=False,
     )
-    seed: int = option(0, "Seed of initialisation, data order and augmentation.", minimum=0)
+    seed: int = option(
+        0,
+        "Seed of initialisation, data order and augmentation.",
+        minimum=0,
+        maximum=2**32 - 1,  # JAX takes the last 32 bits, so that larger ones would repeat these
+    )
     resume: Literal["auto", "never"] = option(
         "auto",
         "auto: continue a run that lies in --workdir; never: refuse a folder that holds one.",
@@ -109,9 +114,9 @@ class TransferConfig:
 
     init_from: str = option(
         "",
-        "Weights to start from: efficientnet_lite0 (ships in a package), or a .safetensors or "
-        ".pth file with torchvision's or timm's names. A head for another number of classes "
-        "starts fresh.",
+        "Weights to start from: efficientnet_lite0 (ships in a package), a .safetensors or .pth "
+        "file with torchvision's or timm's names, or the folder of a run. A head for another "
+        "number of classes starts fresh.",
     )
     init_as: str = option(
         "",

@@ -27,6 +27,7 @@ from research.training.plan import make_plan
 from research.training.state import TrainState
 from research.training.statistics import batches_of, check_values, make_estimate
 from research.training.step import make_eval_step, make_train_step
+from research.weights.trained import trained_on as trained_before
 
 # Steps that may be under way on the device at once: enough to hide the host's work, few enough
 # that waiting batches take no memory worth speaking of.
@@ -106,7 +107,9 @@ def train(
     """
     with contextlib.ExitStack() as stack:
         # --- Data and state ---
-        data, trained_on, unseen = overlap.at_training(experiment.data())
+        data, trained_on, unseen = overlap.at_training(
+            experiment.data(), trained_before(config.init_from)
+        )
         plan = make_plan(config, len(data.train.examples), experiment.training.steps)
         first = data.train.batch(0)
         state = new_state(experiment, config, parallel)

@@ -3,7 +3,10 @@
 import math
 from typing import NamedTuple
 
+from research.errors import UserError
 from research.training.config import TrainingConfig
+
+MOST_STEPS = 2**31 - 1
 
 
 class Plan(NamedTuple):
@@ -20,9 +23,17 @@ def make_plan(config: TrainingConfig, num_examples: int, steps: int | None = Non
 
     Args:
       steps: in the place of what the configuration says; may be 0.
+
+    Raises:
+      UserError: for more steps than a counter of 32 bits holds.
     """
     if steps is None:
         epochs = config.epochs * num_examples / config.batch_size
         steps = config.steps or max(1, math.ceil(epochs))
+    if steps > MOST_STEPS:
+        raise UserError(
+            f"--steps={config.steps}, --epochs={config.epochs:g}: are {steps:.3g} steps; "
+            f"{MOST_STEPS:,} are counted."
+        )
     eval_every = config.eval_every or math.ceil(steps / 5)
     return Plan(steps, eval_every, config.checkpoint_every or eval_every, config.log_every)

@@ -1,6 +1,7 @@
 """Weights from elsewhere: files of other frameworks, and networks that packages ship."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,16 @@ from research.weights.naming import Loaded, into
 from research.weights.pretrained import PRETRAINED, Pretrained
 from research.weights.torchfile import load_torch
 
-__all__ = ["PRETRAINED", "Loaded", "Pretrained", "into", "load"]
+__all__ = ["PRETRAINED", "Loaded", "Pretrained", "into", "load", "unwrapped"]
+
+# What torch.compile, data parallelism, a training framework and a checkpoint put before each name.
+PREFIXES = ("_orig_mod.", "module.", "model.", "state_dict.")
 
 
 def load(path_or_name: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads tensors by their names, torch's, from a file or a name in PRETRAINED.
+
+    What wrapped the network when it was saved is taken off the names; see `PREFIXES`.
 
     Args:
       path_or_name: a `.safetensors` file, a PyTorch checkpoint (`.pth`, `.pt`, `.bin`) or a name.
@@ -38,10 +44,20 @@ def load(path_or_name: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             f"{name}: no such file, and no trained network by that name.{nearest(name, PRETRAINED)}"
         )
     if path.suffix in (".pth", ".pt", ".bin"):
-        return load_torch(path)
+        return unwrapped(load_torch(path))
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: weights are read from .safetensors, .pth, .pt or .bin files.")
     try:
-        return load_file(path)
+        return unwrapped(load_file(path))
     except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: damaged or cut short ({error}); fetch it again.") from error
+
+
+def unwrapped(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors without the PREFIXES that all of their names begin with, however many."""
+    found = dict(tensors)
+    while found and (
+        prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in found)), None)
+    ):
+        found = {key.removeprefix(prefix): value for key, value in found.items()}
+    return found

@@ -56,6 +56,17 @@ def torch_shape(shape: Shape, path: Path) -> Shape:
     return (shape[-1], shape[-2], *shape[:-2]) if path[-1] == "kernel" else shape
 
 
+def out_of(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Flax variables as tensors by torch's names and shapes: what `into` reads back."""
+    tensors = {}
+    for path, value in flatten_dict(dict(variables)).items():
+        array = np.asarray(value)
+        tensors[torch_name(path)] = (
+            np.moveaxis(array, (-1, -2), (0, 1)) if path[-1] == "kernel" else array
+        )
+    return tensors
+
+
 def into(
     variables: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],

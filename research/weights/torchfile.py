@@ -106,7 +106,7 @@ def load_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads the state dict in a `.pth` or `.pt` file.
 
     A checkpoint that keeps its state dict beside other things, as {"state_dict": ...} or
-    {"model": ...}, gives that; a "module." before every name (data-parallel training) is dropped.
+    {"model": ...}, gives that.
 
     Raises:
       UserError: the file is missing, cut short, damaged, of another format, or names anything but
@@ -191,8 +191,7 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
     odd = next((k for k, v in content.items() if not isinstance(v, Tensor)), None)
     if odd is not None or not content:
         raise RefusedError(f"{odd!r}, which is no tensor" if content else "no tensors")
-    parallel = all(str(name).startswith("module.") for name in content)
-    return {str(k).removeprefix("module." if parallel else ""): v for k, v in content.items()}
+    return {str(name): tensor for name, tensor in content.items()}
 
 
 def _array(tensor: Tensor, storages: Mapping[str, bytes]) -> np.ndarray:

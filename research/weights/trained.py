@@ -1,5 +1,6 @@
 """Trained weights as they are to fill a model here: read, and in the model's own conventions."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,12 +8,15 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import numpy as np
 
+from research.data.overlap import Digests, recall
 from research.data.preprocessing import Preprocessing
 from research.errors import UserError, choose
-from research.models import available
+from research.models import Entry, available
 from research.progress import console
+from research.training.checkpoint import Opened, open_checkpoint
 from research.training.config import TransferConfig
 from research.weights import PRETRAINED, load
+from research.weights.naming import out_of
 from research.weights.origin import Origin, origin_of
 from research.weights.timm import with_epsilon
 
@@ -24,7 +28,7 @@ class Trained(NamedTuple):
 
     Attributes:
       source: the name or path itself, for messages.
-      tensors: by torchvision's or timm's names.
+      tensors: by torchvision's or timm's names; of a run of one's own, by those of its model.
       preprocessing: of the images they were trained on.
     """
 
@@ -39,13 +43,21 @@ def open_trained(
     """Reads weights for the classifier called `model`, and says whose they are taken to be.
 
     Args:
-      init_from: what `research.weights.load` takes.
+      init_from: what `research.weights.load` takes, or the folder of a run or checkpoint.
       init_as: what timm calls their network, where the file does not tell.
       attributes: of the model, where they are not its own.
 
     Raises:
       UserError: weights that are unknown, damaged, or of another network.
     """
+    if is_run(init_from):
+        if init_as:
+            raise UserError("--init_as: is for files of timm's; a run says what it holds.")
+        opened = _opened(init_from)
+        kept = Preprocessing.from_json(opened.metadata["facts"]["preprocessing"])
+        said = opened.metadata["config"].get("model", opened.metadata["experiment"])
+        console().print(f"{init_from}: weights of {opened.path}, a {said}", markup=False)
+        return Trained(init_from, out_of(opened.variables), kept)
     tensors: Mapping[str, np.ndarray] = load(init_from)
     if init_from in PRETRAINED:
         return Trained(init_from, tensors, PRETRAINED[init_from].preprocessing)
@@ -55,6 +67,37 @@ def open_trained(
     console().print(f"{init_from}: weights of {origin.said}; {describe(found)}", markup=False)
     tensors = in_conventions_of(entry.make(parent=None, **(attributes or {})), tensors, origin)
     return Trained(init_from, tensors, found)
+
+
+def is_run(init_from: str) -> bool:
+    """Whether --init_from names the folder of a run or of a checkpoint."""
+    return init_from not in ("", *PRETRAINED) and Path(init_from).is_dir()
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(run: str) -> Opened:
+    try:
+        opened = open_checkpoint(run)
+    except UserError as error:
+        raise UserError(str(error).replace("--checkpoint=", "--init_from=")) from None
+    if "preprocessing" not in opened.metadata["facts"]:
+        raise UserError(f"--init_from={run}: is of a network that takes no images.")
+    return opened
+
+
+def channels_of(init_from: str, entry: Entry) -> int:
+    """Channels of the images that the weights of --init_from take, for a model in its table."""
+    if is_run(init_from):
+        return int(_opened(init_from).metadata["facts"]["preprocessing"]["channels"])
+    return entry.channels
+
+
+def trained_on(init_from: str) -> tuple[Digests | None, str]:
+    """What the run of --init_from trained on, as `overlap.recall` says it; nothing of files."""
+    if not is_run(init_from):
+        return frozenset(), ""
+    opened = _opened(init_from)
+    return recall(opened.path, opened.metadata["facts"])
 
 
 def in_conventions_of(

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from research.errors import UserError
 from research.experiment import Variables
 from research.progress import console
-from research.weights.naming import into
+from research.weights.naming import into, torch_name
 from research.weights.trained import Trained
 
 
@@ -35,16 +35,23 @@ def start_from(trained: Trained, shapes: Variables, below: str = "") -> Start:
       shapes: the variables as `jax.eval_shape` gives them.
       below: the submodule that the weights are of, as "backbone": all else starts fresh, and
         tensors that it has no place for (a classifier) are left out. "" for the whole model, where
-        a head for another number of classes starts fresh, which is said.
+        a head for another number of classes starts fresh, which is said. Weights of a model that
+        has that submodule too fill the whole model where they have all its names, and else that.
 
     Raises:
       UserError: weights of another architecture.
     """
+    tensors = trained.tensors
+    own = {name: tensors[name] for name in tensors if below and name.startswith(f"{below}_")}
+    if own and {torch_name(path) for path in flatten_dict(dict(shapes))} == tensors.keys():
+        below = ""
+    elif own:
+        tensors = {name.removeprefix(f"{below}_"): tensor for name, tensor in own.items()}
     part = shapes if not below else {k: v[below] for k, v in shapes.items() if below in v}
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), dict(part))
     loaded = into(
         blank,
-        trained.tensors,
+        tensors,
         new_head=not below,
         unused=".*" if below else "",
         source=trained.source,

@@ -7,6 +7,7 @@ from research import config as config_lib
 from research.config import option
 from research.errors import UserError
 from research.training.config import TrainingConfig
+from research.training.plan import make_plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,10 @@ def test_the_flag_file_leaves_out_what_must_not_be_repeated():
     [
         ({"seed": -1}, r"--seed=-1: at least 0"),
         ({"rate": 1.5}, r"--rate=1.5: at most 1.0"),
-        ({"rate": float("nan")}, r"--rate=nan: a number"),
+        ({"rate": float("nan")}, r"--rate=nan: a finite number"),
+        ({"rate": float("-inf")}, r"--rate=-inf: a finite number"),
+        ({"seed": 2**63}, r"--seed=9223372036854775808: is beyond the whole numbers of 64 bits"),
+        ({"workdir": "gs://b/r"}, r"--workdir=gs://b/r: is an address; a folder of this machine"),
         ({"kind": "c"}, r"--kind=c: one of a, b"),
     ],
 )
@@ -83,3 +87,16 @@ def test_every_shared_flag_has_help_and_the_promised_names_exist():
     assert all(row.help.endswith(".") for row in rows.values())
     manual = config_lib.manual(TrainingConfig)
     assert all(f"--{name}=" in manual for name in rows)
+
+
+def test_seeds_that_jax_would_take_for_others_are_refused():
+    # jax.random.key takes the last 32 bits.
+    config_lib.validate(TrainingConfig(seed=2**32 - 1))
+    with pytest.raises(UserError, match="--seed=4294967296: at most 4294967295"):
+        config_lib.validate(TrainingConfig(seed=2**32))
+
+
+def test_more_steps_than_are_counted_are_refused():
+    assert make_plan(TrainingConfig(epochs=2.0, batch_size=10), 100).steps == 20
+    with pytest.raises(UserError, match=r"--epochs=1e\+30: are 1e\+31 steps; 2,147,483,647 are"):
+        make_plan(TrainingConfig(epochs=1e30, batch_size=10), 100)

@@ -88,6 +88,8 @@ def _load(file: Path) -> dict[str, Any]:
         content = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise UserError(f"{file}: is no JSON (line {error.lineno}: {error.msg})") from None
+    if isinstance(content, dict) and "shapes" in content:
+        raise UserError(f"{file}: is labelme's, of one image; write labelme:DIR, its folder")
     wanted = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in wanted):
         raise UserError(f"{file}: is no COCO file; it must hold lists {', '.join(wanted)}")
@@ -142,6 +144,7 @@ class _Pictures:
 
     def __init__(self, folder: Path, found: Found) -> None:
         self.folder = folder
+        self._own_name = composed(folder.resolve().name)
         self._paths = {composed(f.relative_to(folder).as_posix()): f for f in found.files}
         self._names: dict[str, list[Path]] = {}
         for file in found.files:
@@ -169,8 +172,7 @@ class _Pictures:
         inside(self.folder, name, where)
         parts = _parts(name)
         found = self._paths.get("/".join(parts))
-        own = composed(self.folder.resolve().name)
-        if found is None and len(parts) > 1 and parts[0] == own:
+        if found is None and len(parts) > 1 and parts[0] == self._own_name:
             found = self._paths.get("/".join(parts[1:]))
         return found
 
@@ -198,7 +200,7 @@ def _images(
         sizes[key] = _side(row, "height", where), _side(row, "width", where)
     found: dict[Any, list[tuple[list[float], int, bool]]] = {key: [] for key in rows}
     for number, row in enumerate(content["annotations"], 1):
-        where = f"{file}: annotation {_shown(row['id']) if 'id' in row else number}"
+        where = f"{file}: annotation {row.get('id', number)!r}"
         image, category = _id(row, "image_id", where), _id(row, "category_id", where)
         if image not in rows:
             raise UserError(f"{where} is of image {_shown(image)}, which is not in images")

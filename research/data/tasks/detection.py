@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from research.data import annotated
-from research.data.annotations import Annotations, coco, voc, yolo
+from research.data.annotations import Annotations, coco, labelme, voc, yolo
 from research.data.images import decode_image, with_channels
 from research.data.objects import Objects, usable
 from research.data.prepared import PreparedSplit
@@ -125,6 +125,7 @@ def task(drop_bad_boxes: bool = False) -> Task:
                 "COCO annotations; DIR alone as Roboflow has it",
             ),
             "voc": own(voc.read, "voc", "DIR", "Annotations/, JPEGImages/ and ImageSets/Main/"),
+            "labelme": own(labelme.read, "labelme", "DIR", "labelme's JSON files beside images"),
             "yolo": own(
                 yolo.read,
                 "yolo",

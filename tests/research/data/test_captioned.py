@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from research.data import captioned, datasets
+from research.data import caption_files, datasets
 from research.data.tasks import captioning
 from research.errors import UserError
 
@@ -114,7 +114,8 @@ def test_flickr8ks_lists_beside_the_token_file_are_the_splits(folder):
         (folder.parent / f"Flickr_8k.{suffix}.txt").write_text("\n".join(part) + "\n")
     dataset = load(folder, token_file(SAID))
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 3}
-    assert "1 images or captions without the other left out" in dataset.citation
+    assert "images: 10 found, 9 used, 1 left out (in no list: 1)" in dataset.citation
+    assert "captions: 20 found, 18 used, 2 left out (in no list: 2)" in dataset.citation
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r"])
@@ -143,7 +144,7 @@ def test_a_file_may_begin_with_a_byte_order_mark(folder):
         ('{"images": [], "annotations": ["a dog"]}', "annotation 0 needs a caption"),
         ('{"0_a.jpg": 3}', "entry 0 needs the keys image and captions"),
         ('{"0_a.jpg": {"caption": "a dog"}}', "entry 0 needs the keys image and captions"),
-        ('image,caption\n0_a.jpg,"a dog\n1_a.jpg,a cat', "line 3: a caption goes on over lines"),
+        ('image,caption\n0_a.jpg,"a dog\n1_a.jpg,a cat', "line 3 is no CSV .*not closed"),
         ("image,caption,split\na,x,train\na,y,test", "line 3: a is in the split test here, and in"),
         ('image,caption\n0_a.jpg,"' + "a dog " * 30_000, "is no CSV"),
         (token_file({**SAID, "0_a.jpg": ["a dog", " . "]}), r"line 2: the caption of 0_a.jpg is "),
@@ -169,9 +170,9 @@ def test_what_does_not_match_can_be_left_out(folder, capsys):
     dataset = load(folder, token_file(said), skip_corrupt=True)
     expected = {f: texts for f, texts in SAID.items() if f not in FILES[:2]}
     assert pairs(dataset) == expected
-    assert "1 captions without image, 1 images without caption and 1 unreadable" in (
-        capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "images: 10 found, 8 used, 2 left out (without caption: 1, unreadable: 1)" in said
+    assert "captions: 19 found, 16 used, 3 left out (without a readable image: 3)" in said
 
 
 @pytest.mark.parametrize("name", ["captions:", "captions:x", "captions:x:y", "captions:.:missing"])
@@ -189,5 +190,63 @@ def test_an_unreadable_image_is_found_by_inspection(folder):
 
 def test_lines_know_where_they_stand(tmp_path):
     (tmp_path / "a.txt").write_text("a.jpg#0\tone\n\na.jpg#1\ttwo\n")
-    where = [line.where.rpartition(" ")[2] for line in captioned.lines(tmp_path / "a.txt")]
+    where = [line.where.rpartition(" ")[2] for line in caption_files.lines(tmp_path / "a.txt")]
     assert where == ["1", "3"]
+
+
+def test_line_ends_between_quotation_marks_are_spaces(folder):
+    said = {f: [text.replace(" ", "\n", 1) for text in texts] for f, texts in SAID.items()}
+    assert pairs(load(folder, csv_file(said))) == SAID
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            'image,caption\n0_a.jpg,"a dog",extra',
+            r"line 2 has 3 columns, the first line 2; write cap",
+        ),
+        ("caption,image\na dog, asleep,0_a.jpg", r"line 2 has 3 columns, the first line 2; write"),
+        ('image,caption\n0_a.jpg,"a dog\n1_a.jpg,a "cat"', r"line 3 is no CSV .*not closed"),
+        ('image,caption\n0_a.jpg,"a dog\n1_a.jpg,a cat"', "line 3: a caption goes on over lines"),
+        ('{"0_a.jpg": ["a dog"], "0_a.jpg": ["a cat"]}', r"'0_a\.jpg' is there twice"),
+        (
+            '{"images": [{"id": 1, "file_name": "0_a.jpg"}, {"id": 1, "file_name": "1_a.jpg"}], '
+            '"annotations": []}',
+            r"image 1, 1_a\.jpg: has the id 1, as 0_a\.jpg before it",
+        ),
+        (
+            '{"images": [{"id": null, "file_name": "0_a.jpg"}], "annotations": []}',
+            "no number or tex",
+        ),
+        (
+            '{"images": [], "annotations": [{"image_id": [1], "caption": "a"}]}',
+            "annotation 0 needs",
+        ),
+        ('{"../0_a.jpg": ["a dog"]}', r"'\.\./0_a\.jpg' leads out of"),
+        ('{"/0_a.jpg": ["a dog"]}', r"'/0_a\.jpg' leads out of"),
+    ],
+)
+def test_rows_with_no_one_meaning_are_named(folder, content, message):
+    with pytest.raises(UserError, match=message):
+        load(folder, content)
+
+
+def test_marks_that_enclose_nothing_belong_to_flickr30ks_captions(folder):
+    said = {f: ['" shaggy " dogs', '"cats'] for f in FILES}
+    assert pairs(load(folder, pipes(said))) == said
+
+
+def test_names_of_files_may_be_written_in_another_way(folder):
+    (folder / "sub").mkdir()
+    (folder / FILES[0]).rename(folder / "sub" / "e\u0301.jpg")  # as macOS has it
+    said = {f".\\{f}": texts for f, texts in SAID.items()}
+    said["sub\\é.jpg"] = said.pop(f".\\{FILES[0]}")
+    assert sorted(pairs(load(folder, json.dumps(said)))) == sorted(SAID)
+
+
+def test_scripts_without_spaces_are_told_of(folder, capsys):
+    said = {**SAID, FILES[3]: ["一只狗", "สุนัข"]}
+    dataset = load(folder, csv_file(said))
+    line = "captions without spaces, whose characters count as words: 2"
+    assert line in capsys.readouterr().out and line in dataset.citation

@@ -1,4 +1,5 @@
 import io
+import zlib
 
 import cv2
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from research.data.images import list_images, read, upright_size
+from research.data.images import list_images, read, upright_size, white_of
 from research.errors import UserError
 
 PICTURE = (np.random.default_rng(0).integers(0, 256, (4, 6, 3)) // 8 * 8).astype(np.uint8)
@@ -230,3 +231,101 @@ def test_inputs_are_listed(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no image files"):
         list_images([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_transparent_value_of_a_grey_png_lies_over_white(tmp_path, bits):
+    grey = SMOOTH[:, :, 0]
+    stored = grey if bits == 8 else grey.astype(np.uint16) * 257
+    options = {"transparency": int(stored[5, 5])}
+    if bits == 8:
+        path = save(tmp_path / "a.png", Image.fromarray(stored), **options)
+    else:  # Pillow writes no such chunk of 16 bits
+        data = cv2.imencode(".png", stored)[1].tobytes()
+        chunk = b"tRNS" + options["transparency"].to_bytes(2, "big")
+        whole = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        place = data.index(b"IDAT") - 4
+        path = tmp_path / "a.png"
+        path.write_bytes(data[:place] + whole + data[place:])
+    expected = np.repeat(np.where(grey == grey[5, 5], 255, grey)[:, :, None], 3, 2)
+    np.testing.assert_array_equal(read(path), expected)
+
+
+def test_a_jpeg_with_fill_bytes_is_whole(tmp_path):
+    # ITU T.81, B.1.1.2: any marker may be preceded by bytes 0xFF.
+    data = encoded("JPEG")
+    second = data.index(b"\xff\xdb")
+    filled = data[:2] + b"\xff\xff" + data[2:second] + b"\xff" * 3 + data[second:]
+    (tmp_path / "a.jpg").write_bytes(filled)
+    (tmp_path / "b.jpg").write_bytes(data)
+    np.testing.assert_array_equal(read(tmp_path / "a.jpg"), read(tmp_path / "b.jpg"))
+    (tmp_path / "a.jpg").write_bytes(filled[:-20])
+    with pytest.raises(UserError, match="truncated"):
+        read(tmp_path / "a.jpg")
+
+
+def test_jfif_and_avif_are_images_and_heic_is_counted(tmp_path, capsys):
+    for name, kind in (
+        ("a.jfif", "JPEG"),
+        ("b.avif", "AVIF"),
+        ("c.JPE", "JPEG"),
+        ("d.heic", "PNG"),
+    ):
+        (tmp_path / name).write_bytes(encoded(kind))
+    listed = list_images([tmp_path])
+    assert [path.name for path in listed] == ["a.jfif", "b.avif", "c.JPE"]
+    assert all(np.abs(read(path).astype(int) - SMOOTH).mean() < 4 for path in listed)
+    said = capsys.readouterr().out
+    assert "4 found, 3 used, 1 left out (of a kind that is not read, save them as PNG: 1)" in said
+
+
+@pytest.mark.parametrize("bands", [2, 4, 5])
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+def test_bands_that_are_no_colours_are_refused(tmp_path, bands, layout):
+    stored = np.stack([SMOOTH[:, :, 0]] * bands, -1 if layout == "contig" else 0)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="minisblack", planarconfig=layout)
+    with pytest.raises(UserError, match=rf"a\.tif: has {bands} bands; grey and RGB are read"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_stacks_and_films_are_refused_and_smaller_versions_are_not(tmp_path, big):
+    stack = np.stack([SMOOTH[:, :, 0]] * 3)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", bigtiff=big)
+    with pytest.raises(UserError, match=r"a\.tif: holds 3 pages or frames; save the one"):
+        read(tmp_path / "a.tif")
+    with tifffile.TiffWriter(tmp_path / "pyramid.tif", bigtiff=big) as file:
+        file.write(SMOOTH, photometric="rgb")
+        file.write(SMOOTH[::2, ::2], photometric="rgb", subfiletype=1)
+    np.testing.assert_array_equal(read(tmp_path / "pyramid.tif"), SMOOTH)
+    for kind in ("gif", "webp", "png"):
+        films = {"save_all": True, "append_images": [Image.fromarray(255 - SMOOTH)]}
+        path = save(tmp_path / f"a.{kind}", SMOOTH, **films)
+        with pytest.raises(UserError, match=rf"a\.{kind}: holds 2 pages"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("bits", "most"), [(8, 255), (10, 700), (12, 4095), (12, 1024), (14, 4096)]
+)
+@pytest.mark.parametrize("kind", ["png", "tif", "pgm"])
+def test_fewer_bits_in_sixteen_are_found_over_the_whole_set(tmp_path, bits, most, kind, capsys):
+    dark, light = np.zeros((2, 4, 6), np.uint16)
+    light[0, 0] = most
+    dark[0, 0] = most // 2
+    files = [tmp_path / f"{k}.{kind}" for k in range(2)]
+    for file, values in zip(files, (dark, light), strict=True):
+        cv2.imwrite(str(file), values)
+    cv2.imwrite(str(tmp_path / "c.png"), np.full((4, 6), 255, np.uint8))
+    white = white_of([*files, tmp_path / "c.png", tmp_path / "gone.png"])
+    assert white == 2**bits - 1
+    assert f"16-bit images hold {bits} bits: {white} is white" in capsys.readouterr().out
+    shown = [int(read(file, white).max()) for file in files]
+    assert shown == [round(255 * (most // 2) / white), round(255 * most / white)]
+    assert read(tmp_path / "c.png", white).max() == 255
+
+
+def test_sixteen_bits_stay_as_they_are(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 16384]], np.uint16))
+    assert white_of([tmp_path / "a.png"]) == white_of([]) == 65535
+    assert not capsys.readouterr().out

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import toys
 
 from research.data import datasets
 from research.data.mask_folders import load, pair_up
@@ -370,3 +371,73 @@ def test_layouts_of_tfds_sets_read_what_tfds_wrote(tmp_path):
 def test_a_set_without_masks_is_no_segmentation_set(tmp_path):
     with pytest.raises(UserError, match="digits: is no segmentation set that is known here"):
         datasets.load("digits", tmp_path, segmentation.TASK)
+
+
+def test_masks_painted_on_pictures_as_they_are_stored_are_named(tmp_path):
+    rest = make(tmp_path, 5)
+    tall = np.zeros((8, 6, 3), np.uint8)
+    (tmp_path / "images" / "2.png").unlink()
+    toys.save_turned(tmp_path / "images" / "2.jpg", tall)
+    save_mask(tmp_path / "masks" / "2.png", np.ones((6, 8), np.uint8))
+    with pytest.raises(UserError, match=r"2\.png: was painted on .*2\.jpg as it is stored, 8 x 6"):
+        load(rest)
+    save_mask(tmp_path / "masks" / "2.png", np.ones((8, 6), np.uint8))
+    dataset = load(rest)
+    sizes = {
+        x["image"].shape[:2] for s in dataset.splits.values() for x in (s[i] for i in range(len(s)))
+    }
+    assert (8, 6) in sizes
+
+
+def test_a_mask_is_turned_as_its_own_exif_says(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x112] = 6
+    PIL.Image.fromarray(np.rot90(VALUES)).save(tmp_path / "a.png", exif=exif)
+    data = (tmp_path / "a.png").read_bytes()
+    np.testing.assert_array_equal(decode_mask(data, "a.png"), VALUES)
+
+
+def test_masks_of_hundreds_of_megapixels_are_read():
+    file = io.BytesIO()
+    PIL.Image.new("1", (13_500, 13_500), 1).save(file, "PNG", compress_level=1)
+    mask = decode_mask(file.getvalue(), "a.png")
+    assert mask.shape == (13_500, 13_500) and mask.dtype == np.uint8 and mask[-1, -1] == 1
+
+
+def test_masks_of_several_pages_are_refused(tmp_path):
+    pages = [PIL.Image.fromarray(VALUES)] * 2
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(UserError, match=r"a\.tif: holds 2 pages"):
+        decode_mask((tmp_path / "a.tif").read_bytes(), "a.tif")
+
+
+@pytest.mark.parametrize("name", ["unlabelled", "Unlabeled area", "don't care", "no data"])
+def test_a_class_that_is_none_by_its_name_is_told_of(name, tmp_path, capsys):
+    rest = make(tmp_path)
+    table = tmp_path / "classes.txt"
+    table.write_text(f"\ufeff0 grass\n1 cow\n2 {name}\n", encoding="utf-8")  # Notepad's mark
+    assert load(rest).class_names == ("grass", "cow", name)
+    line = f"{table}: {name!r} is trained as a class; --ignore_label=2 makes it count for nothing"
+    assert line in capsys.readouterr().out
+    dataset = load(rest, ignore_label=2)
+    assert dataset.splits["train"][0]["segmentation"][0].tolist() == [0, 1, IGNORE]
+    assert "trained as a class" not in capsys.readouterr().out
+    table.write_text("0 grass\n1 cow\n2 unavoidable\n")
+    load(rest)
+    assert "trained as a class" not in capsys.readouterr().out
+
+
+def test_a_split_of_ignored_pixels_alone_is_not_evaluated(tmp_path, capsys):
+    for split in ("train", "val", "test"):
+        rest = make(tmp_path, 2, values=np.full((2, 3), 255, "u1") if split == "val" else VALUES,
+                    split=split)  # fmt: skip
+    rest = f"{tmp_path}/images:{tmp_path}/masks"
+    dataset = load(rest)
+    assert set(dataset.splits) == {"train", "test"}
+    said = capsys.readouterr().out
+    assert "validation is not evaluated: every pixel of it is ignored" in said
+    assert "6 found, 4 used, 2 left out (of a split that is all ignored: 2)" in said
+    save(tmp_path / "masks" / "test", "0.png", np.full((2, 3), 255, "u1"))
+    save(tmp_path / "masks" / "test", "1.png", np.full((2, 3), 255, "u1"))
+    with pytest.raises(UserError, match="every pixel of"):
+        load(rest)

@@ -146,3 +146,14 @@ def test_what_cannot_be_told_is_said(capsys):
     assert overlap.lines(report) == [
         "whether examples were trained on cannot be told: RUN/trained_on.txt is missing"
     ]
+
+
+def test_what_the_weights_to_start_from_were_trained_on_counts_too():
+    images = noise(6, 0)
+    both = data(pictures(images[:3]), pictures(images[3:]))
+    before = frozenset([digest(images[4])])
+    new, trained, report = overlap.at_training(both, (before, ""))
+    assert trained == frozenset(map(digest, images[:3])) | before
+    assert report["splits"]["test"]["left_out"] == 1 and len(new.evals["test"].examples) == 2
+    _, trained, report = overlap.at_training(both, (None, "the list is missing"))
+    assert len(trained) == 3 and report["unknown"] == "the list is missing"

@@ -60,3 +60,9 @@ def test_a_set_with_a_validation_split_needs_no_other():
     refuse_second_validation(["train", "test"])
     with pytest.raises(UserError, match="has a validation split of its own"):
         refuse_second_validation(["train", "validation", "test"])
+
+
+@pytest.mark.parametrize(("labels", "share"), [([0, 1, 4], 0.5), ([0], 0.9), ([], 0.5)])
+def test_a_part_without_examples_is_refused(labels, share):
+    with pytest.raises(UserError, match=rf"--validation={share}: of {len(labels)} .* none is left"):
+        hold_out(Subset(Letters(), np.flatnonzero(np.isin(range(11), labels))), share)

@@ -29,6 +29,25 @@ def test_words_are_lower_case_without_punctuation():
     assert words(" .,;! ") == []
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("हिन्दी में कुत्ता।", ["हिन्दी", "में", "कुत्ता"]),
+        ("สุนัข", ["สุ", "นั", "ข"]),
+        ("一只狗，跑。", ["一", "只", "狗", "跑"]),
+        ("犬がカタカナ", ["犬", "が", "カタカナ"]),
+        ("كلبٌ يجري", ["كلبٌ", "يجري"]),
+        ("개가 달린다", ["개가", "달린다"]),
+        ("De\u0301ja\u0300-vu, l’e\u0301te\u0301", ["déjà-vu", "l'été"]),
+        ("Ein — halb-offenes - Tor_3.5 é", ["ein", "halb-offenes", "tor", "3", "5", "é"]),
+    ],
+)
+def test_words_of_any_script_keep_their_marks(sentence, expected):
+    # Boundaries are those of Unicode's Standard Annex 29, accents composed (NFC).
+    assert words(sentence) == expected
+    assert words(" ".join(expected)) == expected  # as references are read back
+
+
 def test_vocabulary_is_most_frequent_first_and_drops_rare_words():
     assert Vocabulary.of(SENTENCES).known == (("a", "dog", "sleeps", "bird", "cat", "runs", "the"))
     assert Vocabulary.of(SENTENCES, min_count=2).known == ("a", "dog", "sleeps")

@@ -1,5 +1,7 @@
 """What must hold of every architecture: published sizes, gradients everywhere, named stages."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -277,3 +279,19 @@ def test_attributes_come_from_text():
 def test_attributes_that_a_model_lacks_are_refused(text, said):
     with pytest.raises(UserError, match=said):
         attributes(available()["resnet18"], [text])
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "said"),
+    [
+        ("mlp", "dropout=2", "dropout is at least 0 and below 1"),
+        ("mlp", "dropout=nan", "dropout is at least 0 and below 1"),
+        ("mlp", "hidden=8+-1", "hidden is not below 0"),
+        ("resnet18", "width=-16", "width is not below 0"),
+        ("mobilenet_v2", "width=inf", "width is finite and not below 0"),
+        ("efficientnet_b0", "drop_path=1", "drop_path is at least 0 and below 1"),
+    ],
+)
+def test_attributes_that_no_model_takes_are_refused(model, text, said):
+    with pytest.raises(UserError, match=f"--model_options={re.escape(text)}: {said}"):
+        attributes(available()[model], [text])

@@ -33,3 +33,13 @@ def test_an_unknown_kind_of_file_is_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"")
     with pytest.raises(UserError, match=r"\.safetensors"):
         load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "model.", "state_dict.", "module._orig_mod.", ""]
+)
+def test_what_wrapped_a_network_is_taken_off_its_names(prefix, tmp_path):
+    # torch.compile, DataParallel and Lightning save so; made here.
+    tensors = {"conv1.weight": np.ones((2, 1, 3, 3), "f"), "model.bias": np.zeros(2, "f")}
+    save_file({prefix + k: v for k, v in tensors.items()}, tmp_path / "a.safetensors")
+    assert load(tmp_path / "a.safetensors").keys() == tensors.keys()

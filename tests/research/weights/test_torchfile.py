@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from research.errors import UserError
+from research.weights import unwrapped
 from research.weights.torchfile import LEGACY_MAGIC, load_torch
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -17,7 +18,7 @@ FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 @pytest.mark.parametrize("file", ["zip.pth", "legacy.pth"])
 def test_reads_what_torch_saved(file):
-    tensors = load_torch(FIXTURES / file)
+    tensors = unwrapped(load_torch(FIXTURES / file))
     grid = np.arange(6.0, dtype="f").reshape(2, 3)
     expected = {
         "float32": grid,

@@ -10,13 +10,16 @@ from research.data.source import Arrays, Source
 from research.errors import UserError
 from research.experiment import Data
 from research.forward import forward
+from research.models import Entry
 from research.record import RunFolder
 from research.training import optimizers
 from research.training import parallel as parallel_lib
+from research.training.checkpoint import open_checkpoint
 from research.training.config import TrainingConfig
 from research.training.loop import train
 from research.weights import transfer
-from research.weights.trained import Trained
+from research.weights.naming import out_of
+from research.weights.trained import Trained, channels_of, open_trained, trained_on
 
 
 def trained_tensors(classes=7):
@@ -96,8 +99,6 @@ def test_frozen_layers_keep_every_bit_and_their_statistics(tmp_path):
     before = jax.device_get(toys.new_state(experiment))
     with RunFolder(tmp_path, "toy", config) as run:
         train(experiment, config, parallel, run)
-    from research.training.checkpoint import open_checkpoint
-
     after = open_checkpoint(tmp_path).variables
     for layer in ("Conv_0", "bn"):
         jax.tree.map(np.testing.assert_array_equal, before.params[layer], after["params"][layer])
@@ -119,3 +120,52 @@ def test_a_pattern_that_freezes_nothing_or_everything_is_refused(variables, patt
 def test_what_is_no_regular_expression_is_refused():
     with pytest.raises(UserError, match=r"--freeze=\(: is no regular expression"):
         transfer.matcher("(")
+
+
+class Headed(nn.Module):
+    """The toy network below another head, as detectors have a backbone."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3, name="head")(toys.Net(name="backbone")(x))
+
+
+def test_a_run_of_one_s_own_gives_its_weights(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (32, 8, 8, 3), np.uint8).astype("f")
+    arrays = Arrays({"image": images, "label": rng.integers(0, 5, 32).astype("i")})
+    kept = Preprocessing((8, 8), 3, "stretch", mean=(9.0,), std=(2.0,))
+    experiment = toys.experiment(
+        data=lambda: Data(Source(arrays, 16, 0), {"test": Source(arrays, 16)})
+    )._replace(facts={"preprocessing": kept.to_json()})
+    config = TrainingConfig(steps=1, batch_size=16, parallel="single")
+    with RunFolder(tmp_path, "toy", config) as run:
+        train(experiment, config, parallel_lib.create("single", 16), run)
+    told = open_trained(str(tmp_path), "anything")
+    assert told.preprocessing == kept and f"weights of {tmp_path}" in capsys.readouterr().out
+    assert channels_of(str(tmp_path), Entry(nn.Module, 8, channels=1)) == 3
+    assert trained_on(str(tmp_path))[1].endswith("does not say what it was trained on")
+
+    after = open_checkpoint(tmp_path).variables
+    fresh = toys.Net().init(jax.random.key(7), jnp.zeros((1, 8, 8, 3)))
+    jax.tree.map(
+        np.testing.assert_array_equal, transfer.start_from(told, fresh).fill(fresh), dict(after)
+    )
+    # As a backbone, and of a model that has one.
+    headed = Headed().init(jax.random.key(8), jnp.zeros((1, 8, 8, 3)))
+    started = transfer.start_from(told, headed, "backbone").fill(headed)
+    jax.tree.map(np.testing.assert_array_equal, started["params"]["backbone"], after["params"])
+    assert started["params"]["head"] == headed["params"]["head"]
+    other = Trained("run", out_of(headed), kept)
+    start = transfer.start_from(other, headed, "backbone")
+    assert start.is_loaded("head/kernel") and start.is_loaded("backbone/Conv_0/kernel")
+    params = {"backbone": headed["params"]["backbone"], "another": headed["params"]["head"]}
+    other = Trained("run", out_of({**headed, "params": params}), kept)
+    again = transfer.start_from(other, headed, "backbone")
+    assert not again.is_loaded("head/kernel") and again.is_loaded("backbone/Conv_0/kernel")
+
+
+@pytest.mark.parametrize(("init_as", "message"), [("resnet50", "a run says"), ("", "no finished")])
+def test_a_folder_that_is_no_run_is_named(init_as, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        open_trained(str(tmp_path), "resnet18", init_as)

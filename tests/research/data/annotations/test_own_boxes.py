@@ -341,7 +341,7 @@ def test_unreadable_images_are_left_out_when_told(tmp_path):
 
 
 def test_another_experiments_prefix_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"takes coco:.* or voc:DIR or yolo:DIR or FILE.yaml"):
+    with pytest.raises(UserError, match=r"takes coco:.* or voc:DIR or labelme:DIR or yolo:DIR or"):
         load("folder:somewhere")
     with pytest.raises(UserError, match=r"takes folder:PATH"):
         datasets.load(yolo(tmp_path), "no data_dir")
