@@ -1,4 +1,4 @@
-"""What was the picture before the noise? A small U-Net learns to say what noise there is.
+"""What was the picture before the noise? A small U-Net learns to say the noise, in units of --noise.
 
     python launch.py --experiment=denoising
 
@@ -54,25 +54,24 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     model = models.configured(entry, config, num_classes=data.preprocessing.channels)
     network = bind_images(config, model, data.preprocessing)
 
-    def with_noise(keys: jax.Array, pictures: Any) -> jax.Array:
-        noise = jax.vmap(lambda key: jax.random.normal(key, pictures.shape[1:]))(keys)
-        return pictures + 255.0 * config.noise * noise
+    def noise_like(keys: jax.Array, pictures: Any) -> jax.Array:
+        return jax.vmap(lambda key: jax.random.normal(key, pictures.shape[1:]))(keys)
 
     def augment(key: jax.Array, batch: "Batch", axis: str | None) -> "Batch":
         keys, clean = augment_batch(config, key, batch, data.components)
-        return {**batch, "clean": clean, "image": with_noise(keys, clean)}
+        noise = noise_like(keys, clean)
+        return {**batch, "image": clean + 255.0 * config.noise * noise, "noise": noise}
 
     def loss(variables: Any, batch: "Batch", key: jax.Array, axis: str | None) -> Any:
         noise, state = network.train(variables, network.see(batch), key=key, axis=axis)
-        error = batch["image"] / 255.0 - noise - batch["clean"] / 255.0
-        return jnp.square(error).mean((1, 2, 3)), state, {}
+        return jnp.square(noise - batch["noise"]).mean((1, 2, 3)), state, {}
 
     def predict(variables: Any, batch: "Batch") -> dict[str, jax.Array]:
         noisy = batch.get("noisy")  # a person's own; to others noise is added, always the same
         if noisy is None:
             keys = example_keys(stream(jax.random.key(config.seed), "noise"), batch["index"])
-            noisy = with_noise(keys, batch["image"])
-        noise = network.evaluate(variables, network.see({"image": noisy}))
+            noisy = batch["image"] + 255.0 * config.noise * noise_like(keys, batch["image"])
+        noise = config.noise * network.evaluate(variables, network.see({"image": noisy}))
         return {"noisy": noisy / 255.0, "denoised": jnp.clip(noisy / 255.0 - noise, 0.0, 1.0)}
 
     def measure(outputs: Any, batch: "Batch") -> Any:

@@ -36,11 +36,13 @@ class Restoring:
             return self.preprocessing
         return at_scale(height, width, self.scale, self.preprocessing)
 
-    def restore(self, mask: Mask, height: int, width: int) -> UInt8[np.ndarray, "{height} {width}"]:
+    def restore(self, mask: Mask, height: int, width: int) -> UInt8[np.ndarray, "_ _"]:
         """A predicted mask at its image's own size; IGNORE where the image was cut off."""
         return masks.restore(mask, height, width, self.used(height, width))
 
-    def restore_all(self, predicted: Masks, sizes: Sequence[Sequence[int]]) -> list[Mask]:
+    def restore_all(
+        self, predicted: Masks, sizes: Sequence[Sequence[int]]
+    ) -> list[UInt8[np.ndarray, "_ _"]]:
         """The same of several, whose images have these (height, width)."""
         return [self.restore(mask, h, w) for mask, (h, w) in zip(predicted, sizes, strict=True)]
 
@@ -70,7 +72,7 @@ class Restoring:
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def shares_of(mask: Mask, names: Sequence[str]) -> dict[str, Any]:
+def shares_of(mask: UInt8[np.ndarray, "_ _"], names: Sequence[str]) -> dict[str, Any]:
     """One object for predictions.jsonl: the share of each class that is there, largest first."""
     shares = masks.count_classes(mask, len(names)) / max(np.sum(mask != IGNORE), 1)
     order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k]]
@@ -79,7 +81,9 @@ def shares_of(mask: Mask, names: Sequence[str]) -> dict[str, Any]:
     return {"summary": summary, "shares": found}
 
 
-def save_masks(folder: Path, files: list[str], predicted: Sequence[Mask]) -> None:
+def save_masks(
+    folder: Path, files: list[str], predicted: Sequence[UInt8[np.ndarray, "_ _"]]
+) -> None:
     """Saves masks/<name>.png below the folder for each file, never over another."""
     (folder / "masks").mkdir(exist_ok=True)
     for file, mask in zip(files, predicted, strict=True):

@@ -21,6 +21,11 @@ SIDE = 24
 TINY = ("width=4", "depth=1")
 
 
+def predictions_of(experiment, variables, size):
+    """A person's own files, as --mode=predict takes them."""
+    return Predictions(experiment.prediction.read, experiment.evaluation.predict, variables, size)
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     """Ten pictures of a bright square on a dark ground, of two sizes, with palette masks."""
@@ -158,7 +163,7 @@ def test_two_files_of_one_name_get_a_mask_each_and_tiles_know_no_neighbours(scen
         PIL.Image.fromarray(rng.integers(0, 255, (*size, 3)).astype("u1")).save(file)
     for folder, chosen in (("both", files), ("alone", files[1:])):
         (tmp_path / folder).mkdir()
-        for part, outputs, batch in Predictions(experiment, variables, 1)(chosen):
+        for part, outputs, batch in predictions_of(experiment, variables, 1)(chosen):
             experiment.prediction.save(tmp_path / folder, part, outputs, batch)
     first, second = (PIL.Image.open(tmp_path / "both/masks" / f) for f in ("x.png", "x-2.png"))
     assert (first.size, second.size) == ((47, 31), (18, 20))
@@ -177,7 +182,7 @@ def test_masks_are_scored_at_the_images_own_size_however_they_are_resized(
     variables = jax.jit(experiment.network.init)(jax.random.key(3))
     found = make_evaluate(experiment, parallel_lib.create("single", 2))(variables, source).metrics
     files = [str(file) for file in sorted((photographs / "images/test").iterdir())]
-    for part, outputs, batch in Predictions(experiment, variables, 2)(files):
+    for part, outputs, batch in predictions_of(experiment, variables, 2)(files):
         experiment.prediction.save(tmp_path, part, outputs, batch)
     expected = scores_of(photographs / "masks/test", tmp_path / "masks")
     assert found["pixel_accuracy"] == pytest.approx(expected["test/pixel_accuracy"], rel=1e-12)
