@@ -1,4 +1,4 @@
-"""What was the picture before the noise? A small U-Net learns to say the noise, in units of --noise.
+"""What was the picture before the noise? A small U-Net says the noise, in units of --noise.
 
     python launch.py --experiment=denoising
 
