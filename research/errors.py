@@ -8,7 +8,13 @@ T = TypeVar("T")
 
 
 class UserError(Exception):
-    """Bad input. The message is one line that names the file, flag or class and what to do."""
+    """Bad input. The message is one line that names the file, flag or class and what to do.
+
+    Line ends in it, which names of files and classes may hold, are written as \\n.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\\n".join(message.splitlines()))
 
 
 class NotFiniteError(UserError):

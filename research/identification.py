@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Num, UInt8
 from tensorboardX import SummaryWriter
 
 from research import gallery as gallery_lib
+from research.data.files import at_home
 from research.data.preprocessing import Preprocessing, read_batch
 from research.errors import UserError
 from research.experiment import Facts, Prediction
@@ -118,7 +119,7 @@ def _verifying(
     pairs: dict[str, tuple[str, str]] = {}
 
     def inputs() -> list[str]:
-        read = gallery_lib.read_pairs(Path(config.pairs).expanduser())
+        read = gallery_lib.read_pairs(at_home(config.pairs))
         for first, second in read:
             name, times = f"{first} | {second}", 1
             while name in pairs:  # every line has its answer, also one that comes again
@@ -157,7 +158,7 @@ def _identifying(
 
     def consult(embed: Callable[[list[str]], Any]) -> Prediction:
         verdict = Verdict.choose(config.threshold, facts, metric)
-        path, made_with = Path(config.gallery).expanduser(), network(facts)
+        path, made_with = at_home(config.gallery), network(facts)
         if path.is_file():
             known, embeddings = gallery_lib.load_embeddings(path, made_with)
         else:

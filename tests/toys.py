@@ -170,24 +170,13 @@ def drawn(shapes):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-# Compiling is most of the time in tests of models; running takes milliseconds.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-if jax.__version_info__ < (0, 11):  # later versions have no such option
-    QUICK["xla_cpu_use_fusion_emitters"] = False
-
-
-def run_quickly(function, *arguments):
-    """What a function gives, compiled without optimising."""
-    return jax.jit(function).lower(*arguments).compile(QUICK)(*arguments)
-
-
 def check_gradients(loss, params, *batches):
     """Asserts that the loss has a finite gradient, not zero, of every parameter.
 
     Compiled once for all batches, which are the loss's second argument; returns their gradients.
     """
     given = [(params, batch) for batch in batches] or [(params,)]
-    program = jax.jit(jax.grad(loss)).lower(*given[0]).compile(QUICK)
+    program = jax.jit(jax.grad(loss))
     found = [jax.device_get(program(*arguments)) for arguments in given]
     for gradients in found:
         for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):

@@ -88,7 +88,7 @@ def _from_csv(file: Path, text: str) -> Iterator[Line]:
     header = text.lstrip().splitlines()[0]
     delimiter = max(",;|\t", key=header.count)
     rows = _rows(file, text, delimiter)
-    _, named = next((n, row) for n, row in rows if any(cell.strip() for cell in row))
+    named = next((row for _, row in rows if any(cell.strip() for cell in row)), [])
     names = [name.strip().lower() for name in named]
     image = next((names.index(n) for n in _IMAGE if n in names), None)
     caption = next((names.index(n) for n in _CAPTION if n in names), None)
@@ -143,6 +143,8 @@ def _rows(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str
 
 def _from_json(file: Path, content: Any) -> Iterator[Line]:
     if isinstance(content, dict) and "annotations" in content and "images" in content:
+        if not isinstance(content["images"], list) or not isinstance(content["annotations"], list):
+            raise UserError(f"{file}: its images and annotations are no lists")
         names: dict[Any, str] = {}
         for number, row in enumerate(content["images"]):
             if not isinstance(row, dict) or not {"id", "file_name"} <= row.keys():
@@ -175,7 +177,10 @@ def _from_json(file: Path, content: Any) -> Iterator[Line]:
             raise UserError(f"{where} needs the keys image and captions")
         if not texts:
             raise UserError(f"{where}: {image} has no caption")
-        inside = Path(row.get("filepath") or "") / image  # Karpathy's COCO has folders apart
+        folder = row.get("filepath") or ""  # Karpathy's COCO has folders apart
+        if not isinstance(folder, str):
+            raise UserError(f"{where}: the filepath of {image} is no text")
+        inside = Path(folder) / image
         for said in [texts] if isinstance(texts, str) else texts:
             caption = _first(said, ("raw", *_CAPTION)) if isinstance(said, dict) else said
             split = _split(str(row.get("split") or ""), where)

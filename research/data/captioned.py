@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from research.data.caption_files import lines, read_text
-from research.data.files import composed, count_line, find, inside, natural
+from research.data.files import at_home, composed, count_line, find, inside, natural
 from research.data.images import EXTENSIONS, WHITE, read, white_of
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test
@@ -57,7 +57,7 @@ def load(rest: str, *, skip_corrupt: bool = False) -> Dataset:
       UserError: what is not there, not UTF-8, of none of the forms, or a caption without words.
     """
     folder, colon, name = rest.rpartition(":")
-    images, file = Path(folder).expanduser(), Path(name).expanduser()
+    images, file = at_home(folder), at_home(name)
     flag = f"--dataset=captions:{rest}"
     if not colon or not folder or not name:
         raise UserError(f"{flag}: write --dataset=captions:IMAGES_DIR:FILE")

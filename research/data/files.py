@@ -37,6 +37,14 @@ class Found(NamedTuple):
     left_out: Mapping[str, int]
 
 
+def at_home(text: str | Path) -> Path:
+    """A path, in which ~ is the home folder. Raises UserError for ~NAME of nobody here."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{text}: there is no user of that name; write the whole path") from None
+
+
 def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = True) -> Found:
     """Files below a folder, at any depth, or in it alone.
 

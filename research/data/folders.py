@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research.data.files import composed, count_line, find, natural, subfolders
+from research.data.files import at_home, composed, count_line, find, natural, subfolders
 from research.data.images import EXTENSIONS, WHITE, read, white_of
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test
@@ -63,7 +63,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
       UserError: no images, one class only, a file that is no image or is damaged, a class that
         only the test split has.
     """
-    given = Path(location).expanduser()
+    given = at_home(location)
     where = f"--dataset=folder:{given}"
     if not given.is_dir():
         raise UserError(f"{where}: no such folder")

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,11 @@ KIND, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES_PER_PIXEL, PLANAR, EXTRA_SAMPLES = (
     254, 258, 262, 277, 284, 338,
 )  # fmt: skip
 _CMYK = 5
+# What Pillow raises of damaged files.
+DAMAGE = (
+    OSError, ValueError, SyntaxError, EOFError, RuntimeError, OverflowError, KeyError, IndexError,
+    TypeError, struct.error,
+)  # fmt: skip
 _NOT_A_PAGE = 1 | 4  # a smaller version, and a mask, of another page
 
 
@@ -23,11 +29,11 @@ def unread(data: bytes) -> str:
     pages = tiff_pages(io.BytesIO(data))
     if pages:
         tags = pages[0]
-        bands, photometric = tags.get(SAMPLES_PER_PIXEL, 1), tags.get(PHOTOMETRIC)
-        colours = bands - (tags.get(EXTRA_SAMPLES, ())[:1] in ((1,), (2,)))
+        bands, photometric = (numbers(tags, tag, 1)[0] for tag in (SAMPLES_PER_PIXEL, PHOTOMETRIC))
+        colours = bands - (numbers(tags, EXTRA_SAMPLES, 0)[0] in (1, 2))
         if colours not in (1, 3) and not (colours == 4 and photometric == _CMYK):
             return f"has {bands} bands; grey and RGB are read, with or without transparency"
-        count = sum(not page.get(KIND, 0) & _NOT_A_PAGE for page in pages)
+        count = sum(not numbers(page, KIND, 0)[0] & _NOT_A_PAGE for page in pages)
     elif data.startswith((PNG, b"GIF8")) or data[8:12] == b"WEBP" or data[4:12] == b"ftypavis":
         count = _frames(data)
     else:
@@ -43,7 +49,7 @@ def _frames(data: bytes) -> int:
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             return getattr(picture, "n_frames", 1)
-    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError):
+    except (*DAMAGE, PIL.Image.DecompressionBombError):
         return 1  # of damage, decoding says more
 
 
@@ -60,8 +66,8 @@ def is_wide(file: str | Path) -> bool:
                 return int(lines.split()[3]) > 255
             opened.seek(0)
             pages = tiff_pages(opened, most=1)
-            return bool(pages) and max(pages[0].get(BITS_PER_SAMPLE, (8,))) == 16
-    except (OSError, ValueError, IndexError):
+            return bool(pages) and max(numbers(pages[0], BITS_PER_SAMPLE, 8)) == 16
+    except DAMAGE:
         return False
 
 
@@ -72,7 +78,7 @@ def orientation(data: bytes) -> int:
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             found = picture.getexif().get(ORIENTATION, 1)
-    except (OSError, ValueError, SyntaxError):
+    except (*DAMAGE, PIL.Image.DecompressionBombError):
         return 1
     return found if found in range(1, 9) else 1
 
@@ -82,15 +88,28 @@ def has_alpha(data: bytes) -> bool:
     if data.startswith(PNG):
         return data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
     if data[8:12] == b"WEBP":
-        return data[12:16] == b"VP8L" or (data[12:16] == b"VP8X" and bool(data[20] & 16))
+        return data[12:16] == b"VP8L" or (
+            data[12:16] == b"VP8X" and bool(data[20:21]) and bool(data[20] & 16)
+        )
     if data.startswith(b"GIF8"):
         control = data.find(b"\x21\xf9\x04", 0, 4096)  # before the first image
-        return control >= 0 and bool(data[control + 3] & 1)
+        return control >= 0 and _bit(data, control + 3, 1)
     if data.startswith(b"BM"):  # the mask of alpha, where the header has one
         return int.from_bytes(data[14:18], "little") >= 56 and any(data[66:70])
     if data[4:12] in (b"ftypavif", b"ftypavis"):
         return True
-    return tiff_tags(data).get(EXTRA_SAMPLES, (0,))[:1] in ((1,), (2,))
+    return numbers(tiff_tags(data), EXTRA_SAMPLES, 0)[0] in (1, 2)
+
+
+def _bit(data: bytes, place: int, bit: int) -> bool:
+    return place < len(data) and bool(data[place] & bit)
+
+
+def numbers(tags: Mapping[int, Any], tag: int, default: int) -> tuple[int, ...]:
+    """The numbers that a tag of a TIFF has; the default where it has none."""
+    value = tags.get(tag, default)
+    values = value if isinstance(value, tuple) else (value,)
+    return values if values and all(isinstance(v, int) for v in values) else (default,)
 
 
 def tiff_tags(data: bytes) -> dict[int, Any]:
@@ -113,7 +132,7 @@ def tiff_pages(file: BinaryIO | io.BytesIO, most: int = 10_000) -> list[dict[int
             file.seek(tags.next)
             tags.load(file)
             pages.append({tag: tags[tag] for tag in tags})
-    except (OSError, ValueError, SyntaxError, struct.error, KeyError):
+    except DAMAGE:
         pass
     return pages
 

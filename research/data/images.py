@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from research.data.files import count_line, find
 from research.data.headers import (
     BITS_PER_SAMPLE,
+    DAMAGE,
     ORIENTATION,
     PLANAR,
     PNG,
@@ -23,6 +24,7 @@ from research.data.headers import (
     has_alpha,
     is_truncated,
     is_wide,
+    numbers,
     orientation,
     tiff_tags,
     unread,
@@ -162,8 +164,8 @@ def _decoded_by_pillow(data: bytes, name: str) -> np.ndarray | None:
       UserError: a TIFF whose alpha is a plane of its own, or beside 16-bit grey.
     """
     tags = tiff_tags(data)
-    samples, bits = tags.get(SAMPLES_PER_PIXEL, 1), max(tags.get(BITS_PER_SAMPLE, (8,)))
-    if tags.get(PLANAR) == 2 or (samples == 2 and bits > 8):
+    samples, bits = numbers(tags, SAMPLES_PER_PIXEL, 1)[0], max(numbers(tags, BITS_PER_SAMPLE, 8))
+    if numbers(tags, PLANAR, 1)[0] == 2 or (samples == 2 and bits > 8):
         raise UserError(
             f"{name}: has transparency in a layout that is not read here; save it as PNG"
         )
@@ -176,7 +178,7 @@ def _decoded_by_pillow(data: bytes, name: str) -> np.ndarray | None:
             return cv2.cvtColor(np.asarray(upright.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
     except PIL.Image.DecompressionBombError as error:
         raise UserError(f"{name}: is too large ({error})") from None
-    except (OSError, ValueError, SyntaxError, EOFError):  # what Pillow says of damage
+    except DAMAGE:
         return None
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from research.data.files import by_name, count_line, few, find, natural, subfolders
+from research.data.files import at_home, by_name, count_line, few, find, natural, subfolders
 from research.data.folders import SPLITS
+from research.data.headers import DAMAGE
 from research.data.images import EXTENSIONS, WHITE, read, upright_size, white_of
 from research.data.masks import (
     IGNORE,
@@ -80,7 +81,7 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
     parts = rest.split(":")
     if len(parts) not in (2, 3) or not all(parts):
         raise UserError(f"{where}: write masks:IMAGES_DIR:MASKS_DIR, or a class table after them")
-    images, masks = (Path(p).expanduser() for p in parts[:2])
+    images, masks = (at_home(p) for p in parts[:2])
     for folder in (images, masks):
         if not folder.is_dir():
             raise UserError(f"{where}: {folder} is no folder")
@@ -176,7 +177,7 @@ def pair_up(images: Path, masks: Path, left_out: Counter[str]) -> list[Pair]:
 
 def _table(parts: list[str], masks: Path, ignore_label: int) -> Classes | None:
     if len(parts) == 3:
-        path = Path(parts[2]).expanduser()
+        path = at_home(parts[2])
     else:
         beside = [folder / "classes.txt" for folder in (masks, masks.parent)]
         path = next((file for file in beside if file.is_file()), Path())
@@ -220,7 +221,7 @@ def _look(
                     lies = size != (picture.height, picture.width)
             except PIL.Image.DecompressionBombError as error:
                 raise UserError(f"{image}: is too large ({error})") from None
-            except (OSError, ValueError, SyntaxError) as error:
+            except DAMAGE as error:
                 raise UserError(f"{image}: is damaged, or no image ({error})") from None
             if lies and values.shape == size[::-1]:
                 raise UserError(

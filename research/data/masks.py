@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int, Integer, UInt8
 
-from research.data.headers import is_truncated, orientation, unread
+from research.data.headers import DAMAGE, is_truncated, orientation, unread
 from research.data.images import turned
 from research.data.preprocessing import Preprocessing, at_scale, fit, part, place
 from research.data.source import Arrays, Example, Examples, read_many
@@ -137,7 +137,7 @@ def decode_mask(
         pixels = turned(np.asarray(picture), orientation(data))
     except PIL.Image.DecompressionBombError as error:
         raise UserError(f"{name}: is too large ({error})") from None
-    except (OSError, ValueError, SyntaxError) as error:
+    except DAMAGE as error:
         raise UserError(f"{name}: is damaged, or no image ({error})") from None
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)

@@ -32,7 +32,9 @@ class Objects(NamedTuple):
         """From lists, empty ones too; no crowds where nothing is said."""
         numbers = np.asarray(classes, np.int32).reshape(-1)
         some = np.zeros(len(numbers), bool) if crowd is None else np.asarray(crowd, bool)
-        return cls(np.asarray(boxes, np.float32).reshape(-1, 4), numbers, some.reshape(-1))
+        with np.errstate(over="ignore"):  # `faults` finds what is infinite
+            places = np.asarray(boxes, np.float32).reshape(-1, 4)
+        return cls(places, numbers, some.reshape(-1))
 
     def take(self, chosen: Bool[np.ndarray, " n"]) -> "Objects":
         """Those that are chosen."""

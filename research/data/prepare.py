@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from research.data import archives, datasets
+from research.data.files import at_home
 from research.data.prepared import content, install, installed
 from research.data.recipes import RECIPES, Recipe
 from research.errors import UserError, nearest
@@ -52,7 +53,7 @@ def prepare(
     if name in installed(root):
         console().print(f"{name} is prepared: {installed(root)[name]}", markup=False)
         return installed(root)[name]
-    folder = Path(source).expanduser() if source else root / "downloads"
+    folder = at_home(source) if source else root / "downloads"
     if source and not folder.is_dir():
         raise UserError(f"--source={source}: no such folder")
     by_hand = " ".join((builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Int32
 
+from research.data.files import at_home
 from research.data.source import Example
 from research.data.tokens import Characters
 from research.errors import UserError
@@ -19,7 +20,7 @@ def read_text(path: str | Path, flag: str = "--text") -> str:
       UserError: a file that is not there, or not UTF-8.
     """
     try:
-        text = Path(path).expanduser().read_bytes().decode("utf-8-sig")
+        text = at_home(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{flag}={path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

@@ -71,7 +71,7 @@ def read(path):
 
 
 def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pictures(
-    place, trained, capsys
+    place, trained, figures, capsys
 ):
     folder = trained
     result = read(folder / "result.json")
@@ -79,8 +79,15 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
     assert {f"test/{name}" for name in names} <= result["metrics"].keys()
     assert result["metrics"]["test/bleu1"] > 0.6  # "a red square on the left" has no other form
     assert "greedy decoding, never teacher-forced" in result["protocol"]["bleu4"]
-    for picture in ("captions", "attention"):
-        assert (folder / "figures" / "test" / f"{picture}.png").stat().st_size > 5_000
+    drawn = {
+        name: figures[folder / "figures" / "test" / f"{name}.png"]
+        for name in ("captions", "attention")
+    }
+    said_and_true = 2 * len(drawn["captions"].images)
+    assert sum("square" in text for text in drawn["captions"].texts) == said_and_true
+    assert drawn["attention"].has("square", "(end)")
+    picture, *lit = drawn["attention"].images
+    assert len(lit) > 4 and all((picture >= image).all() for image in lit)
     files = sorted((place / "data" / "features").iterdir())
     assert len(files) == 2
 
@@ -102,7 +109,12 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
     assert run(*asked, f"--inputs={place / 'images' / '3.png'},{place / 'images' / '7.png'}") == 0
     rows = [json.loads(line) for line in (place / "SAID" / "predictions.jsonl").open()]
     assert len(rows) == 2 and all("square" in row["caption"] for row in rows)
-    assert (place / "SAID" / "attention" / "7.png").stat().st_size > 3_000
+    # A folder is filled under another name before it gets its own.
+    seen = {file.name: shown for file, shown in figures.items() if "attention" in file.parts}
+    for row, file in zip(rows, ("3.png", "7.png"), strict=True):
+        said = [*row["caption"].split(), "(end)"]
+        assert seen[file].texts == said and len(seen[file].images) == 1 + len(said)
+        assert (place / "SAID" / "attention" / file).exists()
     assert (place / "SAID" / "captions.png").exists()
 
     # A word can be asked about by its name: the picture that makes it be said.
@@ -122,7 +134,7 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
 
 
 @pytest.fixture(scope="module")
-def trained(place):
+def trained(place, figures):
     """The folder of a run, of a decoder that learned from the maps of a frozen encoder."""
     folder = place / "RUN"
     assert run(*common(place, *FROZEN, f"--workdir={folder}")) == 0

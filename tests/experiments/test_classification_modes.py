@@ -45,7 +45,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
-def test_two_layers_learn_xor_and_one_does_not(tmp_path, capsys):
+def test_two_layers_learn_xor_and_one_does_not(tmp_path, capsys, figures):
     flags = ["--variant=--model=linear", "--variant=--model=xor", "--repeats=2"]
     assert study(tmp_path, *flags) == 0
     rows = read(tmp_path / "study" / "study.json")
@@ -64,7 +64,10 @@ def test_two_layers_learn_xor_and_one_does_not(tmp_path, capsys):
             assert row["test/accuracy"] == 1 and row["test/cross_entropy"] < 0.1
     with open(tmp_path / "study" / "study.csv") as file:
         assert [row["variant"] for row in csv.DictReader(file)] == [r["variant"] for r in rows]
-    assert (tmp_path / "study" / "curves.png").stat().st_size > 10_000
+    drawn = figures[tmp_path / "study" / "curves.png"]
+    assert drawn.has("train/loss", "test/accuracy", "step", "model=linear", "model=xor")
+    # The mean of both runs: in each panel a line for each variant, the right one at accuracy 1.
+    assert len(drawn.lines) == 4 and drawn.lines[3][-1, 1] == 1 > drawn.lines[2][-1, 1]
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith(" model=xor"))
     assert "1 ± 0" in line
 
@@ -93,7 +96,7 @@ def test_a_study_is_refused_before_its_first_run_is_trained(tmp_path, capsys):
     assert not (tmp_path / "study").exists()
 
 
-def test_diagnosis_shows_which_initialisation_keeps_signals_alive(tmp_path, capsys):
+def test_diagnosis_shows_which_initialisation_keeps_signals_alive(tmp_path, capsys, figures):
     out = tmp_path / "out"
     code = launch.main(
         [
@@ -117,7 +120,9 @@ def test_diagnosis_shows_which_initialisation_keeps_signals_alive(tmp_path, caps
         assert gradient[activation, "zeros"] == [0] * 5
         assert max(gradient[activation, "normal"]) < 1e-3 < min(gradient[activation, "he"])
     assert rows[-1]["saturated"] is None  # no nonlinearity after the last layer
-    assert (out / "signals.png").stat().st_size > 10_000
+    drawn = figures[out / "signals.png"]
+    assert drawn.has("tanh: ", "relu: ", "zeros", "normal", "xavier", "he")
+    assert {len(line) for line in drawn.lines} == {5}  # a point for each layer
     printed = capsys.readouterr().out
     assert "saturated" in printed and "xavier" in printed
 

@@ -69,7 +69,8 @@ HEADS = {
 @pytest.mark.parametrize("loss", HEADS)
 def test_every_loss_falls_on_one_batch_and_reaches_every_parameter(place, loss):
     margin = {"margin": 1.0} if loss == "contrastive" else {}
-    experiment = build(config(place, loss=loss, model="mlp", **margin))
+    # Without weight decay, which moves what no gradient reaches.
+    experiment = build(config(place, loss=loss, model="mlp", weight_decay=0.0, **margin))
     batch = experiment.data().train.batch(0)
     parallel = parallel_lib.create("single", 16)
     state = state_lib.create(experiment.training, state_lib.init(experiment.network, 0), False)
@@ -195,7 +196,7 @@ def run(*flags):
 
 
 @pytest.fixture(scope="module")
-def trained(place):
+def trained(place, figures):
     """The folder of a short run."""
     folder = place / "RUN"
     code = run(
@@ -260,13 +261,26 @@ def rows(folder):
     return [json.loads(line) for line in (folder / "predictions.jsonl").open()]
 
 
-def test_a_run_reports_its_protocol_and_pictures(trained):
+def test_a_run_reports_its_protocol_and_pictures(trained, figures):
     result = json.loads((trained / "result.json").read_text())
     for name in ("accuracy_4way_1shot", "pixel_accuracy_4way_1shot", "verification_auc", "nmi"):
         assert 0 <= result["metrics"][f"test/{name}"] <= 1
         assert name in result["protocol"]
-    for picture in ("map", "neighbours", "roc", "recognition"):
-        assert (trained / "figures" / "test" / f"{picture}.png").stat().st_size > 5_000
+    drawn = {
+        name: figures[trained / "figures" / "test" / f"{name}.png"]
+        for name in ("map", "neighbours", "roc", "recognition")
+    }
+    assert drawn["map"].has("PCA, ", "t-SNE, ")
+    assert [len(points) for points in drawn["map"].points] == [32, 32]  # all of the test split
+    assert drawn["neighbours"].has("query", "by embedding: ", "by pixels: ")
+    assert len(drawn["neighbours"].images) == 10 * 13
+    assert drawn["roc"].has("Verification, 112 same and 384 different pairs")
+    assert (np.diff(drawn["roc"].lines[0], axis=0) >= 0).all()
+    name = "test/accuracy_4way_1shot"
+    learned, pixels, chance = (line[-1, 1] for line in drawn["recognition"].lines)
+    assert learned == pytest.approx(result["metrics"][name], abs=0.1)
+    assert pixels == pytest.approx(result["metrics"][name.replace("/", "/pixel_")], abs=0.1)
+    assert chance == 1 / 4
 
 
 def test_a_gallery_names_whom_it_knows_and_unknown_beyond_the_threshold(place, trained):

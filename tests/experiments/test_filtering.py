@@ -11,7 +11,7 @@ from research.training.checkpoint import open_checkpoint
 
 
 @pytest.mark.parametrize(("kernel", "steps"), [("sobel", 120), ("scharr", 250)])
-def test_a_filter_is_found_again_from_pairs_of_images(tmp_path, kernel, steps):
+def test_a_filter_is_found_again_from_pairs_of_images(tmp_path, figures, kernel, steps):
     run = tmp_path / "run"
     code = launch.main(
         [
@@ -31,7 +31,10 @@ def test_a_filter_is_found_again_from_pairs_of_images(tmp_path, kernel, steps):
     error = np.abs(learned[:, :, 0, 0] - EDGE_FILTERS[kernel]).max()
     assert error < 0.01 * EDGE_FILTERS[kernel].max()
     assert result["metrics"]["test/kernel_error"] == pytest.approx(error, rel=1e-3)
-    assert (run / "figures" / "test" / "filters.png").stat().st_size > 10_000
+    drawn = figures[run / "figures" / "test" / "filters.png"]
+    assert drawn.has("before", "after", "learned", kernel)
+    np.testing.assert_allclose(drawn.images[0], learned[:, :, 0, 0], rtol=1e-5)
+    np.testing.assert_array_equal(drawn.images[1], EDGE_FILTERS[kernel])
 
 
 def test_edge_filters_see_vertical_edges_alone():

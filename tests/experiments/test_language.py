@@ -23,7 +23,7 @@ def written_text(folder):
     return folder / "loop.txt"
 
 
-def test_hello_is_learned_and_gone_on_with(tmp_path, capsys):
+def test_hello_is_learned_and_gone_on_with(tmp_path, capsys, figures):
     """A model without memory gets three of four characters: after l comes l, or o."""
     folder = tmp_path / "run"
     where = [f"--workdir={folder}", "--parallel=single", "--compilation_cache="]
@@ -31,7 +31,11 @@ def test_hello_is_learned_and_gone_on_with(tmp_path, capsys):
     result = json.loads((folder / "result.json").read_text())
     assert result["metrics"]["text/accuracy"] == 1
     assert result["metrics"]["text/bits_per_character"] < 0.1
-    assert (folder / "figures/text/next_character.png").stat().st_size > 5_000
+    drawn = figures[folder / "figures/text/next_character.png"]
+    assert drawn.has("probability of the next character", "hidden units")
+    likely, hidden = drawn.images
+    assert likely.shape[0] == len("ehlo") and likely.shape[1] == hidden.shape[1]
+    np.testing.assert_allclose(likely.sum(0), 1, rtol=1e-4)
 
     assert run("--mode=evaluate", f"--checkpoint={folder},{folder}") == 2
     assert "an ensemble averages probabilities of classes" in capsys.readouterr().err

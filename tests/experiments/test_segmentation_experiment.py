@@ -100,7 +100,7 @@ def scores_of(truth, found):
     }
 
 
-def test_saved_masks_score_what_evaluation_says(photographs, tmp_path, capsys):
+def test_saved_masks_score_what_evaluation_says(photographs, tmp_path, capsys, figures):
     """Training's end, --mode=evaluate and files of --mode=predict: one pipeline, one number."""
     run, images, masks = tmp_path / "run", photographs / "images", photographs / "masks"
     own = ["--compilation_cache=", f"--data_dir={tmp_path / 'data'}"]
@@ -129,8 +129,12 @@ def test_saved_masks_score_what_evaluation_says(photographs, tmp_path, capsys):
     assert {name.partition("/")[2] for name in metrics if name.count("/") == 1} <= set(
         result["protocol"]
     )
-    assert (run / "figures/test/predictions.png").stat().st_size > 10_000
-    assert (run / "figures/test/classes.png").exists()
+    drawn = {name: figures[run / f"figures/test/{name}.png"] for name in ("predictions", "classes")}
+    assert drawn["predictions"].has("image", "truth", "prediction", "% wrong")
+    assert len(drawn["predictions"].images) % 4 == 0
+    assert all(picture.std() > 1 for picture in drawn["predictions"].images[::4])
+    assert drawn["classes"].has(f"mIoU {metrics['test/mIoU']:.3f}", "disc")
+    assert drawn["classes"].has(f"{metrics['test/iou/disc']:.3f}")
     for options in ([], ["--tile=44"]):
         folder = tmp_path / f"scored{len(options)}"
         shared = ["launch.py", f"--checkpoint={run}", "--parallel=single", *own, *options]

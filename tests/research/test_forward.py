@@ -99,10 +99,10 @@ def test_nothing_random_happens_inside_a_frozen_module_and_dropout_before_a_trai
             train = {"train": True, "key": key, "frozen": frozen}
             return forward(Regularised(), state, IMAGES, **train)[1]["intermediates"]
 
-        return toys.run_quickly(jax.vmap(one), keys)
+        return jax.jit(jax.vmap(one))(keys)
 
     evaluate = lambda x: Regularised().apply(variables, x, mutable="intermediates")[1]
-    (expected,) = toys.run_quickly(evaluate, IMAGES)["intermediates"]["map"]
+    (expected,) = jax.jit(evaluate)(IMAGES)["intermediates"]["map"]
     keys = jax.random.split(jax.random.key(1), 4)
     found = seen(lambda path: path.startswith("backbone/"), keys)
     for maps in found["map"][0]:

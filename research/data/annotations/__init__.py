@@ -1,9 +1,10 @@
 """A person's own boxes: one file format a module, which all give the same plain arrays."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from research.data.objects import Objects
 from research.errors import UserError
@@ -47,3 +48,19 @@ def read_text(file: Path) -> str:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: is not in UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value that was read from JSON, for messages."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def side_of(row: Mapping[str, Any], key: str, where: str) -> int:
+    """A side of an image, in pixels. Raises UserError, which names `where`, for what is none."""
+    value = row.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise UserError(f"{where}: its {key} is {shown(value)}, no whole number")
+    if not 0 < value < 2**31:
+        raise UserError(f"{where}: its {key} is {shown(value)}; it must be above 0, below 2^31")
+    return int(value)

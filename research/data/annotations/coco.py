@@ -1,14 +1,13 @@
 """coco:IMAGES_DIR:ANNOTATIONS.json, the format of https://cocodataset.org/#format-data ."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data.annotations import Annotated, Annotations, read_text
-from research.data.files import Found, composed, few, find, inside
+from research.data.annotations import Annotated, Annotations, read_text, shown, side_of
+from research.data.files import Found, at_home, composed, few, find, inside
 from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS
 from research.data.objects import Objects
@@ -59,7 +58,7 @@ def read(location: str) -> Annotations:
 
 def _places(location: str) -> list[tuple[str, Path, Path]]:
     """The split, the folder of images and the JSON file of each part."""
-    parts = [Path(part).expanduser() for part in location.split(":")]
+    parts = [at_home(part) for part in location.split(":")]
     if len(parts) > 3 or not all(location.split(":")):
         raise UserError(
             f"--dataset=coco:{location}: write coco:IMAGES_DIR:TRAIN.json, "
@@ -96,7 +95,7 @@ def _load(file: Path) -> dict[str, Any]:
     for key in wanted:
         for number, row in enumerate(content[key], 1):
             if not isinstance(row, dict):
-                raise UserError(f"{file}: entry {number} of {key} is {_shown(row)}, no object")
+                raise UserError(f"{file}: entry {number} of {key} is {shown(row)}, no object")
     return content
 
 
@@ -116,10 +115,10 @@ def _categories(file: Path, content: dict[str, Any], used: set[Any]) -> dict[Any
         where = f"{file}: category {number}"
         key = _id(row, "id", where)
         if key in found:
-            raise UserError(f"{where} has the id {_shown(key)}, which another has before it")
+            raise UserError(f"{where} has the id {shown(key)}, which another has before it")
         name = row.get("name")
         if not isinstance(name, str) or not name.strip():
-            raise UserError(f"{where} (id {_shown(key)}): its name is {_shown(name)}, no text")
+            raise UserError(f"{where} (id {shown(key)}): its name is {shown(name)}, no text")
         found[key] = name.strip()
     if not found:
         raise UserError(f"{file}: holds no categories")
@@ -192,20 +191,20 @@ def _images(
         key = _id(row, "id", where)
         name = row.get("file_name")
         if not isinstance(name, str) or not _parts(name):
-            raise UserError(f"{where}: its file_name is {_shown(name)}, no text")
+            raise UserError(f"{where}: its file_name is {shown(name)}, no text")
         where = f"{where}, {name}"
         if key in rows:
-            raise UserError(f"{where}: has the id {_shown(key)}, as {names[key]} before it")
+            raise UserError(f"{where}: has the id {shown(key)}, as {names[key]} before it")
         rows[key], names[key] = row, name
-        sizes[key] = _side(row, "height", where), _side(row, "width", where)
+        sizes[key] = side_of(row, "height", where), side_of(row, "width", where)
     found: dict[Any, list[tuple[list[float], int, bool]]] = {key: [] for key in rows}
     for number, row in enumerate(content["annotations"], 1):
         where = f"{file}: annotation {row.get('id', number)!r}"
         image, category = _id(row, "image_id", where), _id(row, "category_id", where)
         if image not in rows:
-            raise UserError(f"{where} is of image {_shown(image)}, which is not in images")
+            raise UserError(f"{where} is of image {shown(image)}, which is not in images")
         if category not in numbers:
-            raise UserError(f"{where} has category {_shown(category)}, which is not in categories")
+            raise UserError(f"{where} has category {shown(category)}, which is not in categories")
         found[image].append((_box(row, where), numbers[category], _flag(row, "iscrowd", where)))
     sources = {key: f"{file}, image {name}" for key, name in names.items()}
     paths = pictures.of(names, sources)
@@ -226,25 +225,11 @@ def _images(
     return list(images.values())
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
 def _id(row: dict[str, Any], key: str, where: str) -> Any:
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise UserError(f"{where}: its {key} is {_shown(value)}, neither a whole number nor text")
+        raise UserError(f"{where}: its {key} is {shown(value)}, neither a whole number nor text")
     return value
-
-
-def _side(row: dict[str, Any], key: str, where: str) -> int:
-    value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        raise UserError(f"{where}: its {key} is {_shown(value)}, no whole number")
-    if not 0 < value < math.inf:
-        raise UserError(f"{where}: its {key} is {_shown(value)}; it must be above 0")
-    return int(value)
 
 
 def _box(row: dict[str, Any], where: str) -> list[float]:
@@ -254,9 +239,8 @@ def _box(row: dict[str, Any], where: str) -> list[float]:
             raise ValueError
         x, y, width, height = map(float, box)
     except (TypeError, ValueError, OverflowError):
-        shown = _shown(box)
         raise UserError(
-            f"{where}: its bbox is {shown}, not [x, y, width, height] in numbers"
+            f"{where}: its bbox is {shown(box)}, not [x, y, width, height] in numbers"
         ) from None
     return [x, y, x + width, y + height]
 
@@ -264,5 +248,5 @@ def _box(row: dict[str, Any], where: str) -> list[float]:
 def _flag(row: dict[str, Any], key: str, where: str) -> bool:
     value = row.get(key, 0)
     if value not in (0, 1, None) or isinstance(value, float):
-        raise UserError(f"{where}: its {key} is {_shown(value)}, neither 0 nor 1")
+        raise UserError(f"{where}: its {key} is {shown(value)}, neither 0 nor 1")
     return bool(value)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from research.data.annotations import read_text
-from research.data.files import few
+from research.data.files import at_home, few
 from research.errors import UserError
 
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
@@ -146,7 +146,7 @@ def _root(file: Path, path: Any, given: dict[str, list[str]]) -> tuple[Path, tup
     here = file.parent
     if path is None or not isinstance(path, str):
         return here, ()
-    root = here / Path(path).expanduser()
+    root = here / at_home(path)
     if root.is_dir():
         return root, ()
     texts = [text for texts in given.values() for text in texts]
@@ -157,7 +157,7 @@ def _root(file: Path, path: Any, given: dict[str, list[str]]) -> tuple[Path, tup
 
 def _place(file: Path, root: Path, text: str) -> Path:
     """A folder of images or a list of them; Roboflow writes ../ before folders that lie beside."""
-    place = root / Path(text).expanduser()
+    place = root / at_home(text)
     within = root / text.removeprefix("../")
     if within != place and within.exists():
         if place.exists():

@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.data.annotations import Annotated, Annotations, read_text
-from research.data.files import by_name, few, find, natural, subfolders
+from research.data.annotations import Annotated, Annotations, read_text, shown, side_of
+from research.data.files import at_home, by_name, few, find, natural, subfolders
 from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS
 from research.data.objects import Objects
@@ -40,7 +40,7 @@ def read(location: str) -> Annotations:
       UserError: for JSON files that are not labelme's, or without image, and classes that training
         images lack.
     """
-    root = Path(location).expanduser()
+    root = at_home(location)
     if not root.is_dir():
         raise UserError(f"--dataset=labelme:{location}: no such folder")
     inner = {SPLITS[f.name.lower()]: f for f in subfolders(root) if f.name.lower() in SPLITS}
@@ -89,14 +89,12 @@ def _annotated(file: Path, image: Path, shapes: _Shapes, numbers: dict[str, int]
 def _read(file: Path) -> _Shapes:
     try:
         content = json.loads(read_text(file))
-        rows = content["shapes"]
-        size = int(content["imageHeight"]), int(content["imageWidth"])
     except json.JSONDecodeError as error:
         raise UserError(f"{file}: is no JSON (line {error.lineno}: {error.msg})") from None
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{file}: is not labelme's; it has no shapes, imageHeight and imageWidth"
-        ) from None
+    rows = content.get("shapes") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not {"imageHeight", "imageWidth"} <= content.keys():
+        raise UserError(f"{file}: is not labelme's; it has no shapes, imageHeight and imageWidth")
+    size = side_of(content, "imageHeight", str(file)), side_of(content, "imageWidth", str(file))
     objects: list[tuple[str, Box]] = []
     groups: dict[tuple[str, Any], int] = {}
     without_area = 0
@@ -104,14 +102,19 @@ def _read(file: Path) -> _Shapes:
         try:
             label, kind = row["label"], row.get("shape_type") or "polygon"
             points = [(float(x), float(y)) for x, y in row["points"]]
+            group = row.get("group_id")
             if not isinstance(label, str) or not label.strip() or not points:
                 raise ValueError
-        except (KeyError, TypeError, ValueError, AttributeError):
+            if not isinstance(group, int | str | None):
+                raise UserError(
+                    f"{file}: shape {number}: its group_id is {shown(group)}, no number"
+                )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(f"{file}: shape {number} has no label, or no points") from None
         if kind not in _WITH_AREA:
             without_area += 1
             continue
-        box, group = _box(kind, points), row.get("group_id")
+        box = _box(kind, points)
         if group is not None and (label, group) in groups:
             a, b = objects[groups[label, group]][1], box
             box = [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import defusedxml.ElementTree
 
 from research.data.annotations import Annotated, Annotations, read_text
-from research.data.files import by_name, few, find, natural, subfolders
+from research.data.files import at_home, by_name, few, find, natural, subfolders
 from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS
 from research.data.objects import Objects
@@ -44,7 +44,7 @@ def read(location: str) -> Annotations:
       UserError: for images without annotation and annotations without image, classes that are not
         in the list, and files that are no VOC annotations.
     """
-    root = Path(location).expanduser()
+    root = at_home(location)
     if not root.is_dir():
         raise UserError(f"--dataset=voc:{location}: no such folder")
     if not find(root, (".xml",)).files:

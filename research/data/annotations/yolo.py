@@ -14,7 +14,7 @@ import numpy as np
 
 from research.data.annotations import Annotated, Annotations, data_yaml, read_text
 from research.data.annotations.data_yaml import DataYaml
-from research.data.files import by_name, few, find, natural
+from research.data.files import at_home, by_name, few, find, natural
 from research.data.images import EXTENSIONS
 from research.data.objects import Objects
 from research.errors import UserError
@@ -42,7 +42,7 @@ def read(location: str) -> Annotations:
       UserError: for text files without image, images that are all without, lines that are no boxes
         or may be something else, class numbers that are not in the list, and as `data_yaml` does.
     """
-    root = Path(location).expanduser()
+    root = at_home(location)
     if root.is_file() and root.suffix.lower() in (".yaml", ".yml"):
         described: DataYaml | None = data_yaml.read(root)
         root = root.parent

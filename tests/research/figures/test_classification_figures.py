@@ -82,8 +82,24 @@ def test_many_classes_become_a_list_of_pairs():
 def test_no_mistakes_is_a_picture_too():
     labels = np.arange(40)
     names = tuple(f"class {k}" for k in labels)
-    pixels(confusions(np.eye(40, dtype="f"), labels, names))
-    pixels(reliability(np.eye(40, dtype="f"), labels))
+    figure = confusions(np.eye(40, dtype="f"), labels, names)
+    pixels(figure)
+    (ax,) = figure.axes
+    assert ax.get_title(loc="left").endswith("of 40 classes (40 of 40 right)")
+    assert not ax.patches and not ax.get_yticklabels() and texts(figure) == []
+    # Few classes: all counts lie on the diagonal.
+    figure = confusions(np.eye(4, dtype="f"), labels[:4], names[:4])
+    pixels(figure)
+    assert [(*text.get_position(), text.get_text()) for text in figure.axes[0].texts] == [
+        (k, k, "1") for k in range(4)
+    ]
+    # Sure, and always right: one full bar at the end, without a gap.
+    figure = reliability(np.eye(40, dtype="f"), labels)
+    pixels(figure)
+    accuracy, gap = figure.axes[0].containers
+    assert [(bar.get_x(), bar.get_height()) for bar in accuracy] == [(pytest.approx(14 / 15), 1)]
+    assert [bar.get_height() for bar in gap] == [pytest.approx(0)]
+    assert "0.00 %" in figure.axes[0].get_title()
 
 
 def test_reliability_bars_are_the_accuracies_of_the_bins():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import check_gradients, drawn, run_quickly
+from toys import check_gradients, drawn
 
 from research.detection import FILES, Setting, make, running
 from research.detection.config import DetectionConfig
@@ -87,7 +87,7 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
         return detector.predict(run, batch)
 
     if name in ("yolo_v1", "localisation", "sliding_windows", "faster_rcnn"):
-        outputs = run_quickly(predict, variables, batch)
+        outputs = jax.jit(predict)(variables, batch)
         assert all(np.isfinite(value).all() for value in outputs.values())
     else:  # compiling takes most of the time, and their parts are the others'
         outputs = jax.eval_shape(predict, variables, batch)
@@ -322,7 +322,7 @@ def test_coordinates_are_fine_in_bfloat16(name):
         cast_variables, cast_images = cast((variables, images), jnp.bfloat16)
         return model.apply(cast_variables, cast_images, **options)[1]["intermediates"]
 
-    found = run_quickly(outputs, images)
+    found = jax.jit(outputs)(images)
     for layer in LAST[name]:
         inner = functools.reduce(lambda tree, key: tree[key], layer.split("/"), found)
         values = np.asarray(inner["__call__"][0], np.float32).reshape(64, -1)[:, :200]

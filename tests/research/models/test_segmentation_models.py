@@ -143,7 +143,7 @@ def test_padding_changes_nothing_where_sizes_divide(name):
     rows, columns = (-(-n // model.multiple) * model.multiple for n in (27, 23))
     exact = images(1, rows, columns, 3)
     predict = jax.jit(model.apply)
-    plain = jax.jit(lambda x: model.apply(variables, x, False, method="trunk"))(exact)
+    plain = jax.jit(lambda v, x: model.apply(v, x, False, method="trunk"))(variables, exact)
     np.testing.assert_array_equal(predict(variables, exact), plain)
     # Another size is the padded image's prediction, cropped.
     cut = exact[:, :27, :23]

@@ -14,7 +14,6 @@ import numpy as np
 import PIL.Image
 import pytest
 from safetensors.numpy import save_file
-from toys import run_quickly
 
 import launch
 from research import models, weights
@@ -99,28 +98,28 @@ def assert_same(logits, expected):
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in EXPECTED]
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.families) for n in EXPECTED]
 )
 def test_logits_are_torchvisions(name):
     model, variables, _ = load(name)
     side = EXPECTED[name]["side"]
     assert_same(
-        run_quickly(model.apply, variables, drawn_map("image", (3, side, side))), EXPECTED[name]
+        jax.jit(model.apply)(variables, drawn_map("image", (3, side, side))), EXPECTED[name]
     )
     # Auxiliary heads answer in training alone, so they are asked on their own.
     for head, expected in EXPECTED[name]["heads"].items():
         module = HEADS[name](1000, model.activation, model.kernel_init, None)
         own = {collection: tree[head] for collection, tree in variables.items()}
         maps = drawn_map(head, expected["shape"])
-        assert_same(run_quickly(lambda v, x, m=module: m.apply(v, x, False), own, maps), expected)
+        assert_same(jax.jit(lambda v, x, m=module: m.apply(v, x, False))(own, maps), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.families
 @pytest.mark.parametrize("name", published.ANSWERING)
 def test_images_prepared_as_the_weights_expect_get_their_own_library_s_answer(name):
     model, variables, origin = load(name)
     image = fit(published.image(*published.SIZES[0]), origin.preprocessing)
-    logits = run_quickly(model.apply, variables, origin.preprocessing.standardise(image)[None])
+    logits = jax.jit(model.apply)(variables, origin.preprocessing.standardise(image)[None])
     assert_same(logits, ANSWERS[name])
 
 

@@ -20,6 +20,7 @@ from research.errors import UserError
 from research.experiment import Data
 from research.metrics import class_bias
 from research.record import RunFolder
+from research.training import loop
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint
 from research.training.checkpointer import Checkpointer
@@ -287,3 +288,76 @@ def test_a_bias_is_told_of_the_last_evaluation_over_the_whole_split(tmp_path):
     ]
     assert set(told["ratios"]) == set("abcde") and told["what"] == "predicted / true share"
     assert told["line"].startswith("predicted / true share: ")
+
+
+class Watched:
+    """One of a step's outputs: says so whenever anything but waiting is asked of it."""
+
+    def __init__(self, value, asked):
+        self.value, self._asked = value, asked
+
+    def block_until_ready(self):
+        self.value.block_until_ready()
+        return self
+
+    def __getattr__(self, name):
+        if not name.startswith("__"):
+            self._asked.append(name)
+        return getattr(self.value, name)
+
+
+def _asking(name):
+    def method(self, *arguments, **options):
+        self._asked.append(name)
+        return getattr(self.value, name)(*arguments, **options)
+
+    return method
+
+
+for _name in ("__array__", "__float__", "__int__", "__bool__", "__index__", "__getitem__"):
+    setattr(Watched, _name, _asking(_name))
+
+
+@pytest.mark.parametrize("mode", ["single", "jit"])
+def test_a_step_copies_nothing_to_the_host_and_its_batches_alone_to_the_device(
+    tmp_path, monkeypatch, mode
+):
+    """What a step returns is read where a line is logged; nothing is copied in unasked.
+
+    On CPU, JAX's guard lets everything out, so the outputs themselves are watched.
+    """
+    asked = {}
+
+    class Watching(loop.CompiledByShape):
+        def __call__(self, values, batch):
+            bare = lambda tree: jax.tree.map(
+                lambda x: x.value if isinstance(x, Watched) else x,
+                tree,
+                is_leaf=lambda x: isinstance(x, Watched),
+            )
+            values = bare(values)
+            step = int(values.step) + 1
+            with jax.transfer_guard_host_to_device("disallow"):
+                (state, totals), _ = super().__call__(values, batch)
+            asked[step] = []
+            watched = lambda tree: jax.tree.map(lambda x: Watched(x, asked[step]), tree)
+            # Evaluation and checkpoints are given the state: only of other steps is it watched.
+            return (state if step % 4 == 0 else watched(state), watched(totals)), None
+
+    monkeypatch.setattr(loop, "CompiledByShape", Watching)
+    every = {"log_every": 4, "eval_every": 4, "checkpoint_every": 4}
+    config = dataclasses.replace(CONFIG, steps=8, parallel=mode, **every)
+    read = {}
+    close = loop.Window.close
+
+    def closing(window, step):
+        read[step] = {number: list(names) for number, names in asked.items()}
+        return close(window, step)
+
+    monkeypatch.setattr(loop.Window, "close", closing)
+    run(tmp_path, config)
+    assert sorted(asked) == list(range(1, 9)) and sorted(read) == [4, 8]
+    # Before the first line nothing was read; before the second, what the first one read.
+    assert read[4] == {step: [] for step in range(1, 5)}
+    assert {step: read[8][step] for step in range(5, 9)} == {step: [] for step in range(5, 9)}
+    assert all(asked[step] for step in range(1, 9))  # the watch sees what the line reads

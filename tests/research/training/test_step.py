@@ -180,13 +180,35 @@ def test_moving_average_is_the_recursion_written_out():
     assert set(states[-1].average) == {"params", "batch_stats"}
 
 
-def test_augmentation_depends_on_step_and_example_alone():
-    """Two steps on the same batch draw differently; the same step always draws the same."""
-    one = toys.batches(1)
-    experiment = toys.experiment()
-    a, _ = train(experiment, "single", [one[0], one[0]])
-    b, _ = train(experiment, "single", [one[0], one[0]])
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_every_step_and_part_draws_its_own_numbers_and_the_same_ones_again(accumulate):
+    """Of one batch, four times: what augmentation draws for an example, and the loss for a part."""
+    (batch,) = toys.batches(1, ragged=16)
+    batch["image"] = np.zeros((16, 8, 8, 3), "f")
+
+    def loss(variables, batch, key, axis):
+        changed = batch["image"].mean((1, 2, 3))
+        drawn = jnp.full(len(changed), jax.random.uniform(key))
+        seen = {f"row {k}": changed * (batch["index"] == k) for k in range(16)}
+        return changed * variables["params"]["w"], {}, {**seen, "loss": drawn}
+
+    experiment = toys.replaced(
+        toys.experiment(), init=lambda key: {"params": {"w": jnp.ones(())}}, loss=loss
+    )
+    _, rows = train(experiment, "single", [batch] * 4, accumulate=accumulate)
+    of_examples = [float(row[f"row {k}"][0]) for row in rows for k in range(16)]
+    of_loss = [float(row["loss"][0]) for row in rows]
+    assert len(np.unique(np.round(of_examples, 6))) == 4 * 16
+    assert len(np.unique(np.round(of_loss, 5))) == 4
+    keys = [stream(step_key(0, step), "loss") for step in range(4)]
+    if accumulate > 1:  # a key for each part
+        expected = [
+            sum(8 * jax.random.uniform(jax.random.fold_in(key, part)) for part in range(2))
+            for key in keys
+        ]
+    else:
+        expected = [16 * jax.random.uniform(key) for key in keys]
+    np.testing.assert_allclose(of_loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -119,7 +119,7 @@ REFUSED = {
     "image 2, 1.png: has the id 5, as 0.png before it": {"images_1_id": 5},
     "image 2, 1.png: its height is null, no whole number": {"images_1_height": None},
     'image 2, 1.png: its width is "30", no whole number': {"images_1_width": "30"},
-    "image 2, 1.png: its width is 0; it must be above 0": {"images_1_width": 0},
+    "image 2, 1.png: its width is 0; it must be above 0, below 2^31": {"images_1_width": 0},
     "image 2: its file_name is 7, no text": {"images_1_file_name": 7},
     "image ./0.png: is there twice": {"images_1_file_name": "./0.png"},
     "'../1.png' leads out of": {"images_1_file_name": "../1.png"},
