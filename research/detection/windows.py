@@ -8,6 +8,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from research import models
@@ -18,7 +19,7 @@ from research.detection.selection import evidence, select
 from research.errors import UserError
 from research.geometry.anchors import anchor_boxes
 from research.geometry.boxes import coverage, iou
-from research.losses.detection import cross_entropy, mean_where
+from research.losses.detection import mean_where
 from research.models.windows import STRIDE, WINDOW
 from research.nn.region_pooling import crop_and_resize
 from research.random import stream
@@ -43,7 +44,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         crops = jax.vmap(partial(crop_and_resize, size=(WINDOW, WINDOW)))(run.images, windows)
         logits = run(crops.reshape(-1, *crops.shape[2:]))
         logits = logits.reshape(*label.shape, -1)
-        value = mean_where(cross_entropy(logits, label), counted)
+        value = mean_where(optax.softmax_cross_entropy_with_integer_labels(logits, label), counted)
         return value, {"class": value}
 
     def predict(run: Run, batch: Batch) -> Outputs:

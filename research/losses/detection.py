@@ -2,33 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from research.geometry.assignment import IGNORED, NEGATIVE, POSITIVE, Assignment
 from research.geometry.boxes import ciou, giou, iou
 
+NEAR = 0.01  # of an image's side: differences of points that count as squares
 OVERLAPS = {"giou": giou, "ciou": ciou, "iou": iou}
-
-
-def binary_cross_entropy(
-    logits: Float[Array, "*n"], targets: Float[Array, "*n"]
-) -> Float[Array, "*n"]:
-    """-t log p - (1 - t) log(1 - p) with p = sigmoid(logit), nats."""
-    return jax.nn.softplus(logits) - targets * logits
-
-
-def cross_entropy(
-    logits: Float[Array, "*n classes"], labels: Int[Array, "*n"]
-) -> Float[Array, "*n"]:
-    """-log softmax(logits) of the label, nats."""
-    true = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - true
-
-
-def smooth_l1(x: Float[Array, "*n"], width: float = 1.0) -> Float[Array, "*n"]:
-    """x² / (2 width) within `width` of 0, |x| - width / 2 outside: Girshick 2015, equation 3."""
-    size = jnp.abs(x)
-    return jnp.where(size < width, x**2 / (2 * width), size - width / 2)
 
 
 def mean_where(
@@ -70,12 +51,14 @@ def yolo_loss(
     label = jnp.where(positive, label, 0)
 
     quality = jax.lax.stop_gradient(jnp.where(positive, iou(decoded, target), 0.0))
-    objectness = binary_cross_entropy(raw[..., 4], quality)
+    objectness = optax.sigmoid_binary_cross_entropy(raw[..., 4], quality)
     objectness = jnp.where(assigned.kind == IGNORED, 0.0, objectness).sum(1)
     parts = {
         "objectness": objectness / jnp.maximum(positive.sum(1), 1),
         "box": mean_where(1 - OVERLAPS[overlap](decoded, target), positive),
-        "class": mean_where(cross_entropy(raw[..., 5:], label), positive),
+        "class": mean_where(
+            optax.softmax_cross_entropy_with_integer_labels(raw[..., 5:], label), positive
+        ),
     }
     return parts["objectness"] + box_weight * parts["box"] + parts["class"], parts
 
@@ -98,7 +81,7 @@ def proposal_loss(
     target = _targets(boxes, assigned, positive, proposed)
     parts = {
         "proposal_object": mean_where(
-            binary_cross_entropy(objectness, positive.astype(jnp.float32)), sampled
+            optax.sigmoid_binary_cross_entropy(objectness, positive.astype(jnp.float32)), sampled
         ),
         "proposal_box": mean_where(1 - OVERLAPS[overlap](proposed, target), positive),
     }
@@ -123,7 +106,9 @@ def region_loss(
     label = jnp.where(positive, label, 0)
     target = _targets(boxes, assigned, positive, moved)
     parts = {
-        "class": mean_where(cross_entropy(logits, label), assigned.kind != IGNORED),
+        "class": mean_where(
+            optax.softmax_cross_entropy_with_integer_labels(logits, label), assigned.kind != IGNORED
+        ),
         "box": mean_where(1 - OVERLAPS[overlap](moved, target), positive),
     }
     return parts["class"] + parts["box"], parts
@@ -157,9 +142,11 @@ def localisation_loss(
     true_box = jnp.where(there, true_box, jax.lax.stop_gradient(box))
     label = jnp.where(present, label, 0)
     parts = {
-        "presence": binary_cross_entropy(presence, present.astype(jnp.float32)),
+        "presence": optax.sigmoid_binary_cross_entropy(presence, present.astype(jnp.float32)),
         "box": mean_where(1 - OVERLAPS[overlap](box, true_box)[:, None], there),
-        "class": mean_where(cross_entropy(logits, label)[:, None], there),
+        "class": mean_where(
+            optax.softmax_cross_entropy_with_integer_labels(logits, label)[:, None], there
+        ),
     }
     return parts["presence"] + box_weight * parts["box"] + parts["class"], parts
 
@@ -181,9 +168,11 @@ def landmark_loss(
     """
     seen = present[:, None] & ((true_points >= 0) & (true_points <= 1)).all(-1)
     true_points = jnp.where(seen[..., None], true_points, jax.lax.stop_gradient(points))
+    # Smooth L1, x² / (2 width) within `width` of 0 (Girshick 2015, equation 3), is Huber's / width.
+    away = optax.huber_loss(points, true_points, delta=NEAR) / NEAR
     parts = {
-        "presence": binary_cross_entropy(presence, present.astype(jnp.float32)),
-        "points": mean_where(smooth_l1(points - true_points, 0.01).sum(-1), seen),
+        "presence": optax.sigmoid_binary_cross_entropy(presence, present.astype(jnp.float32)),
+        "points": mean_where(away.sum(-1), seen),
     }
     return parts["presence"] + point_weight * parts["points"], parts
 

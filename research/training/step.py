@@ -126,6 +126,8 @@ def make_train_step(
                 more, (model_state, sums) = gradient(state.params, model_state, *part_and_keys)
                 return (model_state, jax.tree.map(jnp.add, grads, more)), sums
 
+            # optax.microbatching adds gradients up, too, but hands no batch statistics from one part
+            # to the next.
             zeros = jax.tree.map(jnp.zeros_like, state.params)
             (model_state, grads), sums = jax.lax.scan(add_part, (state.model_state, zeros), parts)
             sums = jax.tree.map(lambda x: x.sum(0), sums)
