@@ -9,6 +9,7 @@ from research.geometry.assignment import IGNORED, NEGATIVE, POSITIVE, Assignment
 from research.geometry.boxes import ciou, giou, iou
 
 NEAR = 0.01  # of an image's side: differences of points that count as squares
+cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 OVERLAPS = {"giou": giou, "ciou": ciou, "iou": iou}
 
 

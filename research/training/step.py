@@ -126,7 +126,7 @@ def make_train_step(
                 more, (model_state, sums) = gradient(state.params, model_state, *part_and_keys)
                 return (model_state, jax.tree.map(jnp.add, grads, more)), sums
 
-            # optax.microbatching adds gradients up, too, but hands no batch statistics from one part
+            # optax.microbatching adds gradients up, too, but hands no batch statistics from a part
             # to the next.
             zeros = jax.tree.map(jnp.zeros_like, state.params)
             (model_state, grads), sums = jax.lax.scan(add_part, (state.model_state, zeros), parts)

@@ -5,11 +5,12 @@ import flax.linen as nn
 import numpy as np
 import pytest
 
+from research.assembly.images import choose_preprocessing
 from research.data import datasets, pipeline
-from research.data.config import ImageDataConfig
 from research.data.preprocessing import Preprocessing, read_batch
 from research.data.tasks import captioning, classification, detection, segmentation
 from research.models import Entry
+from research.training.config import ImageTrainingConfig
 
 ENTRY = Entry(nn.Module, image_size=2, channels=1)
 SHOWN = [[[0], [64]], [[128], [255]]]
@@ -47,12 +48,12 @@ def test_the_factor_of_the_set_is_used_wherever_its_images_are_read(name, tmp_pa
     name = name.format(tmp_path)
     dataset = datasets.load(name, "nowhere", task)
     assert dataset.white == 4095
-    config = ImageDataConfig(dataset=name, image_size=2)
-    chosen = pipeline.choose_preprocessing(config, dataset, ENTRY)
+    config = ImageTrainingConfig(dataset=name, image_size=2)
+    chosen = choose_preprocessing(config, dataset, ENTRY)
     kept = Preprocessing.from_json(chosen.to_json())  # as a checkpoint holds it
     assert kept.white == 4095 and kept.image_size == (2, 2)
     grey = Preprocessing((2, 2), 1, white=kept.white)
-    for split in pipeline.open_splits(dataset.splits, grey, config).values():
+    for split in pipeline.fitted(dataset.splits, grey, config).values():
         assert [split[k]["image"].tolist() for k in range(len(split))] == [SHOWN] * len(split)
     assert read_batch([str(files[0])], grey)["image"].tolist() == [SHOWN]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toys import check_gradients, drawn
 
+from research.assembly import bind
 from research.detection import FILES, Setting, make, running
 from research.detection.config import DetectionConfig
 from research.detection.regions import propose, training_regions
@@ -19,6 +20,7 @@ from research.geometry.boxes import iou
 from research.models import available, create
 from research.models.windows import STRIDE, WINDOW
 from research.nn.region_pooling import crop_and_resize
+from research.training.config import TrainingConfig
 
 SETTING = Setting((32, 32), 3, ((8.0, 8.0), (16.0, 16.0)))
 
@@ -42,6 +44,11 @@ def batch_of(images=2, objects=2, seed=0):
     }
 
 
+def bound(detector):
+    """The network of a detector, for images that are standardised already."""
+    return bind(TrainingConfig(), detector.model, see=lambda batch: batch["image"])
+
+
 def test_every_detector_is_a_model_that_the_list_shows():
     assert set(FILES) - {"yolo_v1"} == set(available("detection"))
 
@@ -61,7 +68,7 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
     def loss(params, batch):
         key = jax.random.key(1)
         full = {**variables, "params": params}
-        run = running.Training(detector.model, full, batch["image"], "float32", key, None, None)
+        run = running.TrainingPass(bound(detector), full, batch, key, None)
         values, parts = detector.loss(run, batch, key)
         assert values.shape == (2,) and set(run.state) == {"batch_stats"}
         assert all(part.shape == (2,) for part in parts.values())
@@ -83,7 +90,7 @@ def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
         assert "backbone" in variables["params"]
 
     def predict(variables, batch):
-        run = running.Evaluation(detector.model, variables, batch["image"], "float32")
+        run = running.EvaluationPass(bound(detector), variables, batch)
         return detector.predict(run, batch)
 
     if name in ("yolo_v1", "localisation", "sliding_windows", "faster_rcnn"):
@@ -293,7 +300,7 @@ def test_training_windows_on_crowds_and_difficult_objects_are_no_background():
 def test_a_detector_that_is_told_where_to_look_says_so_of_an_image_alone(name):
     detector = make(DetectionConfig(model=name), SETTING._replace(sizes=()))
     batch = {"image": batch_of()["image"]}
-    run = running.Evaluation(detector.model, {}, batch["image"], "float32")
+    run = running.EvaluationPass(bound(detector), {}, batch)
     with pytest.raises(UserError, match=f"--model={name}: is told with each image where to look"):
         detector.predict(run, batch)
 
