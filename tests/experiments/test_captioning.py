@@ -2,6 +2,7 @@
 
 import functools
 import json
+from functools import partial
 
 import cv2
 import jax
@@ -214,21 +215,23 @@ def test_a_words_score_is_its_highest_logit_up_to_the_end_of_the_sentence():
     experiment = captioning.build(config, facts)
     colours = np.random.default_rng(0).integers(0, 256, (16, 1, 1, 3))
     images = np.broadcast_to(colours, (16, 16, 16, 3)).astype(np.uint8)
-    variables = experiment.network.init(jax.random.key(0))
+    variables = jax.jit(experiment.network.init)(jax.random.key(0))
     last = variables["params"]["logits"]  # larger, so that sentences are of several lengths
     last |= {"kernel": 8 * last["kernel"], "bias": last["bias"].at[END].set(0.5)}
-    outputs = experiment.evaluation.predict(variables, {"image": images})
+    outputs = jax.jit(experiment.evaluation.predict)(variables, {"image": images})
     assert experiment.network.names.of[3:] == ("<unknown>", "a", "red", "square")
 
     model = models.create("spatial_attention", vocabulary=7, backbone_name="convnet", **sizes)
     standardised = jnp.asarray((images.astype("f") - 128) / 64)
+    maps_of, begin, step = (
+        jax.jit(partial(model.apply, method=name)) for name in ("maps", "begin", "step")
+    )
     lengths = set()
     for i, tokens in enumerate(np.asarray(outputs["tokens"])):
-        maps = model.apply(variables, standardised[i : i + 1], method="maps")
-        state = model.apply(variables, maps, method="begin")
+        state = begin(variables, maps_of(variables, standardised[i : i + 1]))
         highest, previous = np.full(7, -np.inf), BEGIN
         for token in tokens:
-            state, logits = model.apply(variables, state, jnp.array([previous]), method="step")
+            state, logits = step(variables, state, jnp.array([previous]))
             highest, previous = np.maximum(highest, logits[0]), token
             if token == END:
                 break

@@ -211,8 +211,16 @@ FACTS = {
 }
 
 
-@pytest.mark.parametrize("model", ["yolo", "rcnn"])
-def test_eight_devices_train_the_same_detector_as_one(model):
+@pytest.mark.parametrize(
+    ("model", "mode"),
+    [
+        ("yolo", "jit"),
+        ("rcnn", "pmap"),
+        pytest.param("yolo", "pmap", marks=pytest.mark.families),
+        pytest.param("rcnn", "jit", marks=pytest.mark.families),
+    ],
+)
+def test_eight_devices_train_the_same_detector_as_one(model, mode):
     """Boxes, mosaic or proposals, suppression, crops' batch statistics (promise 2)."""
     mosaic = {"mosaic": 0.5, "head_width": 8} if model == "yolo" else {}
     config = detection.Config(
@@ -235,17 +243,22 @@ def test_eight_devices_train_the_same_detector_as_one(model):
     }
     experiment = detection.build(config, FACTS)
     alone, rows = train(experiment, "single", [batch])
-    for mode in ("jit", "pmap"):
-        many, many_rows = train(experiment, mode, [batch])
-        for a, b in (
-            (alone.params, many.params),
-            (alone.model_state, many.model_state),
-            (rows, many_rows),
-        ):
-            jax.tree.map(lambda x, y: np.testing.assert_allclose(y, x, rtol=1e-3, atol=1e-4), a, b)
+    many, many_rows = train(experiment, mode, [batch])
+    for a, b in (
+        (alone.params, many.params),
+        (alone.model_state, many.model_state),
+        (rows, many_rows),
+    ):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(y, x, rtol=1e-3, atol=1e-4), a, b)
 
 
-@pytest.mark.parametrize("model", ["yolo", "localisation", "sliding_windows", "faster_rcnn"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("yolo", "localisation", "sliding_windows"),
+        pytest.param("faster_rcnn", marks=pytest.mark.families),
+    ],
+)
 def test_classes_and_objectness_can_be_asked_about_with_gradients(model):
     """Sure of what is seen there as it is of the best of all boxes, below any threshold."""
     config = detection.Config(model=model)

@@ -1,5 +1,7 @@
 """Anchors and assignment against plain loops and sizes that are known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,7 @@ def test_fewer_different_sizes_than_anchors():
     assert found.shape == (5, 2) and mean_iou == 1.0
 
 
-def loop_by_iou(anchors, boxes, valid, positive, negative):
+def loop_by_iou(anchors, boxes, valid, positive, negative, keep_best=True):
     """Section 3.1.2 of Ren et al. 2015, read aloud."""
 
     def iou(a, b):
@@ -58,7 +60,7 @@ def loop_by_iou(anchors, boxes, valid, positive, negative):
     kinds = []
     for i in range(len(anchors)):
         most = max((table[i, j] for j in objects), default=0.0)
-        is_best = any(
+        is_best = keep_best and any(
             table[i, j] > 0 and table[i, j] == max(table[k, j] for k in range(len(anchors)))
             for j in objects
         )
@@ -86,6 +88,10 @@ def test_assignment_by_iou_against_a_loop(seed):
     np.testing.assert_array_equal(found.kind, kinds)
     for i in np.flatnonzero(np.array(kinds) == POSITIVE):
         assert valid[found.target[i]] and table[i, int(found.target[i])] > 0
+    alone = jax.jit(partial(by_iou, keep_best=False))(anchors, boxes, valid)
+    fewer, _ = loop_by_iou(np.asarray(anchors), boxes, valid, 0.7, 0.3, keep_best=False)
+    np.testing.assert_array_equal(alone.kind, fewer)
+    assert fewer != kinds
     # Every object has an anchor.
     assert set(np.asarray(found.target)[np.asarray(found.kind) == POSITIVE]) == set(
         np.flatnonzero(valid)
