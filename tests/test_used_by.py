@@ -18,11 +18,12 @@ PREPROCESSING = Preprocessing((32, 32), 3, mean=(128.0,), std=(64.0,)).to_json()
 
 def program(experiment, batch):
     """The text of all that an experiment computes from a batch, and its constants."""
-    variables = jax.eval_shape(lambda: experiment.init(jax.random.key(0), batch))
+    variables = jax.eval_shape(lambda: experiment.network.init(jax.random.key(0)))
 
     def everything(variables, batch, key):
-        changed = experiment.augment(key, batch, None)
-        return experiment.loss(variables, changed, key, None), experiment.predict(variables, batch)
+        changed = experiment.training.augment(key, batch, None)
+        losses = experiment.training.loss(variables, changed, key, None)
+        return losses, experiment.evaluation.predict(variables, batch)
 
     traced = jax.make_jaxpr(everything)(variables, batch, jax.random.key(0))
     text = re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr))  # functions are printed with addresses
