@@ -142,6 +142,6 @@ def evaluate_weights(
 ) -> dict[str, SplitResult]:
     """Each split's evaluation, on the devices there are; `sample` as pictures need it."""
     parallel = parallel_lib.for_evaluation(config)
-    evaluate = make_evaluate(experiment, parallel)
+    evaluate = make_evaluate(experiment.evaluation, parallel)
     placed = parallel.put(variables)
     return {split: evaluate(placed, source, sample) for split, source in data.evals.items()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from research.experiment import Batch, Evaluation, Experiment, PyTree, Variables
+from research.experiment import Batch, Evaluation, PyTree, Variables
 from research.training.parallel import CompiledByShape, Parallel
 from research.training.step import make_eval_step
 
@@ -33,12 +33,12 @@ class SplitResult(NamedTuple):
     targets: Batch
 
 
-def make_evaluate(experiment: Experiment, parallel: Parallel) -> Callable[..., SplitResult]:
+def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., SplitResult]:
     """Returns (variables, source, sample=False) -> SplitResult, compiled once a shape of batch."""
-    holding = {k: one for k, one in experiment.evaluation.evaluators.items() if one.holds}
+    holding = {k: one for k, one in evaluation.evaluators.items() if one.holds}
     step = CompiledByShape(
         lambda variables, batch: parallel.compile(
-            lambda axis: make_eval_step(experiment, axis), variables, batch
+            lambda axis: make_eval_step(evaluation, axis), variables, batch
         )
     )
 

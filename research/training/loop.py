@@ -126,7 +126,9 @@ def train(
                 step_fn.program(state, parallel.put_batch(first))
                 noisy = check_values(normalised, config.accumulate)
         for source in data.evals.values():
-            jax.eval_shape(make_eval_step(experiment, None), state.variables, source.batch(0))
+            jax.eval_shape(
+                make_eval_step(experiment.evaluation, None), state.variables, source.batch(0)
+            )
         identity = {
             "initial_parameters": fingerprint([state.params, state.model_state]),
             "data_order": data.train.fingerprint(),
@@ -164,7 +166,7 @@ def train(
         def elapsed() -> float:
             return seconds_before + time.perf_counter() - began
 
-        evaluate = make_evaluate(experiment, parallel)
+        evaluate = make_evaluate(experiment.evaluation, parallel)
         batches_of_statistics = batches_of(config) if normalised else 0
         estimate = make_estimate(
             experiment.training,

@@ -14,7 +14,7 @@ import optax
 from research.experiment import (
     Axis,
     Batch,
-    Experiment,
+    Evaluation,
     Measures,
     PyTree,
     Training,
@@ -151,14 +151,13 @@ def make_train_step(
 
 
 def make_eval_step(
-    experiment: Experiment, axis: Axis
+    evaluation: Evaluation, axis: Axis
 ) -> Callable[[Variables, Batch], tuple[Totals, tuple[PyTree, PyTree]]]:
     """Returns a pure (variables, batch) -> (totals, (outputs, what is kept, by evaluator)).
 
     Raises:
       ValueError: when it is traced, where two evaluators measure the same metric.
     """
-    evaluation = experiment.evaluation
 
     def step(variables: Variables, batch: Batch) -> tuple[Totals, tuple[PyTree, PyTree]]:
         batch = without_padding(batch, axis)

@@ -396,7 +396,7 @@ def test_neighbours_and_maps_of_a_run_are_of_its_embedding(place, trained):
 
     config_of_look = {"method": "neighbours", "checkpoint": (str(trained),)}
     look = input_optimization.build(input_optimization.Config(**config_of_look))
-    evaluate = make_evaluate(look, parallel_lib.create("single", 32))
+    evaluate = make_evaluate(look.evaluation, parallel_lib.create("single", 32))
     found = evaluate({"params": {}}, look.data().evals["data"]).metrics
     assert found["same_class_features"] == pytest.approx(expected)
     assert "outputs/embedding" in look.evaluation.protocol["same_class_features"]

@@ -45,7 +45,9 @@ def test_hello_is_learned_and_gone_on_with(tmp_path, capsys, figures):
     facts, variables = opened.metadata["facts"], opened.variables
     experiment = language.build(language.Config(text=str(written_text(tmp_path))), facts)
     source = experiment.data().evals["text"]
-    found = make_evaluate(experiment, parallel_lib.create("single", 1))(variables, source)
+    found = make_evaluate(experiment.evaluation, parallel_lib.create("single", 1))(
+        variables, source
+    )
     codes = [facts["characters"].index(c) for c in "olleh" * 4]
     nats, predict = [], jax.jit(experiment.evaluation.predict)
     for start in range(0, 19, 4):

@@ -184,7 +184,9 @@ def test_masks_are_scored_at_the_images_own_size_however_they_are_resized(
     )
     source = experiment.data().evals["test"]
     variables = jax.jit(experiment.network.init)(jax.random.key(3))
-    found = make_evaluate(experiment, parallel_lib.create("single", 2))(variables, source).metrics
+    found = make_evaluate(experiment.evaluation, parallel_lib.create("single", 2))(
+        variables, source
+    ).metrics
     files = [str(file) for file in sorted((photographs / "images/test").iterdir())]
     for part, outputs, batch in predictions_of(experiment, variables, 2)(files):
         experiment.prediction.save(tmp_path, part, outputs, batch)
@@ -220,7 +222,7 @@ def test_only_ignored_pixels_are_left_out(scenes):
     experiment = segmentation.build(config(scenes))
     source = experiment.data().evals["test"]
     variables = jax.jit(experiment.network.init)(jax.random.key(0))
-    evaluate = make_evaluate(experiment, parallel_lib.create("single", 4))
+    evaluate = make_evaluate(experiment.evaluation, parallel_lib.create("single", 4))
     plain = evaluate(variables, source)
     nothing = np.full((1, SIDE, SIDE), IGNORE, "u1")
     fields = {n: np.concatenate([x, x[:1]]) for n, x in source.memory.fields.items()}
@@ -299,7 +301,7 @@ def test_metrics_do_not_depend_on_the_batch_size(scenes):
         experiment = segmentation.build(config(scenes, eval_batch_size=size))
         data = experiment.data()
         variables = jax.jit(experiment.network.init)(jax.random.key(0))
-        evaluate = make_evaluate(experiment, parallel_lib.create("single", size))
+        evaluate = make_evaluate(experiment.evaluation, parallel_lib.create("single", size))
         results.append(evaluate(variables, data.evals["test"]).metrics)
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 

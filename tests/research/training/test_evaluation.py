@@ -56,7 +56,9 @@ def test_metrics_are_those_of_a_plain_loop_whatever_the_batches(mode, batch_size
         "first_label": labels[0],
     }
     parallel = parallel_lib.create(mode, batch_size)
-    result = make_evaluate(fake(True), parallel)({"params": {}}, Source(data, batch_size), True)
+    result = make_evaluate(fake(True).evaluation, parallel)(
+        {"params": {}}, Source(data, batch_size), True
+    )
     assert result.metrics == pytest.approx(expected, rel=1e-6)
     np.testing.assert_array_equal(result.held["labels"], log_p)
     np.testing.assert_array_equal(result.targets["label"], labels)
@@ -71,7 +73,7 @@ def test_metrics_are_those_of_a_plain_loop_whatever_the_batches(mode, batch_size
 
 
 def test_outputs_are_not_held_where_nobody_scores_them():
-    result = make_evaluate(fake(False), parallel_lib.create("single", 8))(
+    result = make_evaluate(fake(False).evaluation, parallel_lib.create("single", 8))(
         {"params": {}}, Source(split(), 8)
     )
     assert not result.held and "n" not in result.metrics
@@ -86,7 +88,7 @@ def test_only_what_is_kept_is_held_and_scored(mode):
         score=lambda kept, targets: {"n": float(len(kept["best"]))},
     )
     data = split()
-    result = make_evaluate(experiment, parallel_lib.create(mode, 16))(
+    result = make_evaluate(experiment.evaluation, parallel_lib.create(mode, 16))(
         {"params": {}}, Source(data, 16)
     )
     assert result.metrics["n"] == COUNT
@@ -118,7 +120,9 @@ def test_what_is_kept_is_tallied_against_what_no_batch_can_hold(mode):
     data = split()
     for alone, size in ((False, 16), (True, 8)):
         source = Source(data, size, originals=Ragged(), alone=alone)
-        result = make_evaluate(experiment, parallel_lib.create(mode, size))({"params": {}}, source)
+        result = make_evaluate(experiment.evaluation, parallel_lib.create(mode, size))(
+            {"params": {}}, source
+        )
         assert result.metrics["sum"] == COUNT * (COUNT + 1) / 2
         np.testing.assert_array_equal(
             result.held["labels"]["best"], data.fields["image"].argmax(-1)

@@ -87,7 +87,7 @@ def test_padding_counts_for_nothing_in_an_evaluation_even_when_it_is_nan():
     def measure(outputs, batch):
         return {"value": (outputs[:, 0], jnp.abs(batch["image"]).mean((1, 2, 3)))}
 
-    step = make_eval_step(toys.replaced(experiment, measure=measure), None)
+    step = make_eval_step(toys.replaced(experiment, measure=measure).evaluation, None)
     variables = toys.new_state(experiment).variables
     (totals, (outputs, _)), (others, _) = (
         step(variables, jax.tree.map(jnp.asarray, batch)) for batch in PADDINGS

@@ -37,7 +37,9 @@ def question(ordered, method):
 def evaluated(answer, source):
     made = experiment(score=answer.score, draw_split=answer.draw_split)
     made = replaced(made, predict=answer.predict, measure=answer.measure)
-    return make_evaluate(made, parallel_lib.create("single", 500))({"params": {}}, source)
+    return make_evaluate(made.evaluation, parallel_lib.create("single", 500))(
+        {"params": {}}, source
+    )
 
 
 def test_neighbours_are_asked_of_images_from_the_whole_set(ordered):
