@@ -203,6 +203,24 @@ def redefault(base: type, name: str, default: Any) -> Any:
 UsedBy = Mapping[str, Sequence[str]]  # field -> the choices that it has an effect on
 
 
+def used_by(declared: Mapping[str, Sequence[type | str]]) -> UsedBy:
+    """The choices that each field has an effect on, from what each choice declares.
+
+    Args:
+      declared: {choice: the classes whose fields have an effect on it, and names of single fields
+        of classes that others share}. A field that no choice declares has an effect on all.
+    """
+    found: dict[str, list[str]] = {}
+    for choice, items in declared.items():
+        for item in items:
+            fields = (
+                (item,) if isinstance(item, str) else (f.name for f in dataclasses.fields(item))
+            )
+            for name in fields:
+                found.setdefault(name, []).append(choice)
+    return {name: tuple(choices) for name, choices in found.items()}
+
+
 def refuse_unused(config: Any, chooser: str, used_by: UsedBy) -> None:
     """Raises UserError for a flag that has no effect on what the field `chooser` chose."""
     defaults = without_unused(config, chooser, used_by)

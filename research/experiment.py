@@ -2,7 +2,7 @@
 
 `experiments/<name>.py` builds an `Experiment`; the training loop, the step compiler, evaluation,
 checkpoints and pictures know experiments through this bundle alone. `research/assembly` puts
-together what most experiments share.
+together what most experiments share. What trains nothing is a `Look`, which never meets the loop.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from research.data.overlap import Contents
     from research.data.source import Examples, Source
     from research.metrics.bias import Bias
+    from research.report import Report
 
 PyTree = Any
 # Arrays with a leading batch dimension. Always there: "mask" bool[B] (False marks padding) and
@@ -122,8 +123,7 @@ class Training(NamedTuple):
       optimizer, learning_rate: of optax.
       augment: (key of the step, batch, axis) -> batch.
       start: replaces fresh variables by trained ones, before the first step; on the host.
-      steps: number of steps, where the experiment knows better than --steps and --epochs. With 0
-        nothing is optimised: the run evaluates and draws.
+      steps: number of steps, where the experiment knows better than --steps and --epochs.
       watch: the means of the steps since the last log line -> a warning, or None. It is logged; a
         UserError stops the run before these weights are saved.
     """
@@ -258,6 +258,20 @@ class Experiment(NamedTuple):
     data: Callable[[], Data]
     facts: Facts
     prediction: Prediction | None = None
+
+
+class Look(NamedTuple):
+    """One question that is answered by looking: nothing is trained, and no loop is run.
+
+    Attributes:
+      report: () -> what was found. Its rows are of "metric", "value" and "protocol", as
+        `report.metrics_report` makes them, where the report is kept.
+      kept: whether a run's folder keeps the report, as it keeps a training's result; False: it is
+        printed alone.
+    """
+
+    report: "Callable[[], Report]"
+    kept: bool = True
 
 
 def gather(x: jax.Array, axis: Axis) -> jax.Array:

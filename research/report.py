@@ -1,4 +1,4 @@
-"""What a mode of an experiment's own gives back: numbers, a table of them, and pictures."""
+"""What is found and shown to a person: numbers, a table of them, pictures and notes."""
 
 import csv
 import json
@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rich.console import RenderableType
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 
@@ -18,12 +20,45 @@ class Report(NamedTuple):
     Attributes:
       rows: plain JSON values by column, as many columns in each.
       table: what of them a person reads on the console.
-      figures: by file name without its ending.
+      figures: by file name without its ending. An image, uint8 [H, W, C], is saved pixel for pixel.
+      notes: lines for a person: what numbers cannot say.
     """
 
     rows: Sequence[Mapping[str, Any]]
-    table: Table
-    figures: "Mapping[str, Figure]"
+    table: RenderableType
+    figures: Mapping[str, "Figure | np.ndarray"] = {}
+    notes: Sequence[str] = ()
+
+
+def metrics_report(
+    metrics: Mapping[str, float],
+    protocol: Mapping[str, str],
+    figures: "Mapping[str, Figure | np.ndarray]",
+    notes: Sequence[str] = (),
+) -> Report:
+    """The report of metrics, a row each: "metric", "value" and "protocol".
+
+    Args:
+      metrics: by name, below the name of their split: "test/accuracy".
+      protocol: how each is computed, by its name alone: "accuracy".
+    """
+    rows = [
+        {"metric": name, "value": value, "protocol": protocol.get(name.partition("/")[2], "")}
+        for name, value in metrics.items()
+    ]
+    return Report(rows, metrics_table(metrics, protocol), figures, notes)
+
+
+def metrics_table(
+    metrics: Mapping[str, float], protocol: Mapping[str, str], title: str | None = None
+) -> Table:
+    """A short table of metrics that are not of single classes, each with its protocol."""
+    table = Table("metric", "value", "protocol", title=title, box=None)
+    for name, value in metrics.items():
+        short = name.partition("/")[2]
+        if "/" not in short:  # accuracy/cat stays in result.json
+            table.add_row(name, f"{value:.4f}", protocol.get(short, ""))
+    return table
 
 
 def save_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -32,7 +32,7 @@ from research import models
 from research.code import files
 from research.data import datasets
 from research.detection import config as detection
-from research.understanding.methods import ANSWERS, METHODS
+from research.understanding.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = ROOT / "experiments" / "presets"
@@ -117,7 +117,7 @@ def parsed(arguments):
     if known and "model_options" in vars(config) and config.model:
         models.attributes(known[config.model], config.model_options)
     if command.experiment == "input_optimization":
-        assert config.method in (*METHODS, *ANSWERS), f"there is no method {config.method}"
+        assert config.method in METHODS, f"there is no method {config.method}"
     return command, module, config
 
 

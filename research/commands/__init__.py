@@ -59,8 +59,7 @@ def run(
 
         check(module.build(config), config)
     elif launch.mode == "train":
-        if not (hasattr(module, "answered") and module.answered(config)):
-            run_training(launch.experiment, module, config)
+        run_training(launch.experiment, module, config)
     elif launch.mode == "evaluate":
         members = []
         for path in launch.checkpoint or (None,):

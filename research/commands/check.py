@@ -8,7 +8,7 @@ from rich.table import Table
 
 from research.data import overlap
 from research.errors import UserError
-from research.experiment import Batch, Experiment, PyTree
+from research.experiment import Batch, Experiment, Look, PyTree
 from research.flops import Cost, count_flops, shown
 from research.progress import console
 from research.training import parallel as parallel_lib
@@ -41,13 +41,18 @@ def step_cost(experiment: Experiment, config: Any, state: PyTree, batch: Batch) 
     return count_flops(step, state, dict(batch))
 
 
-def check(experiment: Experiment, config: Any) -> None:
+def check(experiment: Experiment | Look, config: Any) -> None:
     """Looks at the data, compiles one step, overfits one batch, and says what it found.
+
+    Of what only looks, that its flags and its network are in order: they were when it was built.
 
     Raises:
       UserError: where the data has problems or the loss of a single batch does not fall.
     """
     out = console()
+    if isinstance(experiment, Look):
+        out.print("step       none: nothing is trained here; the flags and the network fit")
+        return
     data, _, unseen = overlap.at_training(experiment.data(), trained_before(config.init_from))
     problems = data.inspect()
     for problem in problems:
@@ -66,9 +71,6 @@ def check(experiment: Experiment, config: Any) -> None:
     placed = parallel.put_batch(batch)
     state = new_state(experiment, config, parallel)
     out.print(parameter_table(state.params))
-    if experiment.training.steps == 0:
-        out.print("step       none: nothing is optimised here, a run evaluates and draws")
-        return
 
     examples = len(batch["index"])  # of input_optimization, the images there are
     began = time.perf_counter()

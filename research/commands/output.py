@@ -6,23 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from research.data import overlap
 from research.errors import UserError
 from research.progress import console
 from research.record import save_figures
-from research.report import Report, save_rows
+from research.report import Report, metrics_table, save_rows
 from research.training.chosen import in_words
 
 
 def show_result(result: Mapping[str, Any], path: Path) -> None:
-    """A short table: metrics that are not of single classes, each with its protocol."""
-    table = Table("metric", "value", "protocol", title=f"step {result['step']}", box=None)
-    for name, value in result["metrics"].items():
-        short = name.partition("/")[2]
-        if "/" not in short:  # accuracy/cat stays in result.json
-            table.add_row(name, f"{value:.4f}", result["protocol"].get(short, ""))
+    """Prints a short table of a result.json, what else it says, and the pictures beside it."""
+    table = metrics_table(result["metrics"], result["protocol"], f"step {result['step']}")
     for member, metrics in result.get("members", {}).items():
         for name, value in metrics.items():
             if "/" not in name.partition("/")[2]:
@@ -54,6 +48,8 @@ def show_report(report: Report, path: Path, mode: str) -> None:
     if not out.is_terminal:
         out.width = max(out.width, 140)  # a file has room; a terminal has what it has
     out.print("", report.table)
+    for line in report.notes:
+        out.print(line, markup=False)
     for name in report.figures:
         out.print(f"picture  {path / name}.png", markup=False)
     out.print(f"numbers  {path / mode}.json and .csv", markup=False)

@@ -1,17 +1,21 @@
 """--mode=train and --mode=study: one run, or several side by side."""
 
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from research import config as config_lib
+from research.code.files import Code
 from research.code.running import code_of
 from research.commands.output import new_folder, show_report, show_result
 from research.comparison import runs as comparison
 from research.errors import NotFiniteError, UserError
+from research.experiment import Look
 from research.progress import console
 from research.record import RunFolder, check_workdir, read_result, save_figures
+from research.runtime import environment
 from research.training import parallel as parallel_lib
 from research.training.evaluation import pictures_of
 from research.training.loop import train
@@ -28,7 +32,7 @@ def run_training(name: str, module: Any, config: Any) -> None:
 def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] | None:
     """The result of the run in a folder, which is trained to its end if need be.
 
-    None where it was asked to stop.
+    None where it was asked to stop, or where there is no result to keep.
     """
     code = code_of(module)
     check_workdir(path, name, config, code)
@@ -36,6 +40,8 @@ def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] |
     if result is None:
         # Everything a person may have got wrong comes up before a folder is made.
         experiment = module.build(config)
+        if isinstance(experiment, Look):
+            return looked(experiment, name, config, path, code)
         parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
         with RunFolder(path, name, config, code) as folder:
             finished = train(experiment, config, parallel, folder)
@@ -44,6 +50,36 @@ def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] |
             save_figures(path / "figures", pictures_of(experiment.evaluation, finished.evaluations))
             folder.finish(finished.result)
             result = finished.result
+    return result
+
+
+def looked(
+    look: Look, name: str, config: Any, path: Path, code: Code | None
+) -> dict[str, Any] | None:
+    """The result of what only looks, kept in a folder as a run's is; None where it is not kept."""
+    if not look.kept:
+        console().print(look.report().table)
+        return None
+    began = time.perf_counter()
+    with RunFolder(path, name, config, code) as folder:
+        report = look.report()  # the last that may refuse something: nothing is written before
+        identity = {"code": code.digest} if code is not None else {}
+        folder.begin(0, {"environment": environment(), "fingerprint": identity})
+        save_figures(path / "figures", report.figures)
+        result = {
+            "experiment": name,
+            "step": 0,
+            "seconds": round(time.perf_counter() - began, 3),
+            "best": ["", "max"],
+            "metrics": {row["metric"]: row["value"] for row in report.rows},
+            "protocol": {
+                row["metric"].partition("/")[2]: row["protocol"]
+                for row in report.rows
+                if row["protocol"]
+            },
+            "notes": list(report.notes),
+        }
+        folder.finish(result)
     return result
 
 

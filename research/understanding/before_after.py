@@ -9,8 +9,8 @@ from jaxtyping import Array
 
 from research.experiment import Batch, Measures, PyTree, Variables
 from research.figures import understanding as figures
-from research.understanding.answers import Question, as_pixels, averaged, probability_of
 from research.understanding.parameterisation import Parameterisation
+from research.understanding.question import Question, as_pixels, averaged, probability_of
 
 
 def compared(

@@ -1,29 +1,62 @@
-"""Options of looking into a network; imports no JAX, so that --help answers at once."""
+"""Options of looking into a network, by what uses them; imports no JAX, so --help answers at once.
+
+Each class holds what the same methods use: `methods.METHODS` names the classes of each method. The
+first line of a docstring is the heading in --help.
+"""
 
 import dataclasses
 from typing import Literal
 
 from research.config import option
-from research.understanding.methods import METHODS
 
 
 @dataclasses.dataclass(frozen=True)
-class QuestionConfig:
+class Asked:
     """What is asked, and of which network"""
 
     method: str = option("visualise", "What to do; --method=list explains each in one line.")
     checkpoint: tuple[str, ...] = option((), "Run whose network is looked into.")
-    inputs: tuple[str, ...] = option((), "Images to look at or to start from: files and folders.")
     layer: str = option("", "Layer; empty: the classes'. --method=layers lists them.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What is asked, and of which network"""
+
+    inputs: tuple[str, ...] = option((), "Images to look at or to start from: files and folders.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What is asked, and of which network"""
+
     unit: int = option(-1, "Channel of --layer; -1: all of them.", minimum=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassName:
+    """What is asked, and of which network"""
+
     class_: str = option(
         "",
         "Class by name or number, or word of a caption, instead of --layer and --unit. Empty: "
         "goose or the first class to visualise, and the most probable one of each input.",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What is asked, and of which network"""
+
     place: Literal["mean", "centre"] = option(
         "mean", "Where on a layer's map: the mean over all places, or the central unit alone."
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkingSize:
+    """What is asked, and of which network"""
+
     size: int = option(
         0,
         "Longer side of the image that is worked on, pixels; 0: what the network was trained on.",
@@ -33,7 +66,20 @@ class QuestionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureConfig:
+class QuestionConfig(WorkingSize, Place, ClassName, Unit, Inputs, Asked):
+    """All of them together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """Optimising an image"""
+
+    steps: int = option(0, "Steps of optimisation; 0: the method's own number.", minimum=0)
+    learning_rate: float = option(0.0, "Step size; 0: the method's own.", minimum=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
     """Optimising an image"""
 
     start: Literal["auto", "zeros", "noise", "input"] = option(
@@ -41,17 +87,17 @@ class PictureConfig:
         "Start of visualise, invert and style: the mean image, noise on it, or --inputs; auto: "
         "--inputs, but the mean image where there are none, and for invert.",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Coordinates:
+    """Optimising an image"""
+
     parameterisation: Literal["pixels", "fourier"] = option(
         "fourier", "Coordinates in which the image is optimised."
     )
     decorrelate: bool = option(True, "fourier: mix colours as in natural images.")
     l2: float = option(1e-4, "Weight of the squared norm of the image's coordinates.", minimum=0.0)
-    total_variation: float = option(
-        0.0, "Weight of the total variation of the image / 255.", minimum=0.0
-    )
-    jitter: int = option(
-        -1, "Pixels by which the image is shifted at random, at most; -1: side / 28.", minimum=-1
-    )
     blur_every: int = option(0, "pixels: steps between Gaussian blurs; 0: none.", minimum=0)
     blur_sigma: float = option(1.0, "Standard deviation of the blur, pixels.", minimum=0.1)
     clip_norms: float = option(
@@ -60,13 +106,55 @@ class PictureConfig:
     clip_gradients: float = option(
         0.0, "pixels: share with the smallest gradient set to 0.", minimum=0.0, maximum=1.0
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class TotalVariation:
+    """Optimising an image"""
+
+    total_variation: float = option(
+        0.0, "Weight of the total variation of the image / 255.", minimum=0.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Jitter:
+    """Optimising an image"""
+
+    jitter: int = option(
+        -1, "Pixels by which the image is shifted at random, at most; -1: side / 28.", minimum=-1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """Optimising an image"""
+
     solver: Literal["adam", "lbfgs"] = option("adam", "style, invert: Adam or L-BFGS.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """Optimising an image"""
+
     style: str = option("", "style: file of the picture whose style is taken.")
     style_layers: tuple[str, ...] = option((), "style: layers of the style; empty: the method's.")
     style_weight: float = option(1.0, "style: beta, weight of the style loss.", minimum=0.0)
     content_weight: float = option(1e-3, "style: alpha, weight of content.", minimum=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Octaves:
+    """Optimising an image"""
+
     octaves: int = option(3, "dream: sizes worked through, from small to full.", minimum=1)
     octave_scale: float = option(1.4, "dream: ratio of two sizes.", minimum=1.01)
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """Optimising an image"""
+
     epsilon: float = option(
         0.0,
         "fgsm, pgd: largest change; smallest: largest tried. Values are 0..255. 0: 2 and 64, and "
@@ -79,7 +167,14 @@ class PictureConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LookConfig:
+class PictureConfig(
+    Change, Octaves, Style, Solver, Jitter, TotalVariation, Coordinates, Start, Steps
+):
+    """All of them together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
     """Looking at an image or a data set"""
 
     samples: int = option(
@@ -88,58 +183,40 @@ class LookConfig:
         "many, up to 864, as bring completeness_gap below 1 %.",
         minimum=0,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Looking at an image or a data set"""
+
     noise: float = option(
         0.15, "smooth_grad, smooth_saliency: deviation, as a share of the range.", minimum=0.0
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Occlusion:
+    """Looking at an image or a data set"""
+
     patch: int = option(0, "occlusion: side of the patch, pixels; 0: a sixth.", minimum=0)
     stride: int = option(0, "occlusion: pixels between patches; 0: half a patch.", minimum=0)
     chunk: int = option(16, "occlusion: copies worked on at once.", minimum=1, changes_result=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Looking at an image or a data set"""
+
     count: int = option(9, "Patches or neighbours shown for each unit or image.", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """Looking at an image or a data set"""
+
     map: Literal["pca", "tsne"] = option("pca", "map: how features become two coordinates.")
 
 
-_GRADIENTS = (
-    *("saliency", "smooth_grad", "smooth_saliency", "gradient_times_input"),
-    *("integrated_gradients", "guided_backpropagation", "deconvnet", "grad_cam", "segmentation"),
-)
-_UNITS = ("visualise", *_GRADIENTS, "occlusion", "deletion", "randomisation")  # ask about one
-_ATTACKS = ("fgsm", "pgd", "smallest")
-_FREE = ("visualise", "invert")  # their image starts from nothing
-_PAINTED = ("dream", "style")
-# The methods that a flag has an effect on, where it is not all of them.
-USED_BY: dict[str, tuple[str, ...]] = {
-    "steps": (*_FREE, *_PAINTED, "fool", "fgsm", "pgd"),
-    "learning_rate": (*_FREE, *_PAINTED, "fool", "fgsm", "pgd"),
-    "inputs": tuple(name for name in METHODS if name != "filters"),
-    "unit": (*_UNITS, "dream", "patches"),
-    "class_": (*_UNITS, "fool", *_ATTACKS),
-    "place": _UNITS,
-    "size": _PAINTED,
-    "original_size": _PAINTED,
-    "start": (*_FREE, "style"),
-    "parameterisation": _FREE,
-    "decorrelate": _FREE,
-    "l2": _FREE,
-    "total_variation": (*_FREE, *_PAINTED),
-    "jitter": ("visualise", "dream"),
-    "blur_every": _FREE,
-    "blur_sigma": _FREE,
-    "clip_norms": _FREE,
-    "clip_gradients": _FREE,
-    "solver": ("invert", "style"),
-    "style": ("style",),
-    "style_layers": ("style",),
-    "style_weight": ("style",),
-    "content_weight": ("style",),
-    "octaves": ("dream",),
-    "octave_scale": ("dream",),
-    "epsilon": _ATTACKS,
-    "norm": _ATTACKS,
-    "samples": ("smooth_grad", "smooth_saliency", "integrated_gradients"),
-    "noise": ("smooth_grad", "smooth_saliency"),
-    "patch": ("occlusion",),
-    "stride": ("occlusion",),
-    "chunk": ("occlusion",),
-    "count": ("patches", "neighbours"),
-    "map": ("map",),
-}
+@dataclasses.dataclass(frozen=True)
+class LookConfig(Plane, Count, Occlusion, Noise, Samples):
+    """All of them together."""

@@ -18,15 +18,15 @@ from matplotlib.figure import Figure
 
 from research.config import without_unused
 from research.errors import UserError
-from research.experiment import Experiment
+from research.experiment import Experiment, Look
 from research.figures import saving
 from research.progress import console
 from research.record import RunFolder
+from research.report import Report, metrics_report
 from research.training import parallel as parallel_lib
 from research.training.evaluation import pictures_of
-from research.training.loop import Finished, train
-from research.understanding.config import USED_BY
-from research.understanding.methods import METHODS
+from research.training.loop import train
+from research.understanding.methods import METHODS, USED_BY
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
@@ -47,18 +47,20 @@ QUICK: dict[str, dict[str, Any]] = {
     "smooth_saliency": {"samples": 8},
 }
 WIDEST = 900  # pixels of a picture
+Build = Callable[[Any], Experiment | Look]
 
 
-def make_gallery(config: Any, build: Callable[[Any], Experiment]) -> str:
+def make_gallery(config: Any, build: Build) -> str:
     """The page, as text.
 
     Args:
       config: of the experiment; its network and images are shown.
-      build: config -> experiment.
+      build: config -> experiment, or look.
     """
     sections = []
-    for number, (name, method) in enumerate(METHODS.items(), 1):
-        console().print(f"{number}/{len(METHODS)} {name}", markup=False)
+    shown = {name: method for name, method in METHODS.items() if method.kind != "list"}
+    for number, (name, method) in enumerate(shown.items(), 1):
+        console().print(f"{number}/{len(shown)} {name}", markup=False)
         changes: dict[str, Any] = {"method": name, **QUICK.get(name, {})}
         if config.steps:
             changes["steps"] = config.steps
@@ -72,7 +74,7 @@ def make_gallery(config: Any, build: Callable[[Any], Experiment]) -> str:
             f"</span></p>{body}</section>"
         )
     network = ",".join(config.checkpoint) or config.init_from or "efficientnet_lite0"
-    links = " ".join(f'<a href="#{name}">{name.replace("_", " ")}</a>' for name in METHODS)
+    links = " ".join(f'<a href="#{name}">{name.replace("_", " ")}</a>' for name in shown)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
@@ -82,41 +84,46 @@ def make_gallery(config: Any, build: Callable[[Any], Experiment]) -> str:
     )
 
 
-def section(config: Any, build: Callable[[Any], Experiment]) -> str:
+def section(config: Any, build: Build) -> str:
     """One method's pictures and numbers, or why it does not apply.
 
     Raises:
       UserError: where SIGTERM or SIGINT ended it.
     """
     try:
-        experiment = build(config)
-        finished = run(experiment, config)
+        built = build(config)
+        report = built.report() if isinstance(built, Look) else run(built, config)
     except UserError as error:
         return f'<p class="skipped">Not here: {html.escape(str(error))}</p>'
-    if finished is None:  # a signal asked for an end, of all methods
+    if report is None:  # a signal asked for an end, of all methods
         raise UserError("--mode=gallery: was stopped, and no page was written.")
-    drawn = pictures_of(experiment.evaluation, finished.evaluations)
-    # Images that are saved pixel for pixel are in the figures already.
-    figures = {k: v for k, v in drawn.items() if not isinstance(v, np.ndarray)}
-    parts = [picture(name.partition("/")[2], figure) for name, figure in figures.items()]
-    protocol = finished.result["protocol"]
+    parts = [
+        picture(name.partition("/")[2], figure)
+        for name, figure in report.figures.items()
+        if not isinstance(figure, np.ndarray)  # saved pixel for pixel, they are in the figures
+    ]
     rows = "".join(
-        f"<tr><td>{html.escape(name.partition('/')[2])}</td><td>{value:.4g}</td>"
-        f"<td>{html.escape(protocol.get(name.partition('/')[2], ''))}</td></tr>"
-        for name, value in finished.result["metrics"].items()
+        f"<tr><td>{html.escape(row['metric'].partition('/')[2])}</td><td>{row['value']:.4g}</td>"
+        f"<td>{html.escape(row['protocol'])}</td></tr>"
+        for row in report.rows
     )
-    notes = "".join(f"<p>{html.escape(line)}</p>" for line in finished.result["notes"])
+    notes = "".join(f"<p>{html.escape(line)}</p>" for line in report.notes)
     return f"{''.join(parts)}{notes}<table>{rows}</table>"
 
 
-def run(experiment: Experiment, config: Any) -> Finished | None:
-    """A run of the shared loop whose folder nobody keeps."""
+def run(experiment: Experiment, config: Any) -> Report | None:
+    """The report of a run of the shared loop whose folder nobody keeps; None where it stopped."""
     parallel = parallel_lib.create(config.parallel, config.batch_size)
     with (
         tempfile.TemporaryDirectory() as folder,
         RunFolder(Path(folder), "input_optimization", config) as record,
     ):
-        return train(experiment, config, parallel, record)
+        finished = train(experiment, config, parallel, record)
+    if finished is None:
+        return None
+    found = finished.result
+    drawn = pictures_of(experiment.evaluation, finished.evaluations)
+    return metrics_report(found["metrics"], found["protocol"], drawn, found["notes"])
 
 
 def picture(name: str, figure: Figure) -> str:

@@ -3,27 +3,42 @@
 Losses return a value for each image, and optimizers get the gradient of their sum.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
+from research.data.source import Arrays, Source
 from research.errors import UserError
-from research.experiment import Batch, Variables
+from research.experiment import (
+    Batch,
+    Data,
+    Evaluation,
+    Evaluator,
+    Experiment,
+    Losses,
+    Measures,
+    Network,
+    Pictures,
+    PyTree,
+    Training,
+    Variables,
+)
 from research.random import stream
 from research.training import optimizers
 from research.understanding import objectives, regularisers
-from research.understanding.answers import Question
 from research.understanding.parameterisation import (
     Parameterisation,
     fourier,
     pixels,
     squashed,
 )
+from research.understanding.question import Question
 
 # A coordinate of 1 is as far from the mean image as most pixels of photographs are.
 SCALE = 64.0
@@ -77,6 +92,53 @@ def pixel_projections(question: Question, space: Parameterisation) -> list[regul
             "--parameterisation=pixels."
         )
     return found
+
+
+def optimised(
+    question: Question,
+    *,
+    images: UInt8[np.ndarray, "n height width channel"],
+    params: Float[np.ndarray, "n ..."],
+    loss: Callable[[Variables, Batch, Array, str | None], Losses],
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    steps: int,
+    predict: Callable[[Variables, Batch], PyTree],
+    measure: Callable[[PyTree, Batch], Measures],
+    protocol: Mapping[str, str],
+    draw: Callable[[PyTree, Batch], Pictures],
+    notes: Callable[[PyTree, Batch], list[str]] | None = None,
+) -> Experiment:
+    """The experiment that optimises images: they are its parameters, and the network is frozen.
+
+    Args:
+      images: what batches hold: the inputs, or the start.
+      params: the coordinates of the images at the start.
+    """
+    config = question.config
+
+    def init(key: Array) -> Variables:
+        return {"params": {"image": jnp.asarray(params)}, "schedule": {"step": jnp.int32(0)}}
+
+    def data() -> Data:
+        source = Source(Arrays({"image": images}), len(images))
+        return Data(dataclasses.replace(source, seed=config.seed), {"inputs": source})
+
+    training = Training(
+        loss=loss,
+        # The loop's loss is a mean over images; one image's steps must not depend on the others.
+        optimizer=optax.chain(optax.scale(float(len(images))), optimizer),
+        learning_rate=learning_rate,
+        steps=steps,
+    )
+    evaluator = Evaluator(question.told(protocol), measure, draw=draw)
+    return Experiment(
+        network=Network(init),
+        training=training,
+        evaluation=Evaluation(predict, {config.method: evaluator}, notes=notes),
+        data=data,
+        facts={"method": config.method},
+    )
 
 
 def make_loss(objective: Objective, to_images: Callable[[Array], Any], config: Any) -> Any:

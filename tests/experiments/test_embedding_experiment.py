@@ -21,7 +21,6 @@ from research.identification import names_of
 from research.training import parallel as parallel_lib
 from research.training import state as state_lib
 from research.training.checkpoint import open_checkpoint
-from research.training.evaluation import make_evaluate
 from research.training.step import make_train_step
 
 LETTERS = "ABEFHKLNRTXZ"
@@ -396,10 +395,9 @@ def test_neighbours_and_maps_of_a_run_are_of_its_embedding(place, trained):
 
     config_of_look = {"method": "neighbours", "checkpoint": (str(trained),)}
     look = input_optimization.build(input_optimization.Config(**config_of_look))
-    evaluate = make_evaluate(look.evaluation, parallel_lib.create("single", 32))
-    found = evaluate({"params": {}}, look.data().evals["data"]).metrics
-    assert found["same_class_features"] == pytest.approx(expected)
-    assert "outputs/embedding" in look.evaluation.protocol["same_class_features"]
+    rows = {row["metric"]: row for row in look.report().rows}
+    assert rows["data/same_class_features"]["value"] == pytest.approx(expected)
+    assert "outputs/embedding" in rows["data/same_class_features"]["protocol"]
 
 
 def test_who_it_is_is_asked_in_prediction_alone(place, capsys):

@@ -19,7 +19,7 @@ from experiments.input_optimization import Config, opened
 from research import models
 from research.models import convnet
 from research.understanding import methods
-from research.understanding.config import USED_BY, LookConfig, PictureConfig, QuestionConfig
+from research.understanding.config import LookConfig, PictureConfig, QuestionConfig
 
 COMMON = ["--compilation_cache=", "--experiment=input_optimization"]
 
@@ -234,7 +234,8 @@ def test_style_transfer_cuts_the_style_loss_tenfold(place, colour, solver):
 def test_methods_and_layers_are_listed(place, capsys):
     assert run("--method=list") == 0
     said = capsys.readouterr().out
-    assert all(f"--method={name}" in said for name in methods.METHODS)
+    named = [name for name, method in methods.METHODS.items() if method.kind != "list"]
+    assert len(named) == 26 and all(f"--method={name}" in said for name in named)
     assert "Selvaraju" in said
     assert run("--method=layers", f"--checkpoint={place / 'RUN'}") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -298,9 +299,11 @@ def test_of_every_flag_it_is_said_which_methods_use_it():
         for kind in (QuestionConfig, PictureConfig, LookConfig)
         for field in dataclasses.fields(kind)
     }
-    assert own - USED_BY.keys() == {"method", "checkpoint", "layer"}
-    assert USED_BY.keys() <= {field.name for field in dataclasses.fields(Config)}
-    assert set().union(*USED_BY.values()) <= methods.METHODS.keys()
+    used_by = methods.USED_BY
+    assert own - used_by.keys() == {"method", "checkpoint", "layer"}
+    assert used_by.keys() <= {field.name for field in dataclasses.fields(Config)}
+    assert used_by["octaves"] == ("dream",) and used_by["epsilon"] == ("fgsm", "pgd", "smallest")
+    assert set(methods.METHODS) - set(used_by["inputs"]) == {"filters", "list", "layers"}
 
 
 def test_without_a_network_or_images_the_line_says_what_is_missing(place, capsys, monkeypatch):

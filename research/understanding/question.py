@@ -1,19 +1,26 @@
-"""What a method is asked, and how its answer fills the contract of research/experiment.py."""
+"""What a method is asked: a network, images, and the unit that is asked about."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, UInt8
 
-from research.data.source import Source
+from research.data import images as image_files
+from research.data.preprocessing import fit
+from research.data.source import Arrays, Source
 from research.errors import UserError
-from research.experiment import Batch, Measures, PyTree, Variables
+from research.experiment import Measures
+from research.progress import console
+from research.spacing import some_of, spaced
+from research.understanding.methods import METHODS
 from research.understanding.network import Images, Network, layer_shapes, layers_of
+from research.understanding.opening import Opened
 from research.understanding.target import Target, choose_target, score_layer
 
 
@@ -59,6 +66,11 @@ class Question:
             self.network, config.layer, unit, name, centre=config.place == "centre"
         )
 
+    def told(self, protocol: Mapping[str, str]) -> dict[str, str]:
+        """How each metric is computed, with what was taken from a data set."""
+        said = f"; {self.sampled}" if self.sampled else ""
+        return {name: f"{line}{said}" for name, line in protocol.items()}
+
     def needs_inputs(self) -> None:
         """Raises UserError where no images were given."""
         if not len(self.images):
@@ -75,28 +87,78 @@ class Question:
         return every.units(layers_of(self.network, images))
 
 
+def ask(config: Any, found: Opened) -> Question:
+    """The question that a configuration puts to an opened network, its images read.
+
+    Raises:
+      UserError: files that are no images.
+    """
+    network, preprocessing, source = found
+    files = [str(file) for file in image_files.list_images(config.inputs)] if config.inputs else []
+    read = [image_files.read(file, preprocessing.white) for file in files]
+    for file, image in zip(files, read, strict=True):
+        if said := converted(file, image.shape[-1], preprocessing.channels):
+            console().print(f"{file}: {said}", markup=False)
+
+    @functools.cache
+    def splits() -> Mapping[str, Source]:
+        if source is None:
+            raise UserError(
+                f"--method={config.method}: needs images: --inputs=FOLDER, or a --checkpoint, "
+                "whose data set it then takes."
+            )
+        return source.data().evals
+
+    def survey() -> Source:
+        if files:
+            fitted = np.stack([fit(image, preprocessing) for image in read])
+            return Source(Arrays({"image": fitted}), min(config.batch_size, len(files)))
+        return splits().get("test") or next(iter(splits().values()))
+
+    fitted = [fit(image, preprocessing) for image in read]
+    from_nothing = config.method == "visualise" and config.start != "input"
+    sampled = ""
+    if (
+        not files
+        and source is not None
+        and METHODS[config.method].kind != "survey"
+        and not from_nothing
+    ):
+        examples = survey().examples
+        count = 100 if config.method == "deletion" else 4
+        chosen = spaced(len(examples), count).tolist()
+        fitted = [np.asarray(examples[i]["image"]) for i in chosen]
+        files, read = [f"test {i}" for i in chosen], fitted
+        sampled = some_of(len(examples), count)
+    blank = np.zeros((0, *network.image_shape), np.uint8)
+    mean = np.broadcast_to(np.asarray(preprocessing.mean, np.float32), network.image_shape[2])
+    return Question(
+        config=config,
+        network=network,
+        images=np.stack(fitted) if fitted else blank,
+        originals=read,
+        names=tuple(file.rpartition("/")[2] for file in files),
+        mean=mean.copy(),
+        survey=survey,
+        sampled=sampled,
+    )
+
+
+def converted(file: str, channels: int, wanted: int) -> str:
+    """What is done to an image before the network gets it; "" where nothing is worth saying."""
+    said = []
+    if image_files.has_alpha(Path(file).read_bytes()):
+        said.append("transparency is laid over white")
+    if channels < wanted:
+        said.append("grey, given to the network as RGB")
+    elif channels > wanted:
+        said.append("in colour, given to the network as grey")
+    return "; ".join(said)
+
+
 def per_unit(values: Float[Array, "batch *places channel"]) -> Float[Array, "batch channel"]:
     """The mean over places."""
     return values.reshape(values.shape[0], -1, values.shape[-1]).mean(1)
-
-
-class Answer(NamedTuple):
-    """A method's part of an Experiment; the fields are explained there."""
-
-    predict: Callable[[Variables, Batch], PyTree]
-    measure: Callable[[PyTree, Batch], Measures]
-    protocol: Mapping[str, str]
-    draw: Callable[[PyTree, Batch], Mapping[str, Any]] | None = None
-    draw_split: Callable[[PyTree, Batch], Mapping[str, Any]] | None = None
-    score: Callable[[PyTree, Batch], dict[str, float]] | None = None
-    notes: Callable[[PyTree, Batch], list[str]] | None = None
-    params: Array | np.ndarray | None = None  # what is optimised; None: nothing
-    loss: Callable[..., Any] | None = None
-    optimizer: optax.GradientTransformation = optax.identity()
-    learning_rate: optax.Schedule = optax.constant_schedule(0.0)
-    steps: int = 0
-    images: np.ndarray | None = None  # the evaluated batch; None: the question's images
-    survey: Source | None = None  # the evaluated source, in place of images
 
 
 def averaged(values: Mapping[str, Array]) -> Measures:

@@ -1,9 +1,5 @@
-"""Does it point at what matters, and how little is enough to change the answer?
+"""Does an attribution point at what matters? Pixels removed in its order, weights shuffled."""
 
-What checks attributions (pixels removed in their order, weights shuffled), and the smallest change.
-"""
-
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
@@ -12,87 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from research.errors import UserError
-from research.experiment import Batch, PyTree
+from research.experiment import Batch, Evaluator, Pictures, PyTree
 from research.figures import understanding as figures
 from research.random import stream
 from research.understanding import gradients
-from research.understanding.adversarial import margin, norms, smallest_perturbation
-from research.understanding.answers import Answer, Question, probability_of
-from research.understanding.before_after import PROTOCOL
 from research.understanding.features import area_under
-from research.understanding.looked import (
+from research.understanding.looking import (
+    Answer,
     Image,
-    captions,
-    look,
+    each_image,
+    evaluated,
     mean_image,
     measure_all,
     notes,
     score_of,
 )
 from research.understanding.network import layer_shapes
+from research.understanding.question import Question, probability_of
 from research.understanding.target import Target, check_rule
-
-
-def smallest(question: Question) -> Answer:
-    config = question.config
-    if not question.asks_class:
-        raise UserError("--method=smallest: needs a classifier, and no --layer.")
-    toward = bool(config.class_)
-    highest = config.epsilon or {"linf": 64.0, "l2": 5000.0}[config.norm]
-
-    def one(x: Image, target: Target) -> dict[str, Array]:
-        def loss(images: Array) -> Array:
-            scores = question.class_scores(images)
-            return margin(scores, jnp.broadcast_to(jnp.asarray(target.unit), (1,)), toward)
-
-        found = smallest_perturbation(loss, x, config.norm, highest)
-        new_scores = question.class_scores(found.images)
-        moved = norms(found.images - x)
-        return {
-            "image": found.images[0],
-            "found": jnp.isfinite(found.epsilon[0]).astype(jnp.float32),
-            "top": new_scores.argmax(-1)[0],
-            "new_probability": jax.nn.softmax(new_scores).max(),
-            "linf": moved["linf"][0],
-            "l2": moved["l2"][0],
-        }
-
-    def texts(outputs: PyTree) -> list[tuple[str, str]]:
-        return [
-            (
-                first,
-                f"{question.class_name(int(top))} {float(p):.2f}, {config.norm} {float(size):.3g}",
-            )
-            for first, top, p, size in zip(
-                captions(question, outputs),
-                outputs["top"],
-                outputs["new_probability"],
-                outputs[config.norm],
-                strict=True,
-            )
-        ]
-
-    def draw(outputs: PyTree, batch: Batch) -> Mapping[str, Any]:
-        before = np.asarray(batch["image"], np.float32)
-        return {"smallest": figures.changes(before, outputs["image"], texts(outputs))}
-
-    return Answer(
-        predict=look(question, one),
-        measure=measure_all(["found", "linf", "l2", "probability"]),
-        protocol={
-            "found": f"share of images that change their class within {highest:g}",
-            "probability": "softmax of the class before",
-            "linf": PROTOCOL["linf"] + ", not rounded; an upper bound of the smallest",
-            "l2": "Euclidean length of the change, values 0..255, not rounded",
-        },
-        draw=draw,
-        notes=lambda outputs, batch: [
-            f"{name}: {a} -> {b}"
-            for name, (a, b) in zip(question.names, texts(outputs), strict=True)
-        ],
-    )
-
 
 SHARES = np.linspace(0.0, 1.0, 21).astype(np.float32)
 RANDOM_ORDERS = 4
@@ -128,24 +61,20 @@ def deletion(question: Question) -> Answer:
             "area_random": area_under(by_chance, SHARES),
         }
 
-    def draw(outputs: PyTree, batch: Batch) -> Mapping[str, Any]:
+    def draw(outputs: PyTree, batch: Batch) -> Pictures:
         lines = {
             "most salient first": outputs["by_saliency"].mean(0),
             f"at random (mean of {RANDOM_ORDERS})": outputs["by_chance"].mean(0),
         }
         return {"deletion": figures.curves(SHARES, lines, "share of pixels removed", "probability")}
 
-    return Answer(
-        predict=look(question, one),
-        measure=measure_all(["area_saliency", "area_random", "probability"]),
-        protocol={
-            "area_saliency": "area under the probability as pixels are removed, most salient first",
-            "area_random": f"the same in random order, mean of {RANDOM_ORDERS}",
-            "probability": "softmax of the class asked about, nothing removed",
-        },
-        draw=draw,
-        notes=notes(question),
-    )
+    protocol = {
+        "area_saliency": "area under the probability as pixels are removed, most salient first",
+        "area_random": f"the same in random order, mean of {RANDOM_ORDERS}",
+        "probability": "softmax of the class asked about, nothing removed",
+    }
+    evaluator = Evaluator(protocol, measure_all(list(protocol)), draw=draw)
+    return evaluated(question, each_image(question, one), evaluator, notes(question))
 
 
 LEVELS = ("trained", "last layer shuffled", "upper half shuffled", "all shuffled")
@@ -195,7 +124,7 @@ def randomisation(question: Question) -> Answer:
                 )
         return {name: float(np.mean(values)) for name, values in found.items()}
 
-    def draw(outputs: PyTree, batch: Batch) -> Mapping[str, Any]:
+    def draw(outputs: PyTree, batch: Batch) -> Pictures:
         return {
             f"randomisation_{i}": figures.sanity(
                 image, maps, edges(image), ("saliency", "guided"), LEVELS
@@ -203,20 +132,15 @@ def randomisation(question: Question) -> Answer:
             for i, (image, maps) in enumerate(zip(batch["image"], outputs["maps"], strict=True))
         }
 
-    return Answer(
-        predict=look(question, one),
-        measure=measure_all(["probability"]),
-        protocol={
-            "probability": "softmax of the class asked about, of the trained network",
-            "saliency_kept": "rank correlation of saliency, trained and all weights shuffled",
-            "guided_kept": "the same of guided backpropagation",
-            "saliency_edges": "rank correlation with the image's edges (Sobel), all shuffled",
-            "guided_edges": "the same of guided backpropagation",
-        },
-        score=score,
-        draw=draw,
-        notes=notes(question),
-    )
+    protocol = {
+        "probability": "softmax of the class asked about, of the trained network",
+        "saliency_kept": "rank correlation of saliency, trained and all weights shuffled",
+        "guided_kept": "the same of guided backpropagation",
+        "saliency_edges": "rank correlation with the image's edges (Sobel), all shuffled",
+        "guided_edges": "the same of guided backpropagation",
+    }
+    evaluator = Evaluator(protocol, measure_all(["probability"]), score=score, draw=draw)
+    return evaluated(question, each_image(question, one), evaluator, notes(question))
 
 
 def rank_correlation(
@@ -228,10 +152,3 @@ def rank_correlation(
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     return float(spearmanr(a.reshape(-1), b.reshape(-1)).statistic)
-
-
-ANSWERS: dict[str, Callable[[Question], Answer]] = {
-    "smallest": smallest,
-    "deletion": deletion,
-    "randomisation": randomisation,
-}

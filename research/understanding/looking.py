@@ -1,0 +1,129 @@
+"""What the methods that only look share: nothing is trained, and `predict` is the method."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from research.data.source import Arrays, Source
+from research.experiment import Batch, Evaluation, Evaluator, Measures, PyTree, Variables
+from research.report import Report, metrics_report
+from research.spacing import spaced
+from research.training import parallel as parallel_lib
+from research.training.evaluation import make_evaluate, pictures_of, report_of
+from research.understanding import gradients
+from research.understanding.network import Network, layers_of
+from research.understanding.question import Question, averaged, probability_of
+from research.understanding.target import Target
+
+NOTES = 16  # lines of notes, at most
+Image = Float[Array, "1 height width channel"]
+# (image, target) -> {name: array of this image, without the leading 1}
+OneImage = Callable[[Image, Target], dict[str, Array]]
+# The work of a method, which `Look.report` does.
+Answer = Callable[[], Report]
+
+
+def evaluated(
+    question: Question,
+    predict: Callable[[Variables, Batch], PyTree],
+    evaluator: Evaluator,
+    notes: Callable[[PyTree, Batch], list[str]] | None = None,
+    source: Source | None = None,
+) -> Answer:
+    """What `predict` finds in the question's images, or in a data set that is surveyed.
+
+    Args:
+      source: the data set; None: the question's images.
+    """
+    config = question.config
+    parallel = parallel_lib.create(config.parallel, config.batch_size)
+    evaluator = evaluator._replace(protocol=question.told(evaluator.protocol))
+    evaluation = Evaluation(predict, {config.method: evaluator}, notes=notes)
+    evaluate = make_evaluate(evaluation, parallel)
+    if source is None:
+        images = question.images
+        split, source = "inputs", Source(Arrays({"image": images}), len(images))
+    else:
+        split = "data"
+
+    def report() -> Report:
+        results = {split: evaluate({}, source, sample=True)}
+        found = report_of(evaluation, results)
+        drawn = pictures_of(evaluation, results)
+        return metrics_report(found["metrics"], found["protocol"], drawn, found["notes"])
+
+    return report
+
+
+def each_image(question: Question, one: OneImage) -> Callable[[Variables, Batch], PyTree]:
+    """`predict` for all images: the unit asked about (the most probable class by default), and
+    what `one` finds. Memory does not grow with their number.
+    """
+    question.needs_inputs()
+    asked = question.target()
+    every_unit = asked.unit is None and question.asks_class
+
+    def of_image(image: Float[Array, "height width channel"]) -> dict[str, Array]:
+        target = asked
+        if question.asks_class:
+            scores = question.class_scores(image[None])
+            unit = scores[0].argmax() if every_unit else jnp.asarray(asked.unit or 0)
+            target = asked._replace(unit=unit)
+            found = {"unit": unit, "probability": probability_of(scores, unit)[0]}
+        else:
+            found = {"score": score_of(question.network, asked)(image[None])[0]}
+        return {**found, **one(image[None], target)}
+
+    def predict(variables: Variables, batch: Batch) -> PyTree:
+        return jax.lax.map(of_image, jnp.asarray(batch["image"], jnp.float32))
+
+    return predict
+
+
+def score_of(network: Network, target: Target, rule: Any = None) -> gradients.Score:
+    """The target's value, as a function of images."""
+    return lambda images: target.value(layers_of(network, images, rule=rule))
+
+
+def mean_image(question: Question) -> Float[Array, " channel"]:
+    """What stands for nothing."""
+    return jnp.asarray(question.mean, jnp.float32)
+
+
+def captions(question: Question, outputs: PyTree) -> list[str]:
+    """The class that each image is asked about, and its probability."""
+    if "unit" not in outputs:
+        return [asked_text(question)] * len(outputs["map"])
+    return [
+        f"{question.class_name(int(unit))} {float(p):.2f}"
+        for unit, p in zip(outputs["unit"], outputs["probability"], strict=True)
+    ]
+
+
+def asked_text(question: Question) -> str:
+    """What is asked about, where it is not a class."""
+    target, network = question.target(), question.network
+    if target.unit is None:
+        return f"{target.layer}, mean of all units"
+    if target.layer == network.class_layer:
+        return f"{network.class_names[int(target.unit)]!r} in {target.layer}"
+    return f"{target.layer}, unit {target.unit}"
+
+
+def measure_all(names: Sequence[str]) -> Callable[[PyTree, Batch], Measures]:
+    """Means over images of some outputs."""
+    return lambda outputs, batch: averaged({n: outputs[n] for n in names if n in outputs})
+
+
+def notes(question: Question) -> Callable[[PyTree, Batch], list[str]]:
+    """A line for each input: what it was asked about."""
+
+    def said(outputs: PyTree, batch: Batch) -> list[str]:
+        texts = captions(question, outputs) if "unit" in outputs else []
+        lines = [f"{name}: {text}" for name, text in zip(question.names, texts, strict=False)]
+        return [lines[i] for i in spaced(len(lines), NOTES)]
+
+    return said
