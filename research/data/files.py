@@ -72,8 +72,13 @@ def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = T
             left_out["links to folders already read"] += 1
             return
         entered.add((status.st_dev, status.st_ino))
-        linked = []
-        for entry in _listed(path):
+        try:
+            listed = _listed(path)
+        except UserError:
+            if own:
+                raise
+            return  # lost+found is root's
+        for entry in listed:
             ours = own and is_own(entry.name)
             if entry.is_dir() and not deep:
                 continue
@@ -87,16 +92,19 @@ def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = T
                 if ours and (wanted(entry.name) or "." not in entry.name):
                     left_out["links to what is not there"] += 1
             elif wanted(entry.name):
-                if ours:
+                if not entry.is_file():  # reading a pipe would wait for ever
+                    left_out["neither files nor folders"] += 1
+                elif ours:
                     files.append(path / checked(entry.name, path))
                 elif entry.name.lower() not in _SYSTEM_FILES:
                     left_out["hidden or of the system"] += 1
             elif ours and os.path.splitext(entry.name)[1].lower() in others:
                 left_out["of a kind that is not read, save them as PNG"] += 1
-        for link in linked:  # after the folders that lie here themselves
-            walk(link, own)
 
+    linked: list[Path] = []
     walk(folder, own=True)
+    while linked:  # after all folders that lie here themselves
+        walk(linked.pop(0), own=True)
     return Found(tuple(sorted(files, key=lambda file: natural(str(file)))), left_out)
 
 

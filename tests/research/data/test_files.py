@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from research.data import files
 from research.data.files import count_line, find, inside, subfolders
 from research.errors import UserError
 
 IMAGES = (".png", ".jpg")
 
 
-def put(*files):
-    for file in files:
+def put(*paths):
+    for file in paths:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
 
@@ -52,6 +53,35 @@ def test_links_are_followed_once_and_those_to_nowhere_are_counted(tmp_path):
     }
     with pytest.raises(UserError, match=r"set/gone: is a link to what is not there"):
         subfolders(folder)
+
+
+def test_a_link_does_not_take_the_place_of_the_folder_it_leads_to(tmp_path):
+    put(tmp_path / "b" / "0.png", tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "b")
+    assert names(tmp_path) == ["a/1.png", "b/0.png"]
+    assert find(tmp_path, IMAGES).left_out == {"links to folders already read": 1}
+
+
+def test_a_tool_s_folder_need_not_be_readable(tmp_path, monkeypatch):
+    put(tmp_path / "a.png", tmp_path / "lost+found" / "b.png")
+    listed = files._listed
+
+    def refused(folder):
+        if folder.name == "lost+found":  # tests may be root's
+            raise UserError(f"{folder}: cannot be read (Permission denied)")
+        return listed(folder)
+
+    monkeypatch.setattr(files, "_listed", refused)
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_what_cannot_be_read_to_an_end_is_passed_over(tmp_path):
+    put(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "null.png").symlink_to(os.devnull)
+    assert names(tmp_path) == ["a.png"]
+    assert find(tmp_path, IMAGES).left_out["neither files nor folders"] == 1
 
 
 def test_names_that_are_not_in_utf8_are_named(tmp_path):
