@@ -140,7 +140,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return running.describe(original(outputs, batch), batch["size"], classes)
 
     def save(folder: Path, files: list[str], outputs: Any, batch: "Batch") -> None:
-        running.save_pictures(folder, files, original(outputs, batch), classes)
+        found = original(outputs, batch)
+        running.save_pictures(folder, files, found, classes, preprocessing.white)
 
     protocol = {**metrics.PROTOCOL, **detector.protocol}
     boxes = Evaluator(protocol, measure, score=score, bias=bias, draw=draw, draw_split=draw_split)

@@ -56,9 +56,8 @@ def read_folder(folder: Path) -> Gallery:
         raise UserError(
             f"--gallery={folder}: is empty; put one subfolder or file an identity there"
         )
-    if left_out:
-        line = count_line(sum(map(len, found.values())) + left_out.total(), left_out)
-        console().print(f"--gallery={folder}: {line}", markup=False)
+    line = count_line(sum(map(len, found.values())) + left_out.total(), left_out)
+    console().print(f"--gallery={folder}: {line}", markup=False)
     rows = [(str(file), name) for name, images in found.items() for file in images]
     return Gallery(*(tuple(column) for column in zip(*rows, strict=True)))
 

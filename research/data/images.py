@@ -55,7 +55,7 @@ def read(path: str | Path, white: int = WHITE) -> Image:
 
     Raises:
       UserError: naming the file, when it cannot be read, is no image, ends early, has other bands
-        than grey or RGB, or several pages.
+        than grey or RGB, several pages, or 16-bit values beyond `white`.
     """
     try:
         data = Path(path).read_bytes()
@@ -68,11 +68,7 @@ def decode_image(data: bytes, name: str, white: int = WHITE) -> Image:
     """The image in an encoded file; see `read`. `name` is for error messages."""
     image = _pixels(data, name)
     if image.dtype == np.uint16:
-        scaled = (image.astype(np.uint32) * 255 + white // 2) // white
-        alpha = (image[..., 3:].astype(np.uint32) * 255 + WHITE // 2) // WHITE
-        image = np.minimum(scaled, 255).astype(np.uint8)
-        if image.ndim == 3:
-            image[..., 3:] = alpha
+        image = _eight_bits(image, white, name)
     elif image.dtype != np.uint8:
         raise UserError(f"{name}: has {image.dtype} values; save it with 8 or 16 bits a channel")
     if image.ndim == 2:
@@ -82,6 +78,19 @@ def decode_image(data: bytes, name: str, white: int = WHITE) -> Image:
         image = (image[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
         image = image.astype(np.uint8)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _eight_bits(image: np.ndarray, white: int, name: str) -> np.ndarray:
+    """16-bit values as 8-bit ones; alpha, a fourth channel, always has all 16."""
+    most = image[..., :3].max() if image.ndim == 3 else image.max()
+    if most > white:
+        raise UserError(
+            f"{name}: has values up to {most}, and in images like those that were trained on "
+            f"{white} is white; bring it to their bits"
+        )
+    whites = np.array([white, white, white, WHITE] if image.ndim == 3 else white, np.uint32)
+    whites = whites[: image.shape[2]] if image.ndim == 3 else whites
+    return ((image.astype(np.uint32) * 255 + whites // 2) // whites).astype(np.uint8)
 
 
 def white_of(files: Iterable[str | Path]) -> int:
@@ -97,7 +106,7 @@ def white_of(files: Iterable[str | Path]) -> int:
     bits = next(bits for bits in (8, 10, 12, 14, 16) if most < 2**bits) if most else 16
     if bits < 16:
         console().print(
-            f"16-bit images hold {bits} bits: {2**bits - 1} is white in all of them", markup=False
+            f"16-bit images hold {bits} bits: training takes {2**bits - 1} for white", markup=False
         )
     return 2**bits - 1
 

@@ -87,14 +87,22 @@ def describe(
 
 
 def save_pictures(
-    folder: Path, files: list[str], outputs: Mapping[str, np.ndarray], class_names: tuple[str, ...]
+    folder: Path,
+    files: list[str],
+    outputs: Mapping[str, np.ndarray],
+    class_names: tuple[str, ...],
+    white: int,
 ) -> None:
-    """Draws what was found on each file, in its own pixels: boxes/<name>.png below the folder."""
+    """Draws what was found on each file, in its own pixels: boxes/<name>.png below the folder.
+
+    Args:
+      white: the value of 16-bit images that is white.
+    """
     target = folder / "boxes"
     target.mkdir(exist_ok=True)
     for i, file in enumerate(files):
         found = {name: value[i] for name, value in outputs.items()}
-        figure = figures.one_image(images.read(file), found, class_names)
+        figure = figures.one_image(images.read(file, white), found, class_names)
         saving.save(figure, unused_path(target, Path(file).stem, ".png"))
 
 

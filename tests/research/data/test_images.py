@@ -319,10 +319,23 @@ def test_fewer_bits_in_sixteen_are_found_over_the_whole_set(tmp_path, bits, most
     cv2.imwrite(str(tmp_path / "c.png"), np.full((4, 6), 255, np.uint8))
     white = white_of([*files, tmp_path / "c.png", tmp_path / "gone.png"])
     assert white == 2**bits - 1
-    assert f"16-bit images hold {bits} bits: {white} is white" in capsys.readouterr().out
+    assert (
+        f"16-bit images hold {bits} bits: training takes {white} for white"
+        in capsys.readouterr().out
+    )
     shown = [int(read(file, white).max()) for file in files]
     assert shown == [round(255 * (most // 2) / white), round(255 * most / white)]
     assert read(tmp_path / "c.png", white).max() == 255
+
+
+def test_more_bits_than_were_trained_on_are_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 4096]], np.uint16))
+    with pytest.raises(UserError, match=r"a\.png: has values up to 4096, .* 4095 is white"):
+        read(tmp_path / "a.png", 4095)
+    colours = np.full((2, 2, 4), 4095, np.uint16)
+    colours[..., 3] = 65535  # opaque
+    cv2.imwrite(str(tmp_path / "a.png"), colours)
+    assert (read(tmp_path / "a.png", 4095) == 255).all()
 
 
 def test_sixteen_bits_stay_as_they_are(tmp_path, capsys):
