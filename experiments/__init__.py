@@ -1,6 +1,6 @@
-"""What is asked: one module an experiment, each a Config and a build(config, facts).
+"""The experiments, one module each: a Config and a function build(config, facts).
 
-The names of the modules here are the registry; a person's own is named by its file or module.
+An experiment of Fovea is named by its module here; a person's own by its file or module.
 """
 
 import ast
@@ -23,12 +23,12 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def names() -> list[str]:
-    """The experiments that come with Fovea."""
+    """Returns the names of the experiments that come with Fovea."""
     return sorted(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_"))
 
 
 def open_experiment(said: str) -> ModuleType:
-    """The module that --experiment says: NAME of ours, path/to/mine.py or my_lab.mine.
+    """Opens the module that --experiment names: NAME of ours, path/to/mine.py or my_lab.mine.
 
     Raises:
       UserError: where there is none, or a person's own cannot be run.
@@ -50,7 +50,7 @@ def open_experiment(said: str) -> ModuleType:
 
 
 def open_trained(metadata: Mapping[str, Any], path: Path) -> ModuleType:
-    """The module that trained a checkpoint; a person's own as it was then, out of the checkpoint.
+    """Opens the module that trained a checkpoint; a person's own as the checkpoint keeps it.
 
     Args:
       metadata: the checkpoint's description.
@@ -63,13 +63,13 @@ def open_trained(metadata: Mapping[str, Any], path: Path) -> ModuleType:
 
 
 def name_of(module: ModuleType) -> str:
-    """What runs and checkpoints call an experiment: NAME of ours, or the file of a person's own."""
+    """Returns an experiment's name in runs and checkpoints: NAME of ours, or a person's file."""
     code = code_of(module)
     return code.main if code else module.__name__.rpartition(".")[2]
 
 
 def _own(code: Code) -> ModuleType:
-    """A person's own module, which is run and looked over.
+    """Runs a person's own module, and checks that it is an experiment.
 
     Raises:
       UserError: what keeps it from being an experiment, with file and line.

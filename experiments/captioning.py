@@ -1,4 +1,4 @@
-"""What does the picture show, in a sentence? A convolutional encoder and a recurrent decoder.
+"""Captioning: describes a picture in a sentence, by a convolutional encoder and a decoder.
 
     python launch.py --experiment=captioning
 
@@ -128,12 +128,12 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     @functools.cache
     def vocabulary() -> Vocabulary:
-        """With numbers for the words that references alone hold; needs the data set."""
+        """Returns the vocabulary with numbers for words of references alone; needs the data set."""
         everything = (text for split in texts().values() for image in split for text in image)
         return known.with_others(everything)
 
     def numbered() -> Mapping[str, Any]:
-        """The splits with tokens in the place of sentences."""
+        """Returns the splits with tokens in the place of sentences."""
         return captions_lib.tokenise(
             whole(), texts(), vocabulary(), config.max_length, config.cut_long, facts is None
         )
@@ -174,7 +174,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     network = bind_images(config, model, preprocessing, names)
 
     def encoded(variables: Any, batch: "Batch") -> jax.Array:
-        """The encoder's map, made now or before."""
+        """Returns the encoder's map: computed now, or read from the batch where it was cached."""
         if "features" in batch:
             return jnp.asarray(batch["features"], jnp.float32)
         maps: jax.Array = network.evaluate(variables, network.see(batch), method="maps")
@@ -231,7 +231,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return data.sources(opened, collate=buckets, large=("image", "features"))
 
     def with_features() -> dict[str, Any]:
-        """Splits with the maps of the encoder that training starts from, and stays with."""
+        """Returns splits with the maps of the frozen encoder, which are computed once."""
         key = stream(jax.random.key(config.seed), "init")  # as research.training.state has it
         variables = training.start(jax.jit(network.init)(key))
         own = {
@@ -275,7 +275,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return {"words": (said, ones), "unfinished": (unfinished, ones)}
 
     def said_and_true(kept: Any, targets: "Batch") -> tuple[list[Any], list[Any]]:
-        """Words of each caption, and of each of its references."""
+        """Returns the words of each caption, and of each of its references."""
         said = [known.decode(row).split() for row in kept["tokens"]]
         return said, [captions_lib.references(rows, vocabulary()) for rows in targets["tokens"]]
 

@@ -1,4 +1,4 @@
-"""Which class is in the picture? From LeNet-5 to EfficientNet, trained from scratch.
+"""Classification: names the class of a picture. From LeNet-5 to EfficientNet, from scratch.
 
     python launch.py --experiment=classification
 
@@ -148,7 +148,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 def pretrained(
     config: Config, given: Collection[str] = ()
 ) -> tuple[Config, dict[str, Any], dict[str, Any]]:
-    """A trained network of --init_from as if it were a checkpoint: its config, facts, variables.
+    """Opens a trained network of --init_from like a checkpoint: its config, facts, variables.
 
     Args:
       given: the names of the flags that were typed.
@@ -197,10 +197,10 @@ def refuse_training(config: Config, given: Collection[str]) -> None:
 
 
 def diagnose(config: Config) -> "Report":
-    """What initialisation and nonlinearity do to a batch's signals, layer by layer.
+    """Measures the effect of initialisation and nonlinearity on signals, layer by layer.
 
-    Of each of four initialisers with tanh and ReLU, or of those that --initializer and --activation
-    name, before any training.
+    Takes four initialisers with tanh and ReLU, or those that --initializer and --activation name,
+    before any training.
     """
     import functools
 

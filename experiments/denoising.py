@@ -1,4 +1,4 @@
-"""What was the picture before the noise? A small U-Net says the noise, in units of --noise.
+"""Denoising: a small U-Net predicts a picture's noise, in units of --noise, and subtracts it.
 
     python launch.py --experiment=denoising
 
@@ -67,7 +67,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return jnp.square(noise - batch["noise"]).mean((1, 2, 3)), state, {}
 
     def predict(variables: Any, batch: "Batch") -> dict[str, jax.Array]:
-        noisy = batch.get("noisy")  # a person's own; to others noise is added, always the same
+        noisy = batch.get("noisy")  # a person's own images; else noise is added, always the same
         if noisy is None:
             keys = example_keys(stream(jax.random.key(config.seed), "noise"), batch["index"])
             noisy = batch["image"] + 255.0 * config.noise * noise_like(keys, batch["image"])

@@ -1,4 +1,4 @@
-"""Where is what? From one object's box to YOLO and Faster R-CNN.
+"""Detection: finds objects and their classes. From one object's box to YOLO and Faster R-CNN.
 
     python launch.py --experiment=detection
 

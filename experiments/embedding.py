@@ -1,4 +1,4 @@
-"""Is this the same? Distances that also hold for classes never seen in training.
+"""Embedding: distances between pictures that also hold for classes never seen in training.
 
     python launch.py --experiment=embedding
 

@@ -1,4 +1,4 @@
-"""Which filter was it? A 3x3 kernel learned from pairs of images, before and after filtering.
+"""Filtering: learns a 3x3 kernel from pairs of images, before and after filtering.
 
     python launch.py --experiment=filtering
 

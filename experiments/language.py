@@ -1,4 +1,4 @@
-"""Which character comes next? A recurrent network learns a text, and goes on with it.
+"""Language: a recurrent network learns a text's next characters, and continues texts.
 
     python launch.py --experiment=language
 
@@ -121,7 +121,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     # --- Training ---
     def compared(log_p: jax.Array, batch: "Batch") -> tuple[jax.Array, jax.Array]:
-        """Mean -log p of the characters that come, nats, and the share that is guessed right."""
+        """Returns mean -log p of the next characters, nats, and the share predicted correctly."""
         follows = batch["tokens"][:, 1:]
         right = (log_p.argmax(-1) == follows).astype(jnp.float32)
         nats = -jnp.take_along_axis(log_p, follows[..., None], -1)[..., 0]
@@ -143,7 +143,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return {"log_probabilities": jax.nn.log_softmax(logits), "hidden": hidden}
 
     def write(variables: Any, batch: "Batch") -> jax.Array:
-        """Goes on with the beginnings, [B, time] and their lengths."""
+        """Continues the batch's beginnings of texts, [B, time] with their lengths."""
         beginning, length = jnp.asarray(batch["beginning"]), jnp.asarray(batch["length"])
         evaluate = functools.partial(network.evaluate, variables)
         last = jnp.take_along_axis(beginning, length[:, None] - 1, axis=1)[:, 0]
@@ -212,9 +212,9 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
 
 def diagnose(config: Config) -> "Report":
-    """How far back gradients reach, in a vanilla network and in LSTMs that must remember.
+    """Measures how far back gradients reach, in a vanilla network and in LSTMs.
 
-    The first of 60 symbols is to be recalled after the last; networks of 64 units, 400 steps.
+    Networks of 64 units learn for 400 steps to repeat the first of 60 symbols after the last.
     """
     from research.understanding import memory
 

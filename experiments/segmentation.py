@@ -1,4 +1,4 @@
-"""Which class is each pixel? U-Net, FCN and DeepLab, trained from scratch or on a classifier.
+"""Segmentation: names the class of each pixel. U-Net, FCN and DeepLab, also on a classifier.
 
     python launch.py --experiment=segmentation
 
@@ -100,7 +100,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     pixel_loss = losses.parse(config.loss)
     if config.mixup:
         raise UserError("--mixup: mixes classes of whole images; here every pixel has one.")
-    # A classifier, where there is one inside.
+    # The classifier inside the network, if it has one.
     backbone = vars(models.configured(entry, config)).get("backbone", "")
 
     dataset = opener(config, task.task(config.ignore_label))
@@ -199,7 +199,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return restoring.compare(kept["predicted"], originals, numbers, compare)
 
     def masks_of(outputs: np.ndarray, batch: "Batch") -> list[np.ndarray]:
-        """Each image's mask, at the image's own size."""
+        """Returns each image's mask, at the image's own size."""
         return restoring.restore_all(metrics.decide(outputs), batch["size"].tolist())
 
     def describe(outputs: np.ndarray, batch: "Batch") -> list[dict[str, Any]]:

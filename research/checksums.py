@@ -12,11 +12,11 @@ NAME = "checksums.json"  # lies in the folder itself
 
 
 class DamagedError(UserError):
-    """A file is not what was written."""
+    """Raised where a file differs from what was written."""
 
 
 def write(folder: Path) -> None:
-    """Lists every file in a folder; the list is either complete or not there."""
+    """Writes the list of all files in a folder; the list is either complete or missing."""
     files = {
         str(path.relative_to(folder)): {"sha256": _sha256(path), "size": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
@@ -49,7 +49,7 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _difference(path: Path, written: dict[str, Any] | None) -> str:
-    """How a file differs from what was written; "" where it does not."""
+    """Returns how a file differs from what was written; "" if it does not."""
     if written is None:
         return f"is not in {NAME}"
     try:

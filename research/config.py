@@ -25,19 +25,19 @@ def option(
     learned: bool = True,
     only: str = "",
 ) -> Any:
-    """A dataclass field that becomes a flag.
+    """Makes a dataclass field that becomes a flag.
 
     Args:
       default: its default value.
       help: what it does, with units, in one line.
       minimum, maximum: the values allowed, both inclusive.
-      changes_result: False for what says where and how to run rather than what to compute (folders,
-        logging, parallel mode): a run may be resumed, and a checkpoint opened, under another value.
-      saved: False for what must not be repeated by `--flagfile=RUN/flags.txt` (the run's folder).
+      changes_result: False for options that do not change the numbers (folders, logging, parallel
+        mode): a run may be resumed, and a checkpoint opened, under another value.
+      saved: False for options that flags.txt must not hold (the run's folder).
       repeated: True for a tuple whose flag is given once for each item, not as A,B,...
-      learned: False for what is done with a network's outputs: a checkpoint may be evaluated, and
-        predict, under another value; a run is not resumed under it.
-      only: the --mode that alone takes the flag.
+      learned: False for options that only use a network's outputs: a checkpoint may be evaluated,
+        and may predict, under another value; a run is not resumed under it.
+      only: the one --mode that takes the flag; "" for all.
     """
     metadata = {
         "help": help,
@@ -59,7 +59,7 @@ _FOLDERS = ("workdir", "data_dir")
 
 
 class Option(NamedTuple):
-    """One field of a configuration, as the shell sees it."""
+    """A field of a configuration, as the shell sees it."""
 
     name: str
     type: type  # bool, int, float, str or tuple (comma-separated strings)
@@ -77,12 +77,12 @@ class Option(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """The name in the shell: `class_` is --class, which Python keeps for itself."""
+        """Returns the flag's name: the field `class_` is --class, as Python reserves the word."""
         return self.name.rstrip("_")
 
 
 def options(config_class: type) -> list[Option]:
-    """The fields of a configuration class, base classes first, each with its group."""
+    """Returns the fields of a configuration class, base classes first, each with its group."""
     types = typing.get_type_hints(config_class)
     rows = []
     for field in dataclasses.fields(config_class):
@@ -145,7 +145,7 @@ def validate(config: Any) -> Any:
 
 
 def show(value: Any) -> str:
-    """A value as the shell takes it; floats keep every bit."""
+    """Returns a value as the shell takes it; floats keep every bit."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -154,7 +154,7 @@ def show(value: Any) -> str:
 
 
 def to_flagfile(experiment: str, config: Any) -> str:
-    """The text of flags.txt: `python launch.py --flagfile=flags.txt` repeats the run."""
+    """Returns the text of flags.txt: `python launch.py --flagfile=flags.txt` repeats the run."""
     rows = [f"--experiment={experiment}"]
     rows += [
         f"--{row.flag}={show(getattr(config, row.name))}"
@@ -165,7 +165,7 @@ def to_flagfile(experiment: str, config: Any) -> str:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """Plain JSON values by field name."""
+    """Returns plain JSON values by field name."""
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(config).items()
@@ -173,7 +173,7 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(config_class: type, values: Mapping[str, Any], origin: str) -> Any:
-    """The configuration that `to_json` wrote. Fields added since then take their defaults.
+    """Returns the configuration that `to_json` wrote. Fields added since then take their defaults.
 
     Raises UserError for fields that no longer exist; `origin` says where the values were read.
     """
@@ -190,12 +190,12 @@ def from_json(config_class: type, values: Mapping[str, Any], origin: str) -> Any
 
 
 def replace(config: Any, changes: Mapping[str, Any]) -> Any:
-    """The configuration with some fields changed; refuses what is not allowed."""
+    """Returns the configuration with some fields changed; refuses values that are not allowed."""
     return validate(dataclasses.replace(config, **changes))
 
 
 def redefault(base: type, name: str, default: Any) -> Any:
-    """The field `name` of a base class with another default; help and limits stay."""
+    """Returns the field `name` of a base class with another default; help and limits stay."""
     field = next(f for f in dataclasses.fields(base) if f.name == name)
     return dataclasses.field(default=default, metadata=field.metadata)
 
@@ -222,7 +222,7 @@ def used_by(declared: Mapping[str, Sequence[type | str]]) -> UsedBy:
 
 
 def refuse_unused(config: Any, chooser: str, used_by: UsedBy) -> None:
-    """Raises UserError for a flag that has no effect on what the field `chooser` chose."""
+    """Raises UserError for a flag without effect on the choice of the field `chooser`."""
     defaults = without_unused(config, chooser, used_by)
     for row in options(type(config)):
         if getattr(config, row.name) != getattr(defaults, row.name):
@@ -233,7 +233,7 @@ def refuse_unused(config: Any, chooser: str, used_by: UsedBy) -> None:
 
 
 def without_unused(config: Any, chooser: str, used_by: UsedBy) -> Any:
-    """The configuration with the defaults of what `refuse_unused` refuses."""
+    """Returns the configuration with defaults in the flags that `refuse_unused` refuses."""
     choice = getattr(config, chooser)
     unused = {
         row.name: row.default
@@ -244,7 +244,7 @@ def without_unused(config: Any, chooser: str, used_by: UsedBy) -> Any:
 
 
 def differences(old: Any, new: Any) -> list[str]:
-    """What changes the result and is not the same in both: "--seed=0 there, --seed=1 here"."""
+    """Returns the differences that change the result: "--seed=0 there, --seed=1 here"."""
     return [
         f"--{row.flag}={show(getattr(old, row.name))} there, {show(getattr(new, row.name))} here"
         for row in options(type(new))
@@ -253,7 +253,7 @@ def differences(old: Any, new: Any) -> list[str]:
 
 
 def manual(config_class: type) -> str:
-    """The flags of a configuration, grouped under their headings, for --help."""
+    """Returns the flags of a configuration, grouped under their headings, for --help."""
     lines: list[str] = []
     group = None
     for row in options(config_class):

@@ -1,7 +1,7 @@
-"""Sequences out of a model that predicts the next token: greedy, beam search, sampling.
+"""Decodes sequences from a model that predicts the next token: greedy, beam search, sampling.
 
 All inside jit, of fixed shapes. A decoded sequence is int32 [length]: tokens, then `end`, then
-zeros; without `end` where `length` was not enough.
+zeros; without `end` if `length` was too short.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Decoded(NamedTuple):
 
 @runtime_checkable
 class Options(Protocol):
-    """How sentences are made, as experiments/captioning.py has it."""
+    """The options of decoding, as in experiments/captioning.py."""
 
     @property
     def decoding(self) -> Decoding: ...
@@ -48,10 +48,10 @@ def decode(
     length: int,
     keys: Array,
 ) -> Decoded:
-    """Sequences in the way that is asked for; see `greedy`, `beam_search` and `sample`.
+    """Decodes sequences as the options say; see `greedy`, `beam_search` and `sample`.
 
     Args:
-      keys: one random key for each sequence, which sampling alone looks at.
+      keys: one random key for each sequence, which sampling alone uses.
     """
     given = (step, state, begin, end, length)
     if options.decoding == "beam":
@@ -62,7 +62,7 @@ def decode(
 
 
 def protocol(options: Options) -> str:
-    """The way in words, for beside a number."""
+    """Describes the way of decoding in words, to print beside a metric."""
     return {
         "greedy": "greedy decoding",
         "beam": f"beam search of width {options.beam_width}, "
@@ -83,7 +83,7 @@ class _Progress(NamedTuple):
 def _decode(
     step: Step, state: State, begin: Int[Array, " batch"], end: int, length: int, choose: Choose
 ) -> Decoded:
-    """Appends what `choose` takes, until every sequence has ended or `length` is reached."""
+    """Appends the tokens that `choose` returns, until every sequence has ended or has `length`."""
     batch = len(begin)
 
     def more(now: _Progress) -> Array:
@@ -116,13 +116,13 @@ def _decode(
 
 
 def greedy(step: Step, state: State, begin: Int[Array, " batch"], end: int, length: int) -> Decoded:
-    """The most probable token, one after another.
+    """Takes the most probable token at each step.
 
     Args:
       step: the model; see Step. It must leave log-probability 0 (padding) and `begin` unlikely by
         itself, or give them logits of -inf.
       state: before the first token.
-      begin: what stands before the first token of each sequence.
+      begin: the token before the first token of each sequence.
       end: the token that ends a sequence; -1 for none.
       length: the most tokens, `end` included.
     """
@@ -178,8 +178,8 @@ def beam_search(
 
     Sequences are compared by log p / n^alpha with n tokens, `end` included: without it (alpha 0)
     each further token can only lower the score, and short sentences win (Wu et al. 2016, section
-    7, whose form is ((5 + n) / 6)^alpha). Width 1 is greedy; a width that holds every sequence
-    there is finds the best of all.
+    7, whose form is ((5 + n) / 6)^alpha). Width 1 is greedy; a width that holds all possible
+    sequences finds the best of all.
 
     Returns:
       The best finished sequence of each example; where none has ended, the best.
@@ -200,7 +200,7 @@ def beam_search(
         state, logits = step(flat(now.state), now.token.reshape(-1))
         log_p = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, width, -1)
         vocabulary = log_p.shape[-1]
-        # A finished sequence goes on in one way, with a zero that costs and counts nothing.
+        # A finished sequence continues in one way, with a zero of no cost that does not count.
         stay = jnp.where(jnp.arange(vocabulary) == 0, 0.0, -jnp.inf)
         log_p = now.log_probability[..., None] + jnp.where(now.done[..., None], stay, log_p)
         lengths = now.lengths + ~now.done  # [B, K]

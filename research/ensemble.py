@@ -13,15 +13,15 @@ from research.experiment import Batch, Experiment, PyTree
 
 
 def ensemble(members: Sequence[Experiment]) -> Experiment:
-    """An experiment that predicts the log of the mean of its members' probabilities.
+    """Makes an experiment that predicts the log of the mean of its members' probabilities.
 
     Members predict log-probabilities, of classes or of each pixel's classes. Its variables are a
-    list of the members' variables. Architectures may differ; what goes in and what comes out may
-    not.
+    list of the members' variables. Architectures may differ; inputs and outputs must be of the
+    same kind.
 
     Raises:
-      UserError: where members know other classes or none, or take images of another size; and,
-        when it first predicts, where there is more to their predictions than that.
+      UserError: where members have different classes or none, or take images of different sizes;
+        and, at the first prediction, where their outputs are not log-probabilities alone.
     """
     first = members[0]
     if "class_names" not in first.facts:
@@ -51,7 +51,7 @@ def ensemble(members: Sequence[Experiment]) -> Experiment:
 
 
 def _comparable(fact: PyTree) -> PyTree:
-    """Without mean and deviation, which each member applies itself."""
+    """Returns a fact without mean and deviation, which each member applies itself."""
     if not isinstance(fact, dict):
         return fact
     return {name: value for name, value in fact.items() if name not in ("mean", "std")}

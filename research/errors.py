@@ -1,4 +1,4 @@
-"""Mistakes a person can mend: reported in one line with exit code 2, never as a traceback."""
+"""Errors that a person can correct: reported in one line with exit code 2, without a traceback."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -8,9 +8,9 @@ T = TypeVar("T")
 
 
 class UserError(Exception):
-    """Bad input. The message is one line that names the file, flag or class and what to do.
+    """Bad input. The message is one line that names the file, flag or class and the remedy.
 
-    Line ends in it, which names of files and classes may hold, are written as \\n.
+    Line ends in the message, which names of files and classes may hold, are written as \\n.
     """
 
     def __init__(self, message: str) -> None:

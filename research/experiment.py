@@ -46,13 +46,13 @@ Pictures = Mapping[str, "Figure | np.ndarray"]
 
 
 class Names(NamedTuple):
-    """The names of a network's units: what one can ask for when looking into it.
+    """The names of a network's units, by which methods that look into it find them.
 
     Attributes:
-      of: names of its classes, or of the words that it says.
+      of: names of its classes, or of the words of its vocabulary.
       output: key of `predict`'s output that holds their scores [B, names], before softmax or
-        sigmoid; "": they are the units of a layer, the last that has one for each name.
-      exclusive: whether the highest is the answer, so that the others are ruled out.
+        sigmoid; "": they are the units of the last layer that has one for each name.
+      exclusive: whether the unit with the highest score is the answer, and the others are not.
     """
 
     of: tuple[str, ...] = ()
@@ -81,12 +81,12 @@ class Evaluate(Protocol):
 
 
 def not_bound(*_: Any, **__: Any) -> Any:
-    """Stands for a function that an experiment never calls."""
+    """Raises an error: the default for functions that an experiment never calls."""
     raise NotImplementedError("this experiment binds no such function")
 
 
 class Network(NamedTuple):
-    """A model with its preprocessing, its precision and what is frozen; see `assembly.network`.
+    """A model with its preprocessing, its precision and its frozen part; see `assembly.network`.
 
     Attributes:
       init: key -> fresh variables.
@@ -102,7 +102,7 @@ class Network(NamedTuple):
     names: Names = Names()
 
 
-# --- How it is trained ---
+# --- Training ---
 
 
 def as_initialised(variables: Variables) -> Variables:
@@ -116,14 +116,14 @@ def no_augmentation(key: jax.Array, batch: Batch, axis: Axis) -> Batch:
 
 
 class Training(NamedTuple):
-    """How the network is trained.
+    """The training of the network.
 
     Attributes:
       loss: (variables, batch, key, axis) -> `Losses`.
       optimizer, learning_rate: of optax.
       augment: (key of the step, batch, axis) -> batch.
       start: replaces fresh variables by trained ones, before the first step; on the host.
-      steps: number of steps, where the experiment knows better than --steps and --epochs.
+      steps: number of steps, in the place of --steps and --epochs; None for these.
       watch: the means of the steps since the last log line -> a warning, or None. It is logged; a
         UserError stops the run before these weights are saved.
     """
@@ -137,7 +137,7 @@ class Training(NamedTuple):
     watch: Callable[[Mapping[str, float]], str | None] | None = None
 
 
-# --- How it is evaluated ---
+# --- Evaluation ---
 
 
 class Evaluator(NamedTuple):
@@ -147,17 +147,17 @@ class Evaluator(NamedTuple):
       protocol: {name of a metric: how it is computed}.
       measure: (outputs, batch) -> {name: (value, weight) of each example}, on the device. Their
         means over a split are metrics.
-      keep: (outputs, batch) -> what `score`, `bias` and `draw_split` need of each example, on the
-        device; None: the outputs. Reduce here what is too large to hold for a whole split, such as
-        probabilities of every pixel.
-      tally: (what is kept of a batch's examples, their batch, the split's `originals` or None) ->
-        what is held in its place; on the host. For scores against what no batch can hold, such as
-        masks of their own sizes.
-      score: (what is held of a split, its targets) -> metrics that are no means over examples, such
+      keep: (outputs, batch) -> the values of each example for `score`, `bias` and `draw_split`, on
+        the device; None: the outputs. Reduce outputs here that are too large to hold for a whole
+        split, such as probabilities of every pixel.
+      tally: (a batch's kept values, the batch, the split's `originals` or None) -> the values to
+        hold in their place; on the host. For scores against targets that no batch can hold, such
+        as masks of their own sizes.
+      score: (a split's held values, its targets) -> metrics that are no means over examples, such
         as average precision; on the host.
       bias: (the same) -> whether predictions are too large, too many or displaced, for a person.
       draw: (outputs, batch) of a few evenly spaced examples -> pictures.
-      draw_split: (what is held of a split, its targets) -> pictures.
+      draw_split: (a split's held values, its targets) -> pictures.
     """
 
     protocol: Mapping[str, str] = {}
@@ -171,19 +171,19 @@ class Evaluator(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether it needs something of every example of a split."""
+        """Returns whether the evaluator needs values of every example of a split."""
         return any(x is not None for x in (self.score, self.bias, self.draw_split))
 
 
 class Evaluation(NamedTuple):
-    """How the network is evaluated.
+    """The evaluation of the network.
 
     Attributes:
       predict: (variables, batch) -> outputs, in evaluation mode; every output leads with B.
       evaluators: by name; no two give the same metric.
       best: the metric that names the best checkpoint, such as "test/accuracy", and "max" or "min".
-      notes: (outputs, batch) of a few examples -> lines for a person, kept in result.json: what
-        numbers cannot say.
+      notes: (outputs, batch) of a few examples -> lines for a person, kept in result.json, for
+        observations that are not numbers.
     """
 
     predict: Callable[[Variables, Batch], PyTree]
@@ -193,27 +193,27 @@ class Evaluation(NamedTuple):
 
     @property
     def protocol(self) -> dict[str, str]:
-        """How each metric is computed, by its name."""
+        """Returns how each metric is computed, by its name."""
         return {k: line for one in self.evaluators.values() for k, line in one.protocol.items()}
 
 
-# --- How it answers a person's own files ---
+# --- Prediction for a person's own files ---
 
 
 class Prediction(NamedTuple):
-    """How the network answers a person's own files.
+    """The network's predictions for a person's own files.
 
     Attributes:
       read: files -> a batch.
       describe: (outputs, batch) -> one JSON object for each input; its "summary" is printed.
-      alone: whether `read` gets one file at a time: for images that keep their own sizes.
-      inputs: () -> the inputs, one entry for `read` each, where a flag other than --inputs says so.
-      consult: gets a function from files to their outputs, and returns the prediction to go on
-        with. For what must be known of other files first, such as the identities of a gallery.
+      alone: whether `read` takes one file at a time: for images that keep their own sizes.
+      inputs: () -> the list of inputs for `read`, if a flag other than --inputs names them.
+      consult: takes a function from files to their outputs, and returns the prediction to use
+        from then on. For predictions that first need other files, such as known identities.
       draw: (outputs, batch) of a few inputs -> pictures.
       save: (folder, files, outputs, batch): writes files beside predictions.jsonl, such as masks.
-      collect: (folder, rows of predictions.jsonl): writes what is made of all of them, such as
-        COCO's results.
+      collect: (folder, rows of predictions.jsonl): writes files made of all rows, such as COCO's
+        results.
     """
 
     read: Callable[[list[str]], Batch]
@@ -230,11 +230,11 @@ class Prediction(NamedTuple):
 
 
 class Data(NamedTuple):
-    """The batches to train on and the splits to evaluate on, by name ("test", "validation").
+    """The batches for training and the splits for evaluation, by name ("test", "validation").
 
     Attributes:
-      inspect: () -> what is wrong with the data, one line each; for --mode=check.
-      contents: tells what was trained on from what is new; None where no pictures are trained on.
+      inspect: () -> the faults of the data, one line each; for --mode=check.
+      contents: tells trained pictures from new ones; None if no pictures are trained on.
     """
 
     train: "Source"
@@ -244,12 +244,12 @@ class Data(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """One question, as parts that are pure functions of arrays.
+    """An experiment, as parts that are pure functions of arrays.
 
     Attributes:
       data: opened when first called: predicting needs no data set.
-      facts: `build(config, facts)` rebuilds the experiment from them.
-      prediction: None where a person's own files cannot be answered.
+      facts: plain JSON from which `build(config, facts)` rebuilds the experiment.
+      prediction: None if the experiment takes no files of a person's own.
     """
 
     network: Network
@@ -261,11 +261,11 @@ class Experiment(NamedTuple):
 
 
 class Look(NamedTuple):
-    """One question that is answered by looking: nothing is trained, and no loop is run.
+    """A report by looking alone: nothing is trained, and no loop is run.
 
     Attributes:
-      report: () -> what was found. Its rows are of "metric", "value" and "protocol", as
-        `report.metrics_report` makes them, where the report is kept.
+      report: () -> the report. Its rows are of "metric", "value" and "protocol", as
+        `report.metrics_report` makes them, if the report is kept.
       kept: whether a run's folder keeps the report, as it keeps a training's result; False: it is
         printed alone.
     """
@@ -275,5 +275,5 @@ class Look(NamedTuple):
 
 
 def gather(x: jax.Array, axis: Axis) -> jax.Array:
-    """Returns the rows of the global batch, from this device's rows; x itself without an axis."""
+    """Returns the rows of the global batch, from all devices; without an axis, x itself."""
     return x if axis is None else jax.lax.all_gather(x, axis, tiled=True)

@@ -1,4 +1,4 @@
-"""Flag files: a recipe, or the flags of a run, one a line, in the place of --flagfile=PATH."""
+"""Flag files: presets, or the flags of a run, one flag a line, in the place of --flagfile=PATH."""
 
 import os
 from pathlib import Path
@@ -7,11 +7,11 @@ from research.errors import UserError, nearest
 
 
 def expand(argv: list[str], presets: Path, opened: tuple[Path, ...] = ()) -> list[str]:
-    """The arguments with the lines of flag files in the place of --flagfile, comments left out.
+    """Replaces each --flagfile among the arguments by the file's lines, without comments.
 
-    A file that is not where its path says is looked for among the presets, so that
-    experiments/presets/... is found from any folder. An --experiment=PATH that lies beside the
-    flag file is that one, wherever the command is run: so a run's folder can be moved.
+    If the path does not exist, the file is searched for among the presets, so that
+    experiments/presets/... is found from any folder. An --experiment=PATH relative to the flag
+    file's folder is found there first, from any current folder: so a run's folder can be moved.
 
     Args:
       presets: the folder experiments/presets.
@@ -37,7 +37,7 @@ def expand(argv: list[str], presets: Path, opened: tuple[Path, ...] = ()) -> lis
 
 
 def _find(said: str, presets: Path) -> Path:
-    """The file that --flagfile names."""
+    """Finds the file that --flagfile names."""
     path = Path(said).expanduser()
     inside = presets.parent.parent / path
     if not path.exists() and inside.is_relative_to(presets) and inside.is_file():
@@ -46,7 +46,7 @@ def _find(said: str, presets: Path) -> Path:
 
 
 def _lines(path: Path, said: str) -> list[str]:
-    """The lines of a flag file that are flags."""
+    """Returns the lines of a flag file that are flags."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -58,7 +58,7 @@ def _lines(path: Path, said: str) -> list[str]:
 
 
 def _beside(line: str, folder: Path) -> str:
-    """The line, with the path of an experiment's file that lies beside the flag file made whole."""
+    """Returns the line, where the path of an experiment beside the flag file gets its full form."""
     flag, _, said = line.partition("=")
     if flag.lstrip("-") == "experiment" and said.endswith(".py") and (folder / said).is_file():
         return f"{flag}={folder / said}"

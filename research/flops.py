@@ -1,6 +1,6 @@
-"""How many floating-point operations a function takes, counted in its program before compilation.
+"""Counts a function's floating-point operations in its program, before compilation.
 
-So the count is the same for every kind of device, and none need be there. XLA's own figure
+So the count is the same for every kind of device, and needs none. XLA's own figure
 (`cost_analysis`) counts the body of a loop once, however often the loop runs.
 """
 
@@ -28,39 +28,39 @@ REDUCTIONS = {
     "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce", "reduce_max", "reduce_min",
     "reduce_prod", "reduce_sum",
 }  # fmt: skip
-# One for each number that goes in to be added at its place: the last operand.
+# One for each number of the last operand, which is added at its place.
 SCATTERS = {"scatter-add", "scatter-mul", "scatter-max", "scatter-min"}
 
 
 class Cost(NamedTuple):
-    """What `count_flops` returns.
+    """The floating-point operations of a function.
 
     Attributes:
       flops: additions, multiplications and elementary functions of floating-point numbers, one
         each: a product of matrices [m, k] and [k, n] is 2 m k n. Sorting, decompositions of
         matrices and random bits are not counted.
-      open_loops: loops that the data end, counted as if they ran once.
+      open_loops: loops whose number of turns depends on the data, counted as if they ran once.
     """
 
     flops: float
     open_loops: int
 
     def times(self, number: int) -> "Cost":
-        """The cost of `number` runs; a loop within stays one loop."""
+        """Returns the cost of `number` runs; a loop within stays one loop."""
         return Cost(number * self.flops, self.open_loops)
 
 
 def shown(flops: float) -> str:
-    """ "18.2 MFLOPs": with the unit that leaves one to three digits before the point."""
+    """Writes operations as "18.2 MFLOPs", with one to three digits before the point."""
     units = ("", "k", "M", "G", "T", "P")
     power = min(max(int(math.log10(max(flops, 1.0)) // 3), 0), len(units) - 1)
     return f"{flops / 1000.0**power:,.1f} {units[power]}FLOPs"
 
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> Cost:
-    """Counts the operations of function(*arguments), without those whose results are not used.
+    """Counts the operations of function(*arguments), except those whose results are not used.
 
-    The body of a loop counts as often as it runs; of several branches the dearest counts.
+    The body of a loop counts as often as it runs; of several branches the most expensive counts.
 
     Args:
       arguments: arrays, or trees of them; shapes and types alone matter, so that
@@ -94,7 +94,7 @@ def _operation(equation: Any) -> Cost:
     if name == "cond":
         return max(_program(branch.jaxpr) for branch in parameters["branches"])
     if result is None or not jax.numpy.issubdtype(result.dtype, np.floating):
-        pass  # integers, and what only asks
+        pass  # integers and comparisons
     elif name == "dot_general":
         (contracted, _), _ = parameters["dimension_numbers"]
         shape = equation.invars[0].aval.shape
@@ -116,7 +116,7 @@ def _operation(equation: Any) -> Cost:
 
 
 def _convolution(equation: Any) -> float:
-    """Two for each cell of a filter that meets a value; padding and gaps are no values."""
+    """Counts two for each cell of a filter that meets a value; padding and gaps are no values."""
     (images, kernel), parameters = equation.invars, equation.params
     numbers = parameters["dimension_numbers"]
     places = zip(

@@ -85,8 +85,8 @@ def _name(path: Any) -> str:
 
 
 def _freeze(frozen: Callable[[str], bool], params: PyTree) -> Callable[..., Any]:
-    """An interceptor that makes frozen layers behave as in evaluation: see `forward`."""
-    holds, learns = set(), set()  # modules that hold parameters, and any that are trained
+    """Returns an interceptor that makes frozen layers behave as in evaluation: see `forward`."""
+    holds, learns = set(), set()  # modules that hold parameters, and those with trained ones
     for path in flatten_dict(dict(params)):
         above = {path[:end] for end in range(len(path))}
         holds |= above

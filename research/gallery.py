@@ -1,4 +1,4 @@
-"""Whom an image may be: galleries of identities, pairs to verify, and embeddings on disk."""
+"""Known identities and pairs to verify, read from files, and embeddings on disk."""
 
 import csv
 import json
@@ -18,17 +18,17 @@ from research.progress import console
 
 
 class Gallery(NamedTuple):
-    """Known images and whose they are."""
+    """Known images and their identities."""
 
     files: tuple[str, ...]
     identities: tuple[str, ...]
 
 
 def read_folder(folder: Path) -> Gallery:
-    """FOLDER/NAME/*.png, several images an identity, and FOLDER/NAME.png, one.
+    """Reads FOLDER/NAME/*.png, several images an identity, and FOLDER/NAME.png, one.
 
     Raises:
-      UserError: no folder, no images, an identity that comes twice.
+      UserError: no folder, no images, an identity that occurs twice.
     """
     if not folder.is_dir():
         raise UserError(f"--gallery={folder}: no such folder; one subfolder or file an identity")
@@ -63,7 +63,7 @@ def read_folder(folder: Path) -> Gallery:
 
 
 def read_pairs(file: Path) -> list[tuple[str, str]]:
-    """The pairs of a CSV file: two paths a line, from the file's folder or absolute; # comments.
+    """Reads the pairs of a CSV file: two paths a line, absolute or from its folder; # comments.
 
     Raises:
       UserError: naming the file and line where there are not two images.
@@ -97,7 +97,7 @@ def save_embeddings(
     identities: Sequence[str],
     network: Mapping[str, Any],
 ) -> None:
-    """Writes embeddings with what they are of, and of which network: `load_embeddings`."""
+    """Writes embeddings with their files, identities and network, for `load_embeddings`."""
     np.savez(
         file,
         embedding=embeddings,
@@ -110,10 +110,10 @@ def save_embeddings(
 def load_embeddings(
     file: Path, network: Mapping[str, Any]
 ) -> tuple[Gallery, Float[np.ndarray, "n d"]]:
-    """What `save_embeddings` wrote.
+    """Reads the file that `save_embeddings` wrote.
 
     Args:
-      network: what the embeddings must have been made with: weights, preprocessing.
+      network: the weights and preprocessing that must have made the embeddings.
 
     Raises:
       UserError: a file that cannot be read, is empty, or is of another network.

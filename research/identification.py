@@ -1,4 +1,4 @@
-"""What embeddings are for, on a person's own files: who is this, are these two the same?"""
+"""Answers about a person's own files by embeddings: identification and verification."""
 
 import dataclasses
 import os
@@ -24,14 +24,14 @@ from research.neighbours import Metric, nearest
 from research.record import save_figures
 
 THUMBNAIL = 28  # pixels a side
-UNKNOWN = "unknown"  # whom nobody in the gallery is near enough to
+UNKNOWN = "unknown"  # the name of inputs without an identity near enough
 LEAST_MAPPED = 5  # images that make a map
 
 
 def thumbnails(
     pictures: Num[Array, "batch height width channel"],
 ) -> UInt8[Array, "batch thumb thumb"]:
-    """Small grey images: the baseline of raw pixels, and what is shown of a whole split."""
+    """Makes small grey images: the baseline of raw pixels, and the pictures of a whole split."""
     grey = pictures.astype(jnp.float32).mean(-1)
     small = jax.image.resize(grey, (len(grey), THUMBNAIL, THUMBNAIL), "linear")
     return jnp.clip(jnp.round(small), 0, 255).astype(jnp.uint8)
@@ -40,13 +40,13 @@ def thumbnails(
 def small(
     pictures: Num[np.ndarray, "n height width channel"],
 ) -> UInt8[np.ndarray, "n thumb thumb"]:
-    """`thumbnails` on the host."""
+    """Returns `thumbnails` on the host."""
     return np.asarray(thumbnails(jnp.asarray(pictures)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What distances mean: of these embeddings, at most `threshold` is the same."""
+    """The decision on distances of embeddings: at most `threshold` means the same."""
 
     metric: Metric
     threshold: float
@@ -54,15 +54,15 @@ class Verdict:
     def distances(
         self, a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"]
     ) -> Float[np.ndarray, " n"]:
-        """Of each row of a from that of b."""
+        """Returns the distance of each row of a to the same row of b."""
         return between(a[:, None], b[:, None], self.metric)[:, 0, 0]
 
     @classmethod
     def choose(cls, given: float, facts: Mapping[str, Any], metric: Metric) -> "Verdict":
-        """At the threshold that was given, or else measured on the split that is monitored.
+        """Chooses the given threshold, or else the one measured on the monitored split.
 
         Raises:
-          UserError: where there is neither.
+          UserError: if there is neither.
         """
         measured = facts.get("measured", {}).get(f"{facts['monitored']}/verification_threshold")
         if not given and measured is None:
@@ -88,10 +88,10 @@ class Options(Protocol):
 def answers(
     config: Options, facts: Facts, preprocessing: Preprocessing, metric: Metric
 ) -> Prediction:
-    """Returns how embeddings answer a person's own files: by numbers, identities, or of pairs.
+    """Makes the prediction for a person's own files: embeddings, identities or verified pairs.
 
     Raises:
-      UserError: for a gallery and pairs at once.
+      UserError: for --gallery and pairs at once.
     """
 
     def load(files: Sequence[str]) -> UInt8[np.ndarray, "n height width channel"]:
@@ -115,14 +115,14 @@ def answers(
 def _verifying(
     config: Options, facts: Facts, load: Callable[[Sequence[str]], Any], metric: Metric
 ) -> Prediction:
-    """Reads pairs of files, and says whether they are the same."""
+    """Makes the prediction for pairs of files: whether they are the same."""
     pairs: dict[str, tuple[str, str]] = {}
 
     def inputs() -> list[str]:
         read = gallery_lib.read_pairs(at_home(config.pairs))
         for first, second in read:
             name, times = f"{first} | {second}", 1
-            while name in pairs:  # every line has its answer, also one that comes again
+            while name in pairs:  # every line gets an answer, repeated lines too
                 times += 1
                 name = f"{first} | {second} ({times})"
             pairs[name] = (first, second)
@@ -154,7 +154,7 @@ def _identifying(
     load: Callable[[Sequence[str]], Any],
     metric: Metric,
 ) -> Prediction:
-    """Compares inputs with a gallery, whose embeddings are computed first."""
+    """Makes the prediction of identities, whose known images are embedded first."""
 
     def consult(embed: Callable[[list[str]], Any]) -> Prediction:
         verdict = Verdict.choose(config.threshold, facts, metric)
@@ -177,7 +177,7 @@ def _identifying(
             distance, place = nearest(outputs["embedding"], embeddings, 1, metric)
             files = [known.files[i] for i in place[:, 0]]
             if not all(Path(file).is_file() for file in files):
-                return {}  # a gallery of embeddings alone, moved from its images
+                return {}  # the embeddings' file alone, moved away from its images
             names = [known.identities[i] for i in place[:, 0]]
             pictures = small(batch["image"]), small(load(files))
             return {"matches": figures.matches(*pictures, names, distance[:, 0], verdict.threshold)}
@@ -194,7 +194,7 @@ def _identifying(
 
 
 def _identity(known: Gallery, verdict: Verdict, distance: float, place: int) -> dict[str, Any]:
-    """One input's nearest identity."""
+    """Describes one input's nearest identity."""
     name = known.identities[place]
     if distance <= verdict.threshold:
         identity, summary = name, f"{name}, distance {distance:.3f}"
@@ -211,14 +211,14 @@ def _identity(known: Gallery, verdict: Verdict, distance: float, place: int) -> 
 
 
 def network(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What embeddings must have in common to be compared."""
+    """Returns the facts that embeddings must share to be compared."""
     return {"preprocessing": facts["preprocessing"], "weights": facts["weights"]}
 
 
 def names_of(files: Sequence[str]) -> list[str]:
-    """Whose images these are, as `research.gallery.read_folder` has it.
+    """Returns the identities of images by their paths, as `research.gallery.read_folder` does.
 
-    The folder below the one that holds them all, or the file's own name where it lies in that one.
+    An identity is the folder below the one that holds all files, or else the file's own name.
     """
     parents = [Path(file).absolute().parent for file in files]
     whole = Path(os.path.commonpath(parents))

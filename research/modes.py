@@ -1,4 +1,4 @@
-"""What an experiment can be asked beside training, evaluation and prediction; imports no JAX."""
+"""Modes of an experiment beside training, evaluation and prediction; imports no JAX."""
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -12,8 +12,8 @@ class Modes(NamedTuple):
 
     Attributes:
       reports: {mode: configuration -> report}, such as "diagnose".
-      pages: {mode: configuration -> what makes one HTML page, as text}. The first call refuses what
-        cannot be shown; the second does the work.
+      pages: {mode: configuration -> a function that makes an HTML page, as text}. The first call
+        refuses what cannot be shown; the function does the work.
       pretrained: (configuration, names of the flags that were typed) -> configuration, facts and
         variables of a trained network that --init_from names, as if it were a checkpoint; None
         where it takes a checkpoint.
@@ -25,6 +25,6 @@ class Modes(NamedTuple):
 
 
 def modes_of(module: ModuleType) -> Modes:
-    """The modes that an experiment's module declares; none where it declares none."""
+    """Returns the modes that an experiment's module declares; none if it declares none."""
     found: Modes = vars(module).get("MODES", Modes())
     return found

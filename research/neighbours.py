@@ -13,22 +13,22 @@ from research.losses.pairwise import root, squared_distances
 
 Metric: TypeAlias = Literal["euclidean", "cityblock"]
 QUERY_BLOCK, GALLERY_BLOCK = 1024, 4096
-SPARE = 6  # rows of a block that are compared with care, beside twice as many as are asked for
+SPARE = 6  # rows of a block that are compared exactly, in addition to twice the number asked for
 VERY_NEAR = 1e-3  # squared distance over squared length: of less, float32 keeps too few digits
-BLOCK_NUMBERS = 2**25  # of a block of the gallery, at most: 128 MiB, where rows are whole images
+BLOCK_NUMBERS = 2**25  # of a block of vectors, at most: 128 MiB, where rows are whole images
 
 
 def distances(
     a: Float[Array, "n d"], b: Float[Array, "m d"], metric: Metric = "euclidean"
 ) -> Float[Array, "n m"]:
-    """Euclidean or city-block distances of all pairs."""
+    """Computes Euclidean or city-block distances of all pairs."""
     if metric == "euclidean":
         return root(squared_distances(a, b))
     return jnp.abs(a[:, None] - b[None]).sum(-1)  # one fused loop: [n, m, d] is never stored
 
 
 class Stored(NamedTuple):
-    """Rows that need not fit in memory: read(start, stop) gives some of them, of any shape."""
+    """Rows that need not fit in memory: read(start, stop) returns some of them, of any shape."""
 
     read: Callable[[int, int], np.ndarray]
     length: int
@@ -112,7 +112,7 @@ def _search(
 
 
 def _padded(x: Num[np.ndarray, "n *d"], size: int) -> Num[np.ndarray, "{size} *d"]:
-    """Rows of zeros after the last, so that every block has one shape."""
+    """Adds rows of zeros after the last, so that every block has one shape."""
     return x if len(x) == size else np.pad(x, [(0, size - len(x)), *[(0, 0)] * (x.ndim - 1)])
 
 

@@ -11,12 +11,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 
 def console() -> Console:
-    """Where notices go; without colour where NO_COLOR is set or nobody looks."""
+    """Returns the console for notices; without colour under NO_COLOR or without a terminal."""
     return Console(highlight=False, soft_wrap=True)
 
 
 def is_live() -> bool:
-    """Whether a moving bar makes sense: a terminal, and NO_COLOR is not set."""
+    """Returns whether to show a moving bar: on a terminal, unless NO_COLOR is set."""
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
@@ -72,5 +72,5 @@ class TrainingProgress:
             self.say(f"step {step}/{self.total}  {numbers}  {left:.0f} s left")
 
     def say(self, text: str) -> None:
-        """One line of text, above the bar."""
+        """Prints one line of text, above the bar."""
         self.console.print(text, markup=False)

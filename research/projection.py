@@ -1,4 +1,4 @@
-"""Many numbers as two: a place on a plane for each example."""
+"""Projections of features to two dimensions: a place on a plane for each example."""
 
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ _COMPONENTS = 50  # that t-SNE starts from
 
 
 class Plane(NamedTuple):
-    """Where the examples are, and what that means in a few words."""
+    """The places of examples on a plane, and the meaning of its axes in a few words."""
 
     points: Float[np.ndarray, "n 2"]
     title: str
@@ -21,7 +21,7 @@ class Plane(NamedTuple):
 def two_coordinates(
     features: Float[np.ndarray, "n d"], kind: Literal["pca", "tsne"], seed: int = 0
 ) -> Plane:
-    """A place on a plane for each example.
+    """Projects features to a place on a plane for each example.
 
     "pca" keeps the two directions of largest variance (Pearson 1901); "tsne" keeps neighbours
     together (van der Maaten and Hinton 2008), and distances between groups mean little. A single
@@ -38,6 +38,6 @@ def two_coordinates(
         return Plane(reduced.astype(np.float32), f"PCA, {share:.0f} % of the variance")
     perplexity = min(30.0, (len(features) - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
-    with threadpool_limits(1):  # its threads spin where others want the cores: 13 times the work
+    with threadpool_limits(1):  # else busy waiting takes the cores from others
         points = tsne.fit_transform(reduced)
     return Plane(points.astype(np.float32), f"t-SNE, perplexity {perplexity:.0f}")

@@ -1,4 +1,4 @@
-"""Random keys are stored nowhere: each is a function of the seed, a stream's name and the step.
+"""Random keys as functions of the seed, a stream's name and the step; none is stored.
 
 As kauldron's named streams (kd.train.RngStreams): resuming needs no generator state, and a stream
 that is added or removed leaves the others as they were.
@@ -10,10 +10,10 @@ import jax
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:
-    """The key of a named stream ("init", "augment", "dropout") below `key`."""
+    """Returns the key of a named stream ("init", "augment", "dropout") below `key`."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def step_key(seed: int, step: int | jax.Array) -> jax.Array:
-    """The key from which a training step derives all its streams."""
+    """Returns the key from which a training step derives all its streams."""
     return jax.random.fold_in(stream(jax.random.key(seed), "train"), step)

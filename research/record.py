@@ -1,4 +1,4 @@
-"""The run folder: what was asked, what came out, and nobody else writing into it.
+"""The run folder: flags and results of a run, locked against other processes.
 
 flags.txt, config.json, trained_on.txt, metrics.jsonl, TensorBoard events, figures/*.png,
 result.json; code/ of a person's own experiment.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def fingerprint(tree: PyTree) -> str:
-    """sha256 of names, types, shapes and bytes of all arrays, in the order of their names."""
+    """Returns the sha256 of names, types, shapes and bytes of all arrays, ordered by name."""
     digest = hashlib.sha256()
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     for name, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in leaves):
@@ -46,10 +46,10 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that is either complete or not there, even if the process is killed.
+    """Writes a file that is either complete or missing, even if the process is killed.
 
     Raises:
-      OSError: that names the file, such as for a full disk.
+      OSError: with the file's name, such as for a full disk.
     """
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
         name = Path(file.name)
@@ -64,7 +64,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def unused_path(folder: Path, stem: str, suffix: str) -> Path:
-    """folder/stem.suffix, or with -2, -3, ... where files of several folders share their name."""
+    """Returns folder/stem.suffix, or with -2, -3, ... if that file exists."""
     paths = (folder / f"{stem}{number}{suffix}" for number in ("", *range(-2, -10_000, -1)))
     return next(path for path in paths if not path.exists())
 
@@ -90,15 +90,15 @@ def save_images(folder: Path, files: Sequence[str], pictures: Iterable[np.ndarra
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """The content of a run's result.json; None where the run has not finished."""
+    """Returns the content of a run's result.json; None if the run has not finished."""
     file = path / "result.json"
     return json.loads(file.read_text()) if file.exists() else None
 
 
 def check_workdir(path: Path, experiment: str, config: Any, code: Code | None = None) -> None:
-    """Raises UserError where `path` holds a run that another configuration made; writes nothing.
+    """Raises UserError if `path` holds a run of another configuration; writes nothing.
 
-    So too where another code of a person's own made it, or where its files would be overwritten.
+    The same holds for another code of a person's own, and where its files would be overwritten.
     """
     file = path / "config.json"
     others = code_lib.strangers(code, path / code_lib.KEPT) if code else []
@@ -139,7 +139,7 @@ def check_workdir(path: Path, experiment: str, config: Any, code: Code | None = 
 
 
 def _changes(path: Path, made_by: str, code: Code) -> str:
-    """How a code differs from the one that a run keeps."""
+    """Returns how a code differs from the one that a run keeps."""
     folder = path / code_lib.KEPT
     try:
         kept = code_lib.read(folder, code.main)
@@ -153,14 +153,14 @@ class RunFolder:
     """One run's folder, locked while this process lives (even a kill -9 frees it)."""
 
     def __init__(self, path: Path, experiment: str, config: Any, code: Code | None = None) -> None:
-        """Opens the folder of a new run, or of the same run to go on with.
+        """Opens the folder of a new run, or of the same run to continue.
 
         Args:
           code: the files of a person's own experiment, of which the folder keeps a copy.
 
         Raises:
-          UserError: where it cannot be written, another process runs in it, or `check_workdir`
-            refuses it. Nothing was overwritten then.
+          UserError: where the folder cannot be written, is used by another process, or is refused
+            by `check_workdir`. Nothing is overwritten then.
         """
         self.path, self.experiment, self.config, self.code = path, experiment, config, code
         self._writer: SummaryWriter | None = None
@@ -182,7 +182,7 @@ class RunFolder:
         check_workdir(path, experiment, config, code)
 
     def check_data(self, identity: Mapping[str, str]) -> None:
-        """Raises UserError where the training data are not what this run began with."""
+        """Raises UserError if the training data differ from those at the run's start."""
         begun = json.loads((self.path / "config.json").read_text())["fingerprint"]
         known = {"data_order", "trained_on"} & begun.keys() & identity.keys()
         if any(begun[name] != identity[name] for name in known):
@@ -192,10 +192,10 @@ class RunFolder:
             )
 
     def begin(self, start: int, facts: Mapping[str, Any]) -> None:
-        """Writes what was asked; drops metrics that a run resumed after step `start` logs again.
+        """Writes flags, config and facts; drops metrics after step `start`, which are logged again.
 
         Raises:
-          UserError: where modules were loaded of which no copy can be kept; nothing is written.
+          UserError: where loaded modules cannot be copied; nothing is written.
         """
         experiment = self.experiment
         if self.code is not None:
@@ -237,7 +237,7 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Flushes the curves and lets others use the folder; one that stayed empty goes."""
+        """Flushes the curves and unlocks the folder, which is removed if it is empty."""
         if self._writer is not None:
             self._writer.close()
         elif self._made:
@@ -247,13 +247,13 @@ class RunFolder:
 
 
 def _remove(path: Path) -> None:
-    """Removes a file or an empty folder, where it is there."""
+    """Removes a file or an empty folder, if it exists."""
     with contextlib.suppress(OSError):
         path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _whole(line: str) -> bool:
-    """False for a line that a killed process left unfinished."""
+    """Returns False for a line that a killed process left unfinished."""
     try:
         json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is found and shown to a person: numbers, a table of them, pictures and notes."""
+"""Reports for a person: numbers, a table of them, pictures and notes."""
 
 import csv
 import json
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Report(NamedTuple):
-    """What is shown and saved.
+    """A report for a person, shown and saved.
 
     Attributes:
       rows: plain JSON values by column, as many columns in each.
-      table: what of them a person reads on the console.
+      table: the columns that are shown on the console.
       figures: by file name without its ending. An image, uint8 [H, W, C], is saved pixel for pixel.
-      notes: lines for a person: what numbers cannot say.
+      notes: lines for a person: observations that are not numbers.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -62,7 +62,7 @@ def metrics_table(
 
 
 def save_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes <path>.json, a list of objects, and <path>.csv; what is no number there is empty."""
+    """Writes <path>.json, a list of objects, and <path>.csv, where NaN is empty."""
     plain = [{k: None if v != v else v for k, v in row.items()} for row in rows]  # NaN: no JSON
     path.with_suffix(".json").write_text(json.dumps(plain, indent=2) + "\n")
     with open(path.with_suffix(".csv"), "w", newline="") as file:

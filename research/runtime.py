@@ -1,4 +1,4 @@
-"""What surrounds a run: memory, the compilation cache, what is worth knowing of the machine."""
+"""Surroundings of a run: memory, the compilation cache, facts about the machine."""
 
 import ctypes
 import importlib.metadata
@@ -38,7 +38,7 @@ def reuse_memory() -> bool:
     process stays as large as it once was.
 
     Returns:
-      Whether it could be done; other C libraries than glibc keep their own ways.
+      Whether it could be done, which only glibc allows.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -71,9 +71,9 @@ def use_compilation_cache(folder: str) -> None:
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit checked out in `folder`, "+changes" appended where files differ from it.
+    """Returns the commit checked out in `folder`, with "+changes" if files differ from it.
 
-    None where git does not know the folder, as that of packages installed inside a repository.
+    None if git does not track the folder, such as that of installed packages in a repository.
     """
     try:
         run = lambda *args: subprocess.run(
@@ -89,10 +89,10 @@ def git_commit(folder: Path) -> str | None:
 
 
 def hide_failed_writes() -> None:
-    """Keeps off the screen what Orbax's and TensorStore's threads say of writes that failed.
+    """Hides the messages of Orbax's and TensorStore's threads about writes that failed.
 
-    Where a disk is full, each of them tells it with its trace, after the reason has been raised
-    here once.
+    If a disk is full, each thread reports it with a traceback, after the error was raised here
+    once.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -106,7 +106,7 @@ def _show_but_closed_loops(unraisable: Any) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, devices and git commit, for config.json and checkpoints."""
+    """Returns versions, devices and git commit, for config.json and checkpoints."""
 
     def version(package: str) -> str | None:
         try:

@@ -1,4 +1,4 @@
-"""A few of many: whatever looks at a part of a set takes it evenly spaced, never its beginning.
+"""Evenly spaced samples: a part of a set is never just its beginning.
 
 Sets are often ordered, by class or by who took the pictures; then their beginning is one of these.
 """
@@ -8,7 +8,7 @@ from jaxtyping import Int, Num
 
 
 def spaced(n: int, count: int) -> Int[np.ndarray, " chosen"]:
-    """Positions of `count` of n things, or of all where they are no more, in rising order.
+    """Returns positions of `count` of n things, or of all if they are no more, in rising order.
 
     The middles of as many equal parts: the k-th of m is number floor((2k + 1) n / 2m).
     """
@@ -17,7 +17,7 @@ def spaced(n: int, count: int) -> Int[np.ndarray, " chosen"]:
 
 
 def worst_first(faults: Num[np.ndarray, " n"], most: int) -> Int[np.ndarray, " chosen"]:
-    """Positions of at most `most`: those with the most faults, then evenly spaced ones of none."""
+    """Returns at most `most` positions: those with most faults, then evenly spaced ones without."""
     worst = np.flatnonzero(faults)
     worst = worst[np.argsort(-faults[worst], kind="stable")][:most]
     faultless = np.flatnonzero(faults == 0)
@@ -25,5 +25,5 @@ def worst_first(faults: Num[np.ndarray, " n"], most: int) -> Int[np.ndarray, " c
 
 
 def some_of(n: int, count: int) -> str:
-    """What `spaced` takes, for a protocol: "200 of 1,000 images, evenly spaced" or "80 images"."""
+    """Describes the sample of `spaced`: "200 of 1,000 images, evenly spaced" or "80 images"."""
     return f"{n:,} images" if n <= count else f"{count:,} of {n:,} images, evenly spaced"

@@ -1,4 +1,4 @@
-"""Captions for a person: as words, below their pictures, and where each word looked."""
+"""Captions for a person: as words, below their pictures, and each word's attention."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,23 +17,23 @@ Outputs = Mapping[
 
 
 class Sentences:
-    """What is said of images, written down and drawn.
+    """Captions of images, written and drawn.
 
     Attributes:
-      known: the words that are said.
-      references: () -> with those that the data set's own captions hold; asked for where there are
-        any.
+      known: the model's vocabulary.
+      references: () -> the vocabulary with all words of the data set's own captions; called only
+        for images with captions.
     """
 
     def __init__(self, known: Vocabulary, references: Callable[[], Vocabulary]) -> None:
         self.known, self.references = known, references
 
     def of(self, outputs: Outputs) -> list[str]:
-        """One sentence an image."""
+        """Returns a sentence for each image."""
         return [self.known.decode(row) for row in outputs["tokens"]]
 
     def describe(self, outputs: Outputs, batch: Batch) -> list[dict[str, Any]]:
-        """One object an image for predictions.jsonl."""
+        """Returns a row of predictions.jsonl for each image."""
         rows = zip(self.of(outputs), outputs["log_probability"], strict=True)
         return [
             {
@@ -45,12 +45,12 @@ class Sentences:
         ]
 
     def attention(self, outputs: Outputs, batch: Batch, i: int) -> Figure:
-        """Draws where each word of an image's sentence looked."""
+        """Draws the attention of each word of an image's sentence."""
         words = [*self.known.decode(outputs["tokens"][i]).split(), "(end)"]
         return figures.attention(batch["image"][i], words, outputs["attention"][i])
 
     def draw(self, outputs: Outputs, batch: Batch) -> Pictures:
-        """Draws images with what is said of them, below what is true where that is known."""
+        """Draws images with their captions, and a reference if there is one."""
         if "image" not in batch:
             return {}
         if "tokens" not in batch:

@@ -1,7 +1,7 @@
-"""Images larger than memory allows, predicted in tiles that overlap.
+"""Prediction in overlapping tiles, for images that are too large for memory.
 
 The overlap-tile strategy of Ronneberger et al. 2015 (figure 2): a tile is as large as memory
-allows, and only what lies far enough from its cut edges is used.
+allows, and only pixels far enough from its cut edges are used.
 """
 
 import functools
@@ -24,12 +24,12 @@ class Segmenter(Protocol):
 
     @property
     def multiple(self) -> int:
-        """What the sides of whole images must divide by for it to take them as they are."""
+        """Returns the number whose multiples whole images' sides must be."""
         ...
 
 
 def starts(length: int, tile: int, overlap: int, multiple: int) -> list[int]:
-    """Where tiles begin along one side; neighbours share at least `overlap` pixels.
+    """Returns the starts of tiles along one side; neighbours share at least `overlap` pixels.
 
     The first begins at 0 and the last ends at `length`; all begin at a multiple of `multiple`, so
     that pooling cuts a tile as it cuts the whole.
@@ -49,22 +49,22 @@ def predict_tiled(
     multiple: int = 1,
     lost: int = 0,
 ) -> Float[Array, "batch rows columns classes"]:
-    """What `network` says of whole images, from tiles of them, one after another.
+    """Predicts whole images from their tiles, one after another.
 
-    Equal to network(images) but for rounding, where a pixel depends on no other farther away than
-    `margin`. Sides that are no multiple are padded with zeros below and to the right, as the
-    networks of this house do.
+    Equal to network(images) but for rounding, if a pixel depends on no other farther away than
+    `margin`. Sides that are no multiple are padded with zeros below and to the right, as our
+    networks do.
 
     Args:
       network: from images to maps of the same size, less `lost` pixels on each side.
-      tile: side of the tiles, pixels; where an image's side is smaller, that.
-      margin: pixels at a cut edge from which nothing is used.
-      multiple: what the sides of whole images must divide by for the network to take them.
+      tile: side of the tiles, pixels; a smaller image side is taken whole.
+      margin: pixels at a cut edge that are not used.
+      multiple: the number whose multiples whole images' sides must be for the network.
       lost: part of the margin that the network takes off itself (valid convolutions). The images
         then come with their margin, and tiles are measured with theirs.
 
     Raises:
-      UserError: a tile that the margins leave nothing of, or that is no such multiple.
+      UserError: a tile of which the margins leave nothing, or whose side is no such multiple.
     """
     height, width = images.shape[1:3]
     if not lost:
@@ -97,7 +97,7 @@ def predict_tiled(
     halo = margin - lost
 
     def pieces(begin: list[int], side: int, length: int) -> list[tuple[int, int]]:
-        """The part of each tile's map that is used: up to where the next tile's is sound."""
+        """Returns the used part of each tile's map, which ends where the next tile's begins."""
         ends = [start + halo for start in begin[1:]] + [length - 2 * lost]
         return [
             (0 if k == 0 else ends[k - 1] - begin[k], end - begin[k]) for k, end in enumerate(ends)
@@ -118,14 +118,14 @@ def predict_tiled(
 def in_tiles(
     evaluate: Callable[..., Maps], model: Segmenter, images: Maps, tile: int
 ) -> Float[Array, "batch rows columns classes"]:
-    """The network's map of whole images, in tiles where a side is above `tile` pixels.
+    """Returns the network's map of whole images, in tiles if a side is above `tile` pixels.
 
-    Equal to the whole with U-Net. Others see farther than a tile, so theirs are not: a quarter of
-    each tile is left out at its cut edges.
+    With U-Net the tiles give the whole image's map. Other networks see farther than a tile, so
+    their maps differ: a quarter of each tile is left out at its cut edges.
 
     Args:
       evaluate: (images, **options) -> maps, options such as method="trunk".
-      model: that it evaluates.
+      model: the evaluated model.
       tile: pixels; 0: images are taken whole.
 
     Raises:

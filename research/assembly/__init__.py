@@ -1,4 +1,4 @@
-"""What most experiments share, put together once: data and facts, the network, its training.
+"""The parts that most experiments share: data and facts, the network, its training.
 
 An experiment composes these parts (see `research.experiment`) and writes itself only what is its
 own: its loss, its metrics, its pictures.

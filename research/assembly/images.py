@@ -1,4 +1,4 @@
-"""Assembles images: from a data set's name to sources, and what was learned of them."""
+"""Opens a data set of images, learns facts from it, and makes sources of batches."""
 
 import dataclasses
 import functools
@@ -30,25 +30,25 @@ Fit = Callable[[Example, Preprocessing], Example]
 
 
 def image_alone(dataset: Dataset) -> Fit:
-    """Brings the image of an example to a fixed size, and leaves all else as it is."""
+    """Returns a function that brings an example's image to a fixed size, and no more."""
     return fit_example
 
 
 def nothing_more(raw: Preprocessing, splits: Splits) -> Facts:
-    """Learns nothing beside what every experiment on images learns."""
+    """Adds no facts to those that every experiment on images learns."""
     return {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images to train on and to evaluate, and what was learned of them; see `assemble`.
+    """Images to train on and to evaluate, and facts learned from them; see `assemble`.
 
     Attributes:
       config: of the experiment.
       facts: what was learned of the training split; plain JSON, which travels with the weights.
-      trains: False where a checkpoint holds all the weights: what they started from is past.
+      trains: False where a checkpoint holds all the weights, so nothing of --init_from is needed.
       trained: the weights of --init_from, to start from; None for none.
-      dataset: () -> the data set; opened once, when first called.
+      dataset: () -> the data set, which is opened at the first call only.
       divided: () -> its splits, "validation" held out, images at their own sizes.
       opened: preprocessing -> these splits at its size, in memory where --cache_mb allows.
       inspect: () -> what is wrong with the data set, one line each.
@@ -65,25 +65,25 @@ class ImageData:
 
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
-        """What is done to every image."""
+        """Returns the preprocessing of every image."""
         return Preprocessing.from_json(self.facts["preprocessing"])
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes 0, 1, ...; () where there are none."""
+        """Returns the names of the classes 0, 1, ...; () if there are none."""
         return tuple(self.facts.get("class_names", ()))
 
     @property
     def components(self) -> Components:
-        """Principal components of the training images' colours, for --pca_colour."""
+        """Returns the principal components of the training images' colours, for --pca_colour."""
         return np.array(self.facts.get("colour_components", np.eye(3)), np.float32)
 
     def best(self, metric: str, mode: str = "max") -> tuple[str, str]:
-        """The metric that names the best checkpoint, of the split that is monitored."""
+        """Returns the metric that chooses the best checkpoint, as "split/metric", and its mode."""
         return f"{self.facts['monitored']}/{metric}", mode
 
     def splits(self) -> Splits:
-        """The splits as the network's images are before they are standardised.
+        """Returns the splits at the network's image size, not yet standardised.
 
         Raises:
           UserError: where the data set has other classes than the checkpoint knows.
@@ -93,16 +93,16 @@ class ImageData:
         return self.opened(self.preprocessing.unnormalised())
 
     def sources(self, splits: Splits | None = None, **options: Any) -> Data:
-        """The sources of these splits, or of all, with the options of `pipeline.make_data`."""
+        """Returns sources of these splits, or of all, with the options of `pipeline.make_data`."""
         opened = self.splits() if splits is None else splits
         return pipeline.make_data(opened, self.config, self.config.seed, self.inspect, **options)
 
     def read(self, files: list[str]) -> Batch:
-        """A batch of a person's own images: "image", and "size", their own (height, width)."""
+        """Reads a batch of a person's images: "image", and "size", the original (height, width)."""
         return read_batch(files, self.preprocessing)
 
     def read_whole(self, files: list[str]) -> np.ndarray:
-        """A person's own images at their own size, which is one; uint8 [n, h, w, channel]."""
+        """Reads a person's own images, all of one size, at that size; uint8 [n, h, w, channel]."""
         white, channels = self.preprocessing.white, self.preprocessing.channels
         return np.stack([with_channels(read(file, white), channels) for file in files])
 
@@ -122,7 +122,7 @@ def assemble(
     fixed_channels: bool = False,
     learned: Callable[[Preprocessing, Splits], Facts] = nothing_more,
 ) -> ImageData:
-    """Opens data for training, or prepares to, where a checkpoint's facts say what was learned.
+    """Opens data for training; with a checkpoint's facts, opens them only when they are needed.
 
     Args:
       facts: of a checkpoint; None to learn them: "preprocessing" with what was learned of the
@@ -133,11 +133,11 @@ def assemble(
       entry: of the model, or of its backbone: says which sizes it takes.
       inspect: see `ImageData`.
       trained: opens the weights of --init_from, for training.
-      divided: the splits, where they are not the data set's with --validation held out.
-      fit: the data set -> what brings an example to a fixed size: its image, and what belongs to
-        it; a function of its module, so that worker processes can be sent it.
-      by_class: whether no class that is trained on may be evaluated on.
-      classes: whether the network knows the data set's classes, and is evaluated on no others.
+      divided: the splits; by default the data set's, with --validation held out.
+      fit: the data set -> a function that brings an example to a fixed size: its image, and what
+        belongs to it. It must be a module's function, so that it can be sent to worker processes.
+      by_class: whether training and evaluation must have no class in common.
+      classes: whether the network predicts the data set's classes, and is evaluated on these alone.
       fixed_channels: whether images get the channels of `entry`, and not their own.
       learned: (preprocessing without what is learned, splits at its size) -> further facts.
 
@@ -168,7 +168,7 @@ def assemble(
 def choose_preprocessing(
     config: ImageConfig, dataset: Dataset, entry: Entry, fixed_channels: int = 0
 ) -> Preprocessing:
-    """Image size and channels that suit data and model; mean and deviation are not known yet.
+    """Chooses image size and channels for data and model; mean and deviation are learned later.
 
     Args:
       entry: of the model, or of its backbone.
@@ -195,7 +195,7 @@ def learn_facts(
     splits: Mapping[str, Examples],
     weights: Trained | None,
 ) -> dict[str, Any]:
-    """The facts that every experiment on images needs of its data; see `assemble`."""
+    """Learns the facts that every experiment on images needs of its data; see `assemble`."""
     train = splits["train"]
     as_trained = None if weights is None else weights.preprocessing
     facts = {

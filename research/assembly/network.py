@@ -1,4 +1,4 @@
-"""Binds a model to its preprocessing, its precision and what is frozen."""
+"""Binds a model to its preprocessing, its precision and its frozen parameters."""
 
 from collections.abc import Callable
 from typing import Any

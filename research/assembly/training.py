@@ -1,4 +1,4 @@
-"""Puts together how a network is trained: what it starts from, what stays frozen, the optimizer."""
+"""Puts a network's training together: its initial weights, its frozen part, the optimizer."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -25,7 +25,7 @@ from research.weights.trained import Trained
 
 @runtime_checkable
 class HasFacts(Protocol):
-    """Facts of the training data, and whether there is something to be trained."""
+    """Data with facts learned from them, and the weights to start from; see `ImageData`."""
 
     @property
     def facts(self) -> Facts: ...
@@ -36,7 +36,7 @@ class HasFacts(Protocol):
 
 
 class Learned(NamedTuple):
-    """The same as `ImageData` says it, of other data.
+    """Facts of training data that are not images, in the form that `ImageData` has.
 
     Attributes:
       facts: "train_examples" among them.

@@ -1,8 +1,8 @@
-"""Find, read, keep and compare the files of a person's own experiment.
+"""Finds, reads, keeps and compares the files of a person's own experiment.
 
-To an experiment belong its file and the modules that import statements name, in this file and in
-those, from the same folder; of a package, from anywhere in the package. They are found without
-running anything.
+An experiment consists of its file and of all modules that it imports, directly or through others,
+from the same folder; of a package, from anywhere in the package. They are found without running
+anything.
 """
 
 import ast
@@ -42,25 +42,25 @@ class Code(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """sha256 of the names and contents of all files."""
+        """Returns the sha256 of the names and contents of all files."""
         state = hashlib.sha256(self.main.encode())
         for name, content in sorted(self.files.items()):
             state.update(f"\n{name} {len(content)}\n".encode() + content)
         return state.hexdigest()
 
     def path(self, name: str) -> str:
-        """The path of one of the files for a person: relative where it lies below here."""
+        """Returns a file's path for messages: relative if it lies below the current folder."""
         path = os.path.join(self.folder, name)
         relative = os.path.relpath(path)
         return path if relative.startswith("..") else relative
 
     def text(self, name: str) -> str:
-        """The text of one of the files, in whatever encoding its first lines declare."""
+        """Returns the text of one of the files, in the encoding that its first lines declare."""
         return importlib.util.decode_source(self.files[name])
 
 
 def to_json(code: Code) -> dict[str, Any]:
-    """Plain JSON, for a checkpoint; bytes that are not UTF-8 survive."""
+    """Returns a code as plain JSON, for a checkpoint; bytes that are not UTF-8 survive."""
     return {
         "main": code.main,
         "files": {k: v.decode("utf-8", "surrogateescape") for k, v in code.files.items()},
@@ -68,7 +68,7 @@ def to_json(code: Code) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any], folder: str) -> Code:
-    """The code that `to_json` wrote; `folder` is where it was found."""
+    """Returns the code that `to_json` wrote; `folder` is where it was found."""
     files = {k: v.encode("utf-8", "surrogateescape") for k, v in values["files"].items()}
     return Code(values["main"], files, folder)
 
@@ -77,12 +77,12 @@ def from_json(values: Mapping[str, Any], folder: str) -> Code:
 
 
 def is_own(said: str) -> bool:
-    """Whether --experiment names a file or a module, not an experiment of ours."""
+    """Returns whether --experiment names a file or a module, not an experiment of ours."""
     return "." in said or "/" in said
 
 
 def find(said: str) -> tuple[Path, str]:
-    """The Python file that --experiment names, as path/to/mine.py or as my_lab.mine.
+    """Finds the Python file that --experiment names, as path/to/mine.py or as my_lab.mine.
 
     Returns:
       The folder that imports start from, and the file relative to it: the folder of the file, or
@@ -110,7 +110,7 @@ def find(said: str) -> tuple[Path, str]:
 
 
 def _module_file(said: str) -> tuple[Path, Path]:
-    """The file of a module, in the current folder or importable, and the folder of its package.
+    """Finds a module's file, in the current folder or importable, and its package's folder.
 
     Imports nothing.
     """
@@ -129,7 +129,7 @@ def _module_file(said: str) -> tuple[Path, Path]:
 
 
 def _installed(top: str) -> ModuleSpec | None:
-    """Where Python finds a module of one name; None where it finds none."""
+    """Returns the place where Python finds a top-level module; None if there is none."""
     try:
         return importlib.util.find_spec(top)
     except (ImportError, ValueError):  # ValueError: of a running script, which knows no file
@@ -163,7 +163,7 @@ def read(folder: Path, main: str) -> Code:
 
 
 def _content(path: Path) -> bytes:
-    """A file's bytes; none of a package's __init__.py where the folder has none."""
+    """Returns a file's bytes; b"" for an __init__.py that a package's folder does not have."""
     if path.name == _PACKAGE and not path.exists():
         return b""
     try:
@@ -173,7 +173,7 @@ def _content(path: Path) -> bytes:
 
 
 def _parsed(code: Code, name: str) -> ast.Module:
-    """The syntax tree of one of the files. Raises UserError with the line that is no Python."""
+    """Returns a file's syntax tree. Raises UserError with the line that is not Python."""
     try:
         text = code.text(name)
         compile(text, code.path(name), "exec", dont_inherit=True)  # knows more than the parser
@@ -186,13 +186,13 @@ def _parsed(code: Code, name: str) -> ast.Module:
 
 
 def _packages(name: str) -> list[str]:
-    """The __init__.py of each folder on the way to a file."""
+    """Returns the __init__.py of each folder on the way to a file."""
     parents = Path(name).parents
     return [(parent / _PACKAGE).as_posix() for parent in parents if parent.name]
 
 
 def _imported(tree: ast.Module, name: str, code: Code) -> Iterator[str]:
-    """The files of the folder that a module's import statements name, wherever they stand."""
+    """Yields the files of the folder that a module imports, anywhere in its text."""
     folder, package = Path(code.folder), name.split("/")[:-1]
     for node in ast.walk(tree):
         targets: list[list[str]] = []
@@ -209,7 +209,7 @@ def _imported(tree: ast.Module, name: str, code: Code) -> Iterator[str]:
 
 
 def _files(folder: Path, module: list[str]) -> Iterator[str]:
-    """The file of a module, a package's before a plain one, where there is one."""
+    """Yields a module's file, if it exists: a package's __init__.py, or else the plain file."""
     stem = "/".join(module)
     for name in (f"{stem}/{_PACKAGE}", f"{stem}.py"):
         if module and (folder / name).is_file():
@@ -218,9 +218,9 @@ def _files(folder: Path, module: list[str]) -> Iterator[str]:
 
 
 def _lies_beside(top: str, code: Code) -> bool:
-    """Whether an absolute import of a name finds a module of the folder, as in a script there.
+    """Returns whether an absolute import finds a module of the folder, as in a script there.
 
-    In a package the package itself is all that it finds.
+    In a package, such an import finds the package itself alone.
     """
     package, slash, _ = code.main.partition("/")
     if top in RESERVED or (slash and top != package):
@@ -236,7 +236,7 @@ def _lies_beside(top: str, code: Code) -> bool:
 
 
 def keep(code: Code, folder: Path) -> None:
-    """Writes the files that are not there yet into a folder without `strangers`."""
+    """Writes the files that are missing into a folder, which must have no `strangers`."""
     for name, content in code.files.items():
         path = folder / name
         if not path.exists():
@@ -247,13 +247,13 @@ def keep(code: Code, folder: Path) -> None:
 
 
 def strangers(code: Code, folder: Path) -> list[Path]:
-    """What keeps a code out of a folder: files of the same names and another content."""
+    """Returns files of a folder that have the same names as a code's, and another content."""
     paths = {folder / name: content for name, content in code.files.items()}
     return [p for p, content in paths.items() if p.exists() and _content(p) != content]
 
 
 def difference(old: Code, new: Code) -> str:
-    """Where two codes differ first, in one line; "" where they are the same."""
+    """Returns the first difference of two codes, in one line; "" if they are the same."""
     found = [_changed(name, old, new) for name in sorted({*old.files, *new.files})]
     found = [line for line in found if line]
     more = f", and {len(found) - 1} more of its files" if len(found) > 1 else ""
@@ -278,6 +278,6 @@ def _changed(name: str, old: Code, new: Code) -> str:
 
 
 def _short(lines: list[str]) -> str:
-    """The first line, at most 60 characters of it; "nothing" where there is none."""
+    """Returns the first line, cut to 60 characters; "nothing" if there is none."""
     line = lines[0].strip() if lines else ""
     return repr(line if len(line) <= 60 else f"{line[:57]}...") if line else "nothing"

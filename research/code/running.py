@@ -1,7 +1,7 @@
-"""Let Python import a person's own code from memory.
+"""Lets Python import a person's own code from memory.
 
-What was read when the experiment was opened is what runs, in this process and in its workers,
-however the files are edited meanwhile. The modules lie in a package that is named by their content
+The code runs as it was read when the experiment was opened, in this process and in its workers,
+even if the files are edited meanwhile. The modules lie in a package that is named by their content
 (own_<sha256>.mine), so files of the same name in different folders never meet, nor do files that
 are named like ours.
 """
@@ -31,7 +31,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self._tops = {name.partition("/")[0].removesuffix(".py") for name in code.files} - RESERVED
 
     def file_of(self, fullname: str) -> str:
-        """The file of a module; "" for the package above all, which has none."""
+        """Returns a module's file; "" for the package above all, which has none."""
         stem = fullname.partition(".")[2].replace(".", "/")
         for name in (f"{stem}/__init__.py", f"{stem}.py"):
             if name in self.code.files:
@@ -41,7 +41,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def find_spec(
         self, fullname: str, path: Iterable[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """How a module of this package is loaded; None for a module of any other.
+        """Returns how a module of this package is loaded; None for a module of any other.
 
         Raises:
           ModuleNotFoundError: for a module of this package that no import statement named when the
@@ -57,15 +57,15 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         return importlib.util.spec_from_loader(fullname, self)
 
     def is_package(self, fullname: str) -> bool:
-        """Whether a module is a folder."""
+        """Returns whether a module is a package."""
         return fullname == self.package or self.file_of(fullname).endswith("/__init__.py")
 
     def get_filename(self, fullname: str) -> str:
-        """The path that a module's file had when it was read."""
+        """Returns the path that a module's file had when it was read."""
         return str(Path(self.code.folder, self.file_of(fullname) or "__init__.py"))
 
     def get_source(self, fullname: str) -> str:
-        """The text of a module."""
+        """Returns the text of a module."""
         name = self.file_of(fullname)
         return self.code.text(name) if name else ""
 
@@ -95,7 +95,7 @@ def _finders() -> list[Finder]:
 
 
 def installed() -> tuple[Code, ...]:
-    """All codes that this process can import."""
+    """Returns all codes that this process can import."""
     return tuple(finder.code for finder in _finders())
 
 
@@ -106,22 +106,22 @@ def install(codes: Sequence[Code], *_: Any) -> None:
 
 
 def _finder_of(variables: Mapping[str, Any]) -> Finder | None:
-    """The finder of a module, by its variables; None for a module that is no person's own."""
+    """Returns a module's finder, by the module's variables; None if it is not a person's own."""
     loader = variables.get("__loader__")
     return loader if isinstance(loader, Finder) else None
 
 
 def code_of(module: ModuleType) -> Code | None:
-    """The code that a module belongs to; None for a module that is no person's own."""
+    """Returns the code that a module belongs to; None if it is not a person's own."""
     finder = _finder_of(vars(module))
     return finder.code if finder else None
 
 
 def import_code(code: Code) -> ModuleType:
-    """The module of a code's main file.
+    """Imports the module of a code's main file.
 
     Raises:
-      UserError: whatever goes wrong while its files run, with file and line.
+      UserError: an error while its files run, with file and line.
     """
     install([code])
     package = Finder(code).package
@@ -136,7 +136,7 @@ def import_code(code: Code) -> ModuleType:
 
 
 def described(error: Exception) -> str:
-    """An error's kind and text, without the names that packages have in memory."""
+    """Returns an error's kind and text, without the names that packages have in memory."""
     text = str(error)
     for finder in _finders():
         text = text.replace(f"{finder.package}.", "")
@@ -145,7 +145,7 @@ def described(error: Exception) -> str:
 
 
 def place(error: BaseException) -> str:
-    """The last file and line of a person's own in an error's traceback; "" where there is none."""
+    """Returns the last file and line of a person's code in an error's traceback; "" if none."""
     found, trace = "", error.__traceback__
     while trace is not None:
         variables = trace.tb_frame.f_globals
@@ -157,7 +157,7 @@ def place(error: BaseException) -> str:
 
 
 def check_complete(code: Code) -> None:
-    """Raises UserError where Python has loaded files of the code's folder that it does not hold.
+    """Raises UserError if Python has loaded files of the code's folder that the code lacks.
 
     A run could not keep a copy of them, nor notice that they change.
     """

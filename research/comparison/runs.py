@@ -15,7 +15,7 @@ from research.report import Report
 
 
 class Run(NamedTuple):
-    """What a run's folder tells.
+    """The results that a run's folder holds.
 
     Attributes:
       numbers: the last training metrics that were logged and the final evaluation's, by name;
@@ -45,7 +45,7 @@ def read_run(folder: Path, failure: str = "") -> Run:
 
 
 def report(runs: Mapping[str, Sequence[Run]]) -> Report:
-    """A table, numbers and curves of runs by label; several of one label differ in their seed.
+    """Makes a table, numbers and curves of runs by label; runs of one label differ in their seed.
 
     Shown are the training loss and the metric that the experiment is judged by, in training and in
     evaluation: mean ± standard deviation (n - 1) over the runs of a label.
@@ -89,7 +89,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _curve(name: str, group: Sequence[Run]) -> Curve:
-    """Mean over the runs of a label, at the steps at which all of them logged `name`."""
+    """Returns the mean over a label's runs, at the steps at which all of them logged `name`."""
     logged = [{line["step"]: line[name] for line in run.log if name in line} for run in group]
     steps = sorted(set.intersection(*map(set, logged)))
     return Curve(steps, [float(np.mean([values[step] for values in logged])) for step in steps])

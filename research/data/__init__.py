@@ -1,1 +1,1 @@
-"""Examples by name, and deterministic batches of them."""
+"""Data sets by name, and deterministic batches of their examples."""

@@ -1,4 +1,4 @@
-"""Original archives of a set: found in a folder and checked, or fetched where that is allowed."""
+"""Finds and checks the original archives of a data set, or downloads them where that is allowed."""
 
 import contextlib
 import hashlib
@@ -18,7 +18,7 @@ _TIMEOUT = 30  # seconds without an answer
 
 
 def file_name(url: str, info: Any) -> str:
-    """The name an archive is looked for under; `info` is TFDS's UrlInfo."""
+    """Returns the file name under which an archive is searched for; `info` is TFDS's UrlInfo."""
     return info.filename or url.rpartition("/")[2]
 
 
@@ -69,7 +69,7 @@ def fetch(url: str, info: Any, target: Path) -> Path:
     """Downloads to `target`, which appears only when it is whole and its sha256 is right.
 
     Raises:
-      UserError: when it cannot be had, or is not what TFDS registers.
+      UserError: where it cannot be downloaded, or is not what TFDS registers.
     """
     console().print(f"fetching {url} ({info.size})", markup=False)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,9 @@
 
 Images are float32 in 0..1, RGB where they have three channels. Every row of a batch has a key of
 its own (`example_keys`), made of the step's key, the example's index, and how many copies of the
-example stand before it. So what happens to it depends neither on the batch's size nor on the number
-of devices, and copies are changed apart. Each kind has draws of its own: turning one on leaves the
-others' as they were.
+example stand before it. So its changes depend neither on the batch's size nor on the number of
+devices, and copies are changed differently. Each kind of change has random draws of its own:
+turning one on leaves the others as they were.
 """
 
 import functools
@@ -147,7 +147,7 @@ def draw_warp(
 
 
 def moves(options: Augmentation) -> bool:
-    """Whether anything is moved, and not only coloured."""
+    """Returns whether pixels are moved, and not only coloured."""
     o = options
     geometry = (o.mirror, o.flip, o.crop_padding, o.rotation, o.shear, o.scale, o.shift)
     return any((*geometry, o.elastic_alpha))
@@ -159,10 +159,10 @@ def move_masks(
     masks: Integer[Array, "batch height width"],
     outside: int,
 ) -> Integer[Array, "batch height width"]:
-    """Masks moved as `augment` moves their images under the same keys, by the nearest pixel.
+    """Moves masks as `augment` moves their images under the same keys, by the nearest pixel.
 
     Args:
-      outside: the class number of what comes from outside the image.
+      outside: the class number of pixels that come from outside the image.
     """
     if not moves(options):
         return masks
@@ -181,7 +181,7 @@ def move_points(
     height: int,
     width: int,
 ) -> Float[Array, "batch n 2"]:
-    """Points (x, y) moved as `augment` moves their images under the same keys; they may leave."""
+    """Moves points (x, y) as `augment` moves images under the same keys, even out of the image."""
 
     def one(key: Key[Array, ""], points: Float[Array, "n 2"]) -> Array:
         return warps.warp_points(points, draw_warp(options, key, height, width)[0])
@@ -194,7 +194,7 @@ def move_maps(
     keys: Key[Array, " batch"],
     maps: Float[Array, "batch height width"],
 ) -> Float[Array, "batch height width"]:
-    """Maps of numbers, such as weights of pixels, moved along; 0 from outside the image."""
+    """Moves maps of numbers, such as weights of pixels, likewise; 0 from outside the image."""
     if not moves(options):
         return maps
 
@@ -207,10 +207,10 @@ def move_maps(
 def random_crops(
     keys: Key[Array, " batch"], side: int, *arrays: Shaped[Array, "batch height width ..."]
 ) -> list[Shaped[Array, "batch rows columns ..."]]:
-    """The same random square of each of an example's arrays, each place as likely.
+    """Cuts the same random square out of each array of an example, each place equally likely.
 
     Args:
-      side: pixels; where the image is smaller, the whole of it.
+      side: pixels; a smaller image is taken whole.
     """
     height, width = arrays[0].shape[1:3]
     rows, columns = min(side, height), min(side, width)
@@ -279,8 +279,8 @@ def saturation(draw: Float[Array, "1"], image: Image, strength: float) -> Image:
 def hue(draw: Float[Array, "1"], image: Image, strength: float) -> Image:
     """Turns the hue (of HSV) by one part in ±strength of the full circle.
 
-    dm_pix asks which channel *equals* the maximum; compiled, the two may have been rounded apart,
-    and the colour comes out wrong. Asked which is larger, either answer is right near a tie.
+    dm_pix tests which channel *equals* the maximum; compiled, the two may be rounded differently,
+    and the colour is wrong. Tests of which channel is larger are right near a tie, either way.
     """
     red, green, blue = jnp.moveaxis(image, -1, 0)
     value = image.max(-1)
@@ -355,7 +355,7 @@ def mixup(
     Args:
       alpha: 0.2 to 0.4 in the paper; 0 leaves everything as it is.
       targets: one-hot or soft labels; each row's sum is kept.
-      mask: False marks padding, which is nobody's partner.
+      mask: False marks padding, which is never mixed in.
       axis: the pmap axis the batch is split over; None where the arrays are the global batch.
     """
     if not alpha:
@@ -376,7 +376,7 @@ def mixup(
 
 
 def next_valid(mask: Bool[Array, " n"]) -> Int[Array, " n"]:
-    """Position of the next True after each position, going round; its own where there is none."""
+    """Returns the position of the next True after each position, cyclically; its own if none."""
     n = len(mask)
     positions = jnp.arange(2 * n)
     candidates = jnp.where(jnp.tile(mask, 2), positions, 2 * n)

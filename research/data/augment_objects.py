@@ -1,9 +1,9 @@
 """Random changes of training images that move boxes with the pixels; see `augment`.
 
 A box that is cut by the image's border ends there, and is an object as long as enough of its area
-is left: a digit of which one pixel is left teaches nothing. What becomes too small to be one is no
-longer valid; its slot stays, so that shapes are fixed. A crowd stays while any part of it is seen:
-what is left of it is no background.
+is left: a digit of which one pixel is left teaches nothing. A smaller rest is no longer valid; its
+slot stays, so that shapes are fixed. A crowd stays while any part of it is visible, because that
+part is not background.
 """
 
 import functools
@@ -19,7 +19,7 @@ from research.data.config import ObjectAugmentation
 from research.errors import UserError
 from research.experiment import gather
 
-SMALLEST = 1.0  # pixels: the shorter side of what is seen of an object
+SMALLEST = 1.0  # pixels: the shorter side of an object's visible part
 
 
 class ObjectBatch(NamedTuple):
@@ -44,7 +44,7 @@ def augment_objects(
 
     Args:
       keys: from `augment.example_keys`.
-      mask: False marks padding, which is in nobody's mosaic.
+      mask: False marks padding, which is in no mosaic.
       components: of colour; see `augment`.
       axis: the pmap axis the batch is split over; None where the arrays are the global batch.
 
@@ -89,12 +89,12 @@ def move_boxes(
     """Moves one image's boxes, ends them at its border, and drops those with too little left.
 
     Args:
-      matrix: takes points to where they come to lie; see `warps`.
-      height, width: of the image there.
-      visible: the share of a box's area there that must lie in the image, where it is no crowd.
+      matrix: maps points to their new places; see `warps`.
+      height, width: of the image after the move.
+      visible: the share of a moved box's area that must lie in the image, unless it is a crowd.
 
     Returns:
-      Boxes, zeros where none is, and which are valid.
+      The boxes, zeros in unused slots, and which are valid.
     """
     around = warps.boxes_around(boxes, matrix)
     clipped = warps.clip_boxes(around, height, width)
@@ -113,7 +113,7 @@ def move_regions(
     height: int,
     width: int,
 ) -> Float[Array, "batch n 4"]:
-    """Regions moved as `augment_objects` moves boxes under the same keys; zeros where none is."""
+    """Moves regions as `augment_objects` moves boxes under the same keys; zeros if none is left."""
     there = (regions[..., 2:] > regions[..., :2]).all(-1)
 
     def one(key: Key[Array, ""], regions: Array, there: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Examples with U-Net's border weights beside their masks, computed once on the host."""
+"""U-Net's border weights of masks, computed once on the host."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from research.data.source import Example, Examples
 def border_weights(
     mask: UInt8[np.ndarray, "height width"], strength: float = 10.0, sigma: float = 5.0
 ) -> Float32[np.ndarray, "height width"]:
-    """w0 exp(-(d1 + d2)^2 / (2 sigma^2)) on the background: Ronneberger et al. 2015, equation 2.
+    """Returns w0 exp(-(d1 + d2)^2 / (2 sigma^2)) on the background: Ronneberger 2015, equation 2.
 
     d1 and d2 are a pixel's distances to the nearest and the second nearest cell: narrow gaps
     between cells weigh most. A cell is a connected component (of edges, not corners) of a class but
@@ -42,7 +42,7 @@ def border_weights(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WithBorder:
-    """Adds "border" float16 [h, w]: `border_weights` of each "segmentation"."""
+    """Examples with "border" float16 [h, w] added: `border_weights` of their "segmentation"."""
 
     examples: Examples
     strength: float

@@ -1,4 +1,4 @@
-"""Files of sentences about images, in any of the forms that people have them in:
+"""Readers of files of sentences about images, in all common forms:
 
 Flickr8k's token file   1000268201.jpg#0 <tab> A child climbs the stairs .
 CSV                     a header with image and caption (perhaps split), a line a caption
@@ -28,7 +28,7 @@ _ROW = re.compile(r"\s*\"?[^,;|\t]+\.[A-Za-z]{3,4}\"?\s*[,;|\t]")
 
 
 class Line(NamedTuple):
-    """One sentence: where it stands (for messages), its image, itself, its split or ""."""
+    """A sentence of a file: its place (for messages), image, text, and split or ""."""
 
     where: str
     image: str
@@ -37,7 +37,7 @@ class Line(NamedTuple):
 
 
 def read_text(file: Path) -> str:
-    """The text of a file in UTF-8. Raises UserError, naming it, where it cannot be read."""
+    """Reads a file of UTF-8 text. Raises UserError, naming the file, where it cannot be read."""
     try:
         return file.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -50,7 +50,7 @@ def read_text(file: Path) -> str:
 
 
 def lines(file: Path) -> Iterator[Line]:
-    """Every sentence of a file, in its order; see the top of this module for the forms.
+    """Yields every sentence of a file, in its order; see the top of this module for the forms.
 
     Raises:
       UserError: for a file of none of them, and the first line that does not fit.
@@ -122,7 +122,7 @@ def _from_csv(file: Path, text: str) -> Iterator[Line]:
 
 
 def _rows(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a CSV file, each with the number of its last line."""
+    """Yields the rows of a CSV file, each with the number of its last line."""
     # Flickr30k's file has | between columns, and marks that enclose nothing.
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
     rows = csv.reader(

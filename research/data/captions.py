@@ -1,4 +1,4 @@
-"""From splits of sentences to splits of tokens."""
+"""Turns splits of sentences into splits of tokens."""
 
 import dataclasses
 import os
@@ -57,15 +57,15 @@ def tokenise(
     cut_long: bool,
     trains: bool = True,
 ) -> dict[str, Tokenised]:
-    """Every split with tokens in the place of sentences.
+    """Returns every split with tokens in the place of sentences.
 
     Args:
-      vocabulary: with numbers for all words of the texts, also those that a model does not know.
-      max_length: words of the captions that are trained on. References of other splits keep all
-        their words, so that no metric is measured against half a sentence; what is held out must
-        be a split of its own already.
+      vocabulary: has numbers for all words of the texts, also those that a model does not know.
+      max_length: the most words of a training caption. References of other splits keep all their
+        words, so that no metric is measured against half a sentence; so examples to hold out must
+        be a split of their own already.
       cut_long: cut longer ones to it, and say how many, instead of refusing them.
-      trains: whether "train" is learned from, and not only other splits evaluated.
+      trains: whether a model learns from "train", and is not only evaluated on other splits.
 
     Raises:
       UserError: captions that are too long, and a split of which no word is known.
@@ -103,7 +103,7 @@ def tokenise(
 
 
 def tokens_of(examples: Examples) -> Int32[np.ndarray, "n captions length"]:
-    """The tokens of every example, without decoding an image."""
+    """Returns the tokens of every example, without decoding an image."""
     if isinstance(examples, Arrays):
         return examples.fields["tokens"]
     if isinstance(examples, Mapped):
@@ -115,7 +115,7 @@ def tokens_of(examples: Examples) -> Int32[np.ndarray, "n captions length"]:
 
 
 def image_digests(examples: Examples) -> list[bytes]:
-    """sha256 of the encoded image of every example, without decoding one."""
+    """Returns the sha256 of the encoded image of every example, without decoding one."""
     if isinstance(examples, Mapped | Tokenised):
         return image_digests(examples.examples)
     if isinstance(examples, Subset):
@@ -129,10 +129,10 @@ def image_digests(examples: Examples) -> list[bytes]:
 
 
 def references(tokens: Int32[np.ndarray, "captions length"], vocabulary: Vocabulary) -> list[Any]:
-    """The sentences of one image, as words; rows that stand for none are left out."""
+    """Returns an image's sentences, as words; empty rows are left out."""
     return [words(vocabulary.decode(row)) for row in tokens if row[0] != PADDING]
 
 
 def _knows(vocabulary: Vocabulary, tokens: Sequence[int]) -> bool:
-    """Whether one word at least is known."""
+    """Returns whether at least one word is known."""
     return any(UNKNOWN < token < vocabulary.size for token in tokens)

@@ -1,4 +1,4 @@
-"""Data sets by name, for any task: built in, prepared by TFDS, or a person's own files."""
+"""Opens data sets by name, for any task: built in, prepared by TFDS, or a person's own files."""
 
 import ast
 import functools
@@ -32,8 +32,8 @@ def load(
 
     Raises:
       UserError: for an unknown name (with the nearest), a set that is not prepared (with the
-        command that does it), one that is of no use for the task, and what the loaders of own
-        files refuse.
+        command that prepares it), a set without the fields of the task, and files of a person's
+        own that their reader refuses.
     """
     prefix, colon, rest = name.partition(":")
     if colon and prefix in task.own:
@@ -59,13 +59,13 @@ def opener(config: DataConfig, task: Task) -> Callable[[], Dataset]:
 
 
 def is_own(name: str) -> bool:
-    """Whether --dataset names a person's own files, and no published set."""
+    """Returns whether --dataset names a person's own files, not a published set."""
     prefix, colon, _ = name.partition(":")
     return bool(colon) and any(prefix in task.own for task in tasks.available().values())
 
 
 def builtins() -> dict[str, str]:
-    """{name: first line of its documentation} of the sets in research/data/builtin."""
+    """Returns {name: first line of its documentation} of the sets in research/data/builtin."""
     found = {}
     for module in pkgutil.iter_modules(builtin.__path__):
         text = Path(builtin.__path__[0], f"{module.name}.py").read_text()
@@ -75,7 +75,7 @@ def builtins() -> dict[str, str]:
 
 
 def current(name: str, data_dir: str | Path) -> Path:
-    """The folder of a built-in set in the version that is built in, which is made if need be."""
+    """Returns the folder of a built-in set in its present version, which is made if need be."""
     folder = Path(data_dir, name, str(_builder_class(name).VERSION))
     return folder if is_whole(folder) else prepare_builtin(name, data_dir)
 
@@ -87,7 +87,7 @@ def prepare_builtin(name: str, data_dir: str | Path) -> Path:
 
 
 def known(data_dir: str | Path) -> list[tuple[str, str, str]]:
-    """Rows for --mode=list: name, state, content."""
+    """Returns rows for --mode=list: name, state, content."""
     from research.data.recipes import RECIPES
 
     prepared = installed(data_dir)
@@ -116,7 +116,7 @@ def _builder(name: str, data_dir: str) -> Any:
 
 
 def _builder_class(name: str) -> Any:
-    """The one builder that research/data/builtin/<name>.py defines."""
+    """Returns the one builder that research/data/builtin/<name>.py defines."""
     import tensorflow_datasets as tfds
 
     module = importlib.import_module(f"{builtin.__name__}.{name}")
@@ -131,13 +131,13 @@ def _builder_class(name: str) -> Any:
 
 
 def _own(task: Task) -> str:
-    """How a person's own files are named: "folder:PATH"; that there are no such ways."""
+    """Lists the names for a person's own files, such as "folder:PATH", or says there are none."""
     own = " or ".join(f"{prefix}:{own.usage}" for prefix, own in task.own.items())
     return own or "data sets by name alone"
 
 
 def _missing(name: str, data_dir: str | Path, prepared: list[str], task: Task) -> str:
-    """Why a name cannot be opened, and what to do."""
+    """Returns a message: why a name cannot be opened, and what to do."""
     import tensorflow_datasets as tfds
 
     from research.data.recipes import RECIPES

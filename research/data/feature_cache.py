@@ -1,4 +1,4 @@
-"""Maps of a frozen encoder, computed once and kept on disk."""
+"""Feature maps of a frozen encoder, computed once and kept on disk."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ _LOOKED_AT = 8  # images whose pixels are compared, beside the bytes of all file
 
 
 class Encoder(NamedTuple):
-    """What makes maps of images.
+    """A compiled network that makes maps of images.
 
     Attributes:
       encode: compiled for 32 images at a time; rows depend on their own image alone.
@@ -44,14 +44,14 @@ class Encoder(NamedTuple):
 def encoder_of(
     maps: Callable[[Variables, Batch], Array], variables: Variables, blank: Batch
 ) -> Encoder:
-    """The encoder (variables, batch) -> maps, for batches of 32.
+    """Returns the encoder (variables, batch) -> maps, for batches of 32.
 
-    Its identity is the program that JAX makes of it, with the network's layers, its preprocessing
-    and its precision, and every variable, batch statistics too: nothing has to be listed.
+    Its identity is a digest of the program that JAX makes of it (the network's layers, its
+    preprocessing, its precision) and of every variable, batch statistics too.
 
     Args:
-      variables: those it uses, and no others.
-      blank: a batch of one image, whose shape matters alone.
+      variables: those that the encoder uses, and no others.
+      blank: a batch of one image, of which only the shape matters.
     """
     image = blank["image"]
     batch = {"image": jax.ShapeDtypeStruct((_BATCH, *image.shape[1:]), image.dtype)}
@@ -68,11 +68,11 @@ def encoder_of(
 def check(
     options: Augmentation, encoder: Mapping[str, Any], frozen: Callable[[str], bool] | None
 ) -> None:
-    """Raises UserError where an encoder's maps of an image are not the same throughout training.
+    """Raises UserError where an image's maps change during training.
 
     Args:
       encoder: its parameters, by their place in the network, such as {"backbone": ...}.
-      frozen: path of a parameter -> whether it is.
+      frozen: path of a parameter -> whether it is frozen.
     """
     paths = (
         jax.tree_util.keystr(path, simple=True, separator="/")
@@ -88,15 +88,15 @@ def check(
 def features(
     examples: Examples, encoder: Encoder, folder: Path
 ) -> Float[np.ndarray, "n rows columns map"]:
-    """The map of every example, float16, from a file of `folder` where it lies already.
+    """Returns the map of every example, float16, from a file in `folder` if it is there already.
 
-    The array is mapped into memory, not read: a batch costs what it touches. Another encoder, and
-    other images, have another file.
+    The array is mapped into memory, not read: a batch reads its own maps alone. Another encoder,
+    and other images, have another file.
 
     Args:
-      examples: not decoded yet. Their image files are read to know them, and some are decoded, as
-        the way images are read and brought to size may change too. Their captions are not looked
-        at: where one of these changes, the maps stay.
+      examples: not decoded yet. Their image files are read to identify them, and some are decoded,
+        because the way of reading and resizing images may change too. Captions have no part in it:
+        where one changes, the maps stay.
 
     Raises:
       UserError: where the folder cannot be written.
@@ -115,7 +115,7 @@ def features(
 
 
 def _write(path: Path, examples: Examples, encode: Encode) -> None:
-    """Writes beside the file and renames: a half-written one is never read."""
+    """Writes under another name and renames: a half-written file is never read."""
     unfinished = path.with_suffix(f".{os.getpid()}.npy")
     console().print(f"encoding {len(examples):,} images into {path}, once", markup=False)
     source = Source(examples, _BATCH, cache_bytes=0)  # decodes the next while one is encoded
@@ -139,7 +139,7 @@ def _write(path: Path, examples: Examples, encode: Encode) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WithFeatures:
-    """Examples with their map beside their image."""
+    """Examples with the field "features" added: their maps."""
 
     examples: Examples
     maps: np.ndarray
@@ -158,10 +158,10 @@ class WithFeatures:
 def split_features(
     splits: Mapping[str, Examples], encoder: Encoder, folder: Path
 ) -> dict[str, Examples]:
-    """Splits of captioned images with "features", the maps of a frozen encoder; see `features`.
+    """Adds "features", the maps of a frozen encoder, to splits of captions; see `features`.
 
-    What is trained on has no images any more, so none is decoded again; the others keep theirs,
-    for pictures.
+    The training split then has no images, so none is decoded again; other splits keep theirs, for
+    pictures.
     """
     found: dict[str, Examples] = {}
     for name, examples in splits.items():

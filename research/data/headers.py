@@ -1,4 +1,4 @@
-"""What encoded images say of themselves before they are decoded."""
+"""Facts about encoded images, read from their headers without decoding them."""
 
 import io
 import struct
@@ -25,7 +25,7 @@ _NOT_A_PAGE = 1 | 4  # a smaller version, and a mask, of another page
 
 
 def unread(data: bytes) -> str:
-    """Why an encoded image is not read, though it is whole: bands or pages; "" where it is."""
+    """Returns why an intact encoded image cannot be read (its bands or pages); "" if it can."""
     pages = tiff_pages(io.BytesIO(data))
     if pages:
         tags = pages[0]
@@ -54,7 +54,7 @@ def _frames(data: bytes) -> int:
 
 
 def is_wide(file: str | Path) -> bool:
-    """Whether a file's values have 16 bits; False for what is no such image, or cannot be read."""
+    """Returns whether a file is an image with 16-bit values; False where it cannot be read."""
     try:
         with open(file, "rb") as opened:
             head = opened.read(32)
@@ -72,7 +72,7 @@ def is_wide(file: str | Path) -> bool:
 
 
 def orientation(data: bytes) -> int:
-    """How EXIF says that an encoded PNG or WebP file is to be turned: 1 to 8, 1 for not at all."""
+    """Returns EXIF's orientation of an encoded PNG or WebP file: 1 to 8, where 1 is upright."""
     if b"eXIf" not in data and b"EXIF" not in data:
         return 1
     try:
@@ -84,7 +84,7 @@ def orientation(data: bytes) -> int:
 
 
 def has_alpha(data: bytes) -> bool:
-    """Whether an encoded file has transparency, or may have it."""
+    """Returns whether an encoded file has transparency, or may have it."""
     if data.startswith(PNG):
         return data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
     if data[8:12] == b"WEBP":
@@ -106,20 +106,20 @@ def _bit(data: bytes, place: int, bit: int) -> bool:
 
 
 def numbers(tags: Mapping[int, Any], tag: int, default: int) -> tuple[int, ...]:
-    """The numbers that a tag of a TIFF has; the default where it has none."""
+    """Returns the numbers of a TIFF's tag; the default if the tag is missing."""
     value = tags.get(tag, default)
     values = value if isinstance(value, tuple) else (value,)
     return values if values and all(isinstance(v, int) for v in values) else (default,)
 
 
 def tiff_tags(data: bytes) -> dict[int, Any]:
-    """The tags of a TIFF's first image; none of what is no TIFF."""
+    """Returns the tags of a TIFF's first image; none if the file is not a TIFF."""
     pages = tiff_pages(io.BytesIO(data), most=1)
     return pages[0] if pages else {}
 
 
 def tiff_pages(file: BinaryIO | io.BytesIO, most: int = 10_000) -> list[dict[int, Any]]:
-    """The tags of each image in a TIFF, of the first `most`; none of what is no TIFF."""
+    """Returns the tags of the first `most` images in a TIFF; none if the file is not a TIFF."""
     head = file.read(16)
     if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # the last two are BigTIFF
         return []
@@ -138,7 +138,7 @@ def tiff_pages(file: BinaryIO | io.BytesIO, most: int = 10_000) -> list[dict[int
 
 
 def is_truncated(data: bytes) -> bool:
-    """Whether the end marker of a PNG or JPEG file is missing."""
+    """Returns whether the end marker of a PNG or JPEG file is missing."""
     if data.startswith(PNG):
         return b"IEND" not in data
     if not data.startswith(b"\xff\xd8"):

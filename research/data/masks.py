@@ -1,4 +1,4 @@
-"""Masks: files to class numbers, to the model's size and back, and to palette PNGs."""
+"""Reads masks as class numbers, resizes them to the model's size and back, and saves them."""
 
 import io
 import re
@@ -25,7 +25,7 @@ Mask = UInt8[np.ndarray, "height width"]
 
 
 class Classes(NamedTuple):
-    """What the values of mask files mean.
+    """The meaning of the values in mask files.
 
     Attributes:
       names: of classes 0, 1, ...
@@ -39,19 +39,19 @@ class Classes(NamedTuple):
 
 
 def plain_classes(names: Sequence[str]) -> Classes:
-    """Values that are the class numbers themselves."""
+    """Returns classes whose values in masks are the class numbers themselves."""
     return Classes(tuple(names), {k: k for k in range(len(names))})
 
 
 def ignoring(classes: Classes, value: int) -> Classes:
-    """Classes with one more value that counts for none; -1 for 255, unless that is a class."""
+    """Returns classes with one more value that is ignored; -1 for 255, unless that is a class."""
     if value < 0:
         return classes._replace(keys={IGNORE: IGNORE} | classes.keys)
     return classes._replace(keys=classes.keys | {value: IGNORE})
 
 
 def nameless(classes: Classes, path: Path) -> list[str]:
-    """A line on each class whose name says that it is none, and how to leave it out."""
+    """Returns a warning for each class with a name such as "void", and how to ignore it."""
     lines = []
     for key, number in classes.keys.items():
         name = "" if number == IGNORE else classes.names[number]
@@ -69,10 +69,10 @@ def read_classes(path: Path) -> Classes:
     """Reads a class table: a line "VALUE NAME" or "RED GREEN BLUE NAME" for each class.
 
     Classes are numbered as the lines come. Commas count as spaces, lines that begin with # do not
-    count, and what is called "ignore" or "void" is no class.
+    count, and a name "ignore" or "void" makes no class.
 
     Raises:
-      UserError: naming the file and line, for what is no such table.
+      UserError: naming the file and line that are no such table.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -110,17 +110,17 @@ def read_classes(path: Path) -> Classes:
 def decode_mask(
     data: bytes, name: str, colours: bool = False
 ) -> Integer[np.ndarray, "height width"]:
-    """The values in an encoded mask: palette indices, grey values (8 or 16 bits), or colours.
+    """Returns an encoded mask's values: palette indices, grey values (8 or 16 bits), or colours.
 
-    Turned as EXIF says, where it does.
+    The mask is turned as its EXIF data say.
 
     Args:
       name: for error messages.
       colours: read colours, of palette images too; see `Classes.keys`.
 
     Raises:
-      UserError: for what is damaged, no image, a JPEG, of several pages, or in colour without being
-        expected so.
+      UserError: for a damaged file, a file that is no image, a JPEG, a file of several pages, and
+        colours where numbers are expected.
     """
     # Pillow says nothing of it once tensorflow_datasets has told it not to.
     if is_truncated(data):
@@ -154,7 +154,7 @@ def decode_mask(
 
 
 def to_classes(values: Integer[np.ndarray, "height width"], classes: Classes, name: str) -> Mask:
-    """Class numbers, and IGNORE; raises UserError that names the file and a value of no class."""
+    """Returns class numbers, or IGNORE. Raises UserError with the file and an unknown value."""
     if values.dtype in (np.uint8, np.uint16):  # a table takes a tenth of the memory of a search
         table = np.full(np.iinfo(values.dtype).max + 1, -1, np.int16)
         for key, number in classes.keys.items():
@@ -191,7 +191,7 @@ def _listed(classes: Classes) -> str:
 
 
 def fit_pair(example: Example, preprocessing: Preprocessing) -> Example:
-    """The example with its image and its mask at the model's size, whatever is beside them IGNORE.
+    """Returns the example with image and mask at the model's size; the mask's padding is IGNORE.
 
     A mask takes the nearest pixel's class.
     """
@@ -205,13 +205,13 @@ def fit_pair(example: Example, preprocessing: Preprocessing) -> Example:
 def fit_pair_at_scale(
     example: Example, preprocessing: Preprocessing, *, scale: Sequence[float]
 ) -> Example:
-    """The example whole, its image and mask resized by the factors of height and width."""
+    """Returns the example uncut, its image and mask resized by the factors of height and width."""
     height, width = example["segmentation"].shape
     return fit_pair(example, at_scale(height, width, scale, preprocessing))
 
 
 class OwnSize:
-    """The masks of a split at their images' own sizes, "segmentation" alone.
+    """The masks of a split at their images' original sizes; the only field is "segmentation".
 
     Each is read once and then held as a PNG, of which one of 500 x 500 pixels takes a few kB.
     """
@@ -237,7 +237,7 @@ class OwnSize:
 
 
 def sizes_of(examples: Examples, most: int = 200) -> list[tuple[int, int]]:
-    """Height and width of the masks of all examples, or of `most` evenly spaced ones."""
+    """Returns height and width of all masks, or of `most` evenly spaced ones."""
     chosen = spaced(len(examples), most).tolist()
     shapes = (x["segmentation"].shape for x in read_many(examples, chosen))
     return [(height, width) for height, width in shapes]
@@ -246,7 +246,7 @@ def sizes_of(examples: Examples, most: int = 200) -> list[tuple[int, int]]:
 def restore(
     labels: Mask, height: int, width: int, preprocessing: Preprocessing
 ) -> UInt8[np.ndarray, "{height} {width}"]:
-    """A mask of the model's size back to the size of its image; IGNORE where that was cut off."""
+    """Resizes a mask of the model's size to its image's size; IGNORE where that was cut off."""
     cut, put = place(height, width, preprocessing)
     canvas = np.full((height, width), IGNORE, np.uint8)
     part(canvas, cut)[:] = _nearest(part(labels, put), cut[2], cut[3])
@@ -261,7 +261,7 @@ def _nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def palette(count: int = 256) -> UInt8[np.ndarray, "{count} 3"]:
-    """Colours of class numbers, as Pascal VOC's development kit makes them; 0 is black."""
+    """Returns a colour for each class number, as Pascal VOC's development kit does; 0 is black."""
     numbers = np.arange(count)
     colours = np.zeros((count, 3), np.uint8)
     for bit in range(8):  # the lowest three bits give the highest bit of red, green and blue, ...
@@ -278,12 +278,12 @@ def save_mask(path: Path, labels: Mask, colours: UInt8[np.ndarray, "n 3"] | None
 
 
 def count_classes(mask: UInt8[np.ndarray, "*shape"], classes: int) -> Int[np.ndarray, "{classes}"]:
-    """Pixels of each class; ignored ones are left out."""
+    """Counts the pixels of each class; ignored ones are left out."""
     return np.bincount(mask.ravel(), minlength=256)[:classes]
 
 
 def count_split(examples: Examples, classes: int) -> Int[np.ndarray, "{classes}"]:
-    """Pixels of each class in all examples; reads every one once where they are not in memory."""
+    """Counts the pixels of each class in all examples; reads each once if it is not in memory."""
     if isinstance(examples, Arrays):
         return count_classes(examples.fields["segmentation"], classes)
     total = np.zeros(classes, np.int64)

@@ -1,4 +1,4 @@
-"""How pixel values become inputs of a network, learned from the training split alone."""
+"""Normalisation of pixel values, with numbers learned from the training split alone."""
 
 import dataclasses
 from typing import Any
@@ -24,11 +24,11 @@ def learn(
     how: Normalisation,
     trained: Preprocessing | None = None,
 ) -> Preprocessing:
-    """The preprocessing with the numbers that `how` asks for.
+    """Returns the preprocessing with the numbers that `how` needs.
 
     raw leaves 0..255 as it is; centred subtracts each channel's mean; standardised also divides by
-    its deviation; whitened then takes away what a pixel's neighbours and channels tell of it. auto
-    is as the weights to start from were `trained`, where there are any, and else standardised.
+    its deviation; whitened then removes each pixel's correlation with its neighbours and channels.
+    auto is the normalisation of the `trained` weights to start from, or else standardised.
     """
     if how == "auto" and trained is not None and trained.channels == preprocessing.channels:
         return dataclasses.replace(preprocessing, mean=trained.mean, std=trained.std)
@@ -45,10 +45,10 @@ def learn(
 
 
 def unlearned(trained: Preprocessing, how: Normalisation) -> Preprocessing:
-    """The preprocessing of trained weights, with what `how` asks for where nothing is learned.
+    """Returns the preprocessing of trained weights under `how`, without learning from images.
 
     Raises:
-      UserError: for numbers that only training images give.
+      UserError: where `how` needs training images.
     """
     if how == "auto":
         return trained
@@ -63,9 +63,10 @@ def unlearned(trained: Preprocessing, how: Normalisation) -> Preprocessing:
 def patches(
     examples: Examples, preprocessing: Preprocessing
 ) -> Float[np.ndarray, "n rows columns channel"]:
-    """Evenly spaced patches of evenly spaced standardised images, PATCH pixels wide or the image's.
+    """Cuts evenly spaced patches out of evenly spaced standardised images.
 
-    Always of an odd side, so that they have a centre.
+    Their side is PATCH pixels, or the image's if that is smaller; always odd, so that there is a
+    centre.
     """
     height, width = preprocessing.image_size
     side = min(PATCH, height - (height + 1) % 2, width - (width + 1) % 2)
@@ -82,7 +83,7 @@ def patches(
 def whitening_matrix(
     vectors: Float[np.ndarray, "n d"], regularisation: float = REGULARISATION
 ) -> Float[np.ndarray, "d d"]:
-    """PCA whitening, turned back into the space of the vectors (ZCA): C^(-1/2).
+    """Returns C^(-1/2): PCA whitening, turned back into the space of the vectors (ZCA).
 
     With C = V diag(λ) V', the symmetric matrix V diag(1 / sqrt(λ + ε)) V' gives vectors of unit
     covariance that lie as near as can be to the old ones (Bell and Sejnowski 1997; Krizhevsky 2009,
@@ -97,7 +98,7 @@ def whitening_matrix(
 def whitening_filter(
     vectors: Float[np.ndarray, "n rows columns channel"],
 ) -> Float[np.ndarray, "rows columns channel channel"]:
-    """The whitening of a patch's centre, as a filter for images of any size.
+    """Returns the whitening of a patch's centre, as a filter for images of any size.
 
     Whole images as vectors would need their size squared in numbers, and a network of convolutions
     sees patches.
@@ -111,7 +112,7 @@ def whitening_filter(
 def statistics(
     examples: Examples, most: int = 10_000
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of "image", scale 0..255.
+    """Returns mean and standard deviation of each channel of "image", scale 0..255.
 
     Exact (integer sums) over all examples, or over `most` evenly spaced ones of a larger split
     that is not in memory. A channel that never changes gets standard deviation 1.

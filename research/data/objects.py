@@ -1,4 +1,4 @@
-"""Objects in images: boxes, their classes, and what moves them along with the image.
+"""Objects in images: boxes and their classes, and functions that move them with the image.
 
 Boxes are (x0, y0, x1, y1) in pixels as `research.data.warps` counts them: a box around the whole
 image is (0, 0, width, height).
@@ -20,7 +20,8 @@ class Objects(NamedTuple):
     Attributes:
       boxes: pixels of the image.
       classes: number of the class.
-      crowd: neither to be found nor wrong to find: COCO's crowds, VOC's difficult objects.
+      crowd: objects that detection may find or miss without penalty: COCO's crowds, VOC's
+        difficult objects.
     """
 
     boxes: Float32[np.ndarray, "n 4"]
@@ -29,7 +30,7 @@ class Objects(NamedTuple):
 
     @classmethod
     def of(cls, boxes: object, classes: object, crowd: object = None) -> "Objects":
-        """From lists, empty ones too; no crowds where nothing is said."""
+        """Makes objects from lists, which may be empty; without `crowd`, none is a crowd."""
         numbers = np.asarray(classes, np.int32).reshape(-1)
         some = np.zeros(len(numbers), bool) if crowd is None else np.asarray(crowd, bool)
         with np.errstate(over="ignore"):  # `faults` finds what is infinite
@@ -37,16 +38,16 @@ class Objects(NamedTuple):
         return cls(places, numbers, some.reshape(-1))
 
     def take(self, chosen: Bool[np.ndarray, " n"]) -> "Objects":
-        """Those that are chosen."""
+        """Returns the chosen objects."""
         return Objects(*(values[chosen] for values in self))
 
     def example(self) -> Example:
-        """As fields of an example."""
+        """Returns the objects as fields of an example."""
         return self._asdict()
 
 
 def faults(boxes: Float[np.ndarray, "n 4"], height: int, width: int) -> list[str]:
-    """What makes each box unusable; "" where nothing does.
+    """Returns for each box the fault that makes it unusable; "" if there is none.
 
     A box that reaches beyond the image in part is usable: `clip` ends it at the border.
     """
@@ -74,7 +75,7 @@ def clip(boxes: Float[np.ndarray, "*n 4"], height: int, width: int) -> Float[np.
 def usable(
     objects: Objects, height: int, width: int, classes: int, where: str, drop: bool
 ) -> Objects:
-    """The objects, clipped to their image, when each can be used.
+    """Returns the objects, clipped to their image, if each can be used.
 
     Args:
       classes: number of classes.
@@ -104,24 +105,24 @@ def usable(
 
 
 def matrix(height: int, width: int, preprocessing: Preprocessing) -> Float32[np.ndarray, "2 3"]:
-    """Takes points (x, y) of an image of this size to pixels of the model's image."""
+    """Returns the matrix from points (x, y) of an image of this size to the model's pixels."""
     (top, left, cut_height, cut_width), put = place(height, width, preprocessing)
     x, y = put[3] / cut_width, put[2] / cut_height
     return np.array([[x, 0, put[1] - x * left], [0, y, put[0] - y * top]], np.float32)
 
 
 def fit_objects(example: Example, preprocessing: Preprocessing, *, max_objects: int) -> Example:
-    """The example brought to the model's size, with room for a fixed number of objects.
+    """Brings an example to the model's size, with room for a fixed number of objects.
 
     Returns:
       "image" uint8 [height, width, channel]; "size" int32 [2], the original height and width; and
       with N = max_objects, padded by zeros and False: "boxes" float32 [N, 4], pixels of that image,
-      "classes" int32 [N], "crowd" bool [N], "valid" bool [N]. Boxes may reach beyond what a crop
-      leaves of the image, or lie outside: evaluation counts what was cut away as missed, training
-      leaves it out (augment_objects.py).
+      "classes" int32 [N], "crowd" bool [N], "valid" bool [N]. Boxes may reach beyond a cropped
+      image, or lie outside: evaluation counts objects that were cut away as missed, training
+      leaves them out (augment_objects.py).
 
     Raises:
-      UserError: for more objects than there is room for.
+      UserError: for more objects than max_objects.
     """
     height, width = example["image"].shape[:2]
     objects = Objects(*(example[name] for name in Objects._fields))
@@ -152,7 +153,7 @@ def to_original(
     sizes: Int[np.ndarray, "batch 2"],
     preprocessing: Preprocessing,
 ) -> Float32[np.ndarray, "batch n 4"]:
-    """Takes boxes of the model's images back to pixels of the originals, and ends them there.
+    """Converts boxes of the model's images to pixels of the originals, clipped to these.
 
     Args:
       sizes: height and width of each original.

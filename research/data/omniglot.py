@@ -29,7 +29,7 @@ class Drawing(NamedTuple):
 
 
 def drawings(archive: Path) -> list[Drawing]:
-    """What an archive holds, in the order of its paths."""
+    """Returns the drawings of an archive, in the order of their paths."""
     found = []
     with zipfile.ZipFile(archive) as opened:
         for path in sorted(opened.namelist()):
@@ -43,7 +43,7 @@ def drawings(archive: Path) -> list[Drawing]:
 
 
 def full_splits(builder: Any, files: dict[str, Path]) -> dict[str, Keyed]:
-    """TFDS's omniglot, from four archives; labels count all 1,623 characters through."""
+    """Reads TFDS's omniglot from four archives; labels number all 1,623 characters."""
     archives = {
         "train": "images_background.zip",
         "test": "images_evaluation.zip",
@@ -75,11 +75,11 @@ def full_splits(builder: Any, files: dict[str, Path]) -> dict[str, Keyed]:
 class OmniglotSmall(  # type: ignore[call-arg]
     tfds.core.GeneratorBasedBuilder, skip_registration=True
 ):
-    """The five alphabets of background_small1 to train on, the unseen ones of small2 to test on.
+    """Five alphabets to train on (background_small1), and unseen ones to test on (small2).
 
     And "runs", the 20 published one-shot runs: 20 characters of one alphabet, in each one support
-    and one query, by two drawers. White on black, unlike the archives: what augmentation brings in
-    from outside of an image is black. 105x105.
+    and one query, by two drawers. White on black, unlike the archives, because augmentation fills
+    with black from outside an image. 105x105.
     """
 
     name = "omniglot_small"
@@ -127,7 +127,7 @@ class OmniglotSmall(  # type: ignore[call-arg]
 
 
 def small_splits(builder: Any, files: dict[str, Path]) -> dict[str, Keyed]:
-    """OmniglotSmall, from three archives."""
+    """Reads OmniglotSmall from three archives."""
     archives = {"train": "images_background_small1.zip", "test": "images_background_small2.zip"}
     inside = {split: drawings(files[name]) for split, name in archives.items()}
     seen = {drawing.alphabet for drawing in inside["train"]}
@@ -157,12 +157,12 @@ def small_splits(builder: Any, files: dict[str, Path]) -> dict[str, Keyed]:
 
 
 def inverted(drawing: bytes, path: str) -> io.BytesIO:
-    """A PNG with black and white exchanged."""
+    """Encodes a PNG with black and white exchanged."""
     return png(255 - decode_image(drawing, path))
 
 
 def one_shot_runs(archive: Path) -> list[tuple[str, int, int, str]]:
-    """(class, run from 1, whether it is the query, path) of each picture in all_runs.zip."""
+    """Returns (class, run from 1, whether it is a query, path) of each picture of all_runs.zip."""
     found = []
     with zipfile.ZipFile(archive) as opened:
         for run in range(1, 21):

@@ -1,4 +1,4 @@
-"""What was trained on is known by its content, and never evaluated on as new.
+"""Recognises trained pictures by their content, so that none is evaluated on as new.
 
 A run keeps a digest of the decoded pixels of every picture that it trained on in trained_on.txt of
 its folder, sorted, one a line; the sha256 of the file travels in its checkpoints. Evaluation
@@ -7,7 +7,7 @@ many: files may have been renamed, moved or added since. Where classes are evalu
 not trained on, a class with a picture on the list is left out whole. In published sets they are
 only counted, so that numbers stay comparable with others'.
 
-Equal pixels alone are found: a picture that was cut, or saved anew with loss, is another one.
+Only equal pixels are recognised: a cropped picture, or one saved again with loss, is another one.
 """
 
 import hashlib
@@ -32,11 +32,11 @@ FILE = "trained_on.txt"
 BYTES = 16  # of a digest: two of 10 million pictures share one with a probability below 1e-24
 _CHUNK = 8  # pictures, perhaps large ones, that a thread holds at a time
 
-Digests = frozenset[bytes]  # the digests of what was trained on
+Digests = frozenset[bytes]  # the digests of the trained pictures
 
 
 def digest(image: UInt8[np.ndarray, "height width channel"]) -> bytes:
-    """Names a picture by its size and pixels, however its file is called or encoded.
+    """Returns a digest of a picture's size and pixels, whatever its file's name or encoding.
 
     RGB without any colour is the same picture as grey.
     """
@@ -74,7 +74,7 @@ class Digested:
         return self.examples.labels
 
     def digests(self, read: bool) -> list[bytes] | None:
-        """Of every example, in order; None where some were not read yet, unless `read` asks to."""
+        """Returns all examples' digests, in order; None if some were not read and not `read`."""
         missing = np.flatnonzero(~self._is_read).tolist()
         if missing and not read:
             return None
@@ -90,12 +90,12 @@ class Digested:
 
 
 class Contents(NamedTuple):
-    """What the splits of a data set hold.
+    """The digests of a data set's splits, and the rules of their comparison.
 
     Attributes:
       splits: by name, "train" among them.
-      own: whether they are a person's own. Of a published set, digests are taken of what is decoded
-        into memory anyway; nothing is read for them alone.
+      own: whether they are a person's own. In a published set, only pictures that are decoded into
+        memory anyway are digested; nothing is read for it alone.
       by_class: whether no class of "train" may be in the others.
     """
 
@@ -104,19 +104,19 @@ class Contents(NamedTuple):
     by_class: bool = False
 
     def trained(self) -> Digests | None:
-        """The digests of "train"; None where they are not known."""
+        """Returns the digests of "train"; None where they are not known."""
         digests = self.splits["train"].digests(read=self.own)
         return None if digests is None else frozenset(digests)
 
     def known(self, split: str, trained: Digests | None) -> Bool[np.ndarray, " n"] | None:
-        """Which examples of a split were trained on; None where that cannot be told."""
+        """Returns which examples of a split were trained on; None where that is unknown."""
         digests = None if trained is None else self.splits[split].digests(read=self.own)
         if trained is None or digests is None:
             return None
         return np.array([value in trained for value in digests])
 
     def left_out(self, split: str, trained: Digests | None) -> Bool[np.ndarray, " n"]:
-        """Which examples of a split are not evaluated on."""
+        """Returns which examples of a split evaluation leaves out."""
         known = self.known(split, trained)
         if known is None or not self.own:
             return np.zeros(len(self.splits[split]), bool)
@@ -129,13 +129,13 @@ class Contents(NamedTuple):
 def at_training(
     data: "Data", before: tuple[Digests | None, str] = (frozenset(), "")
 ) -> tuple["Data", Digests | None, dict[str, Any]]:
-    """What a run evaluates on and trains on, and the report.
+    """Returns a run's data without trained pictures, its training digests, and the report.
 
     Args:
-      before: what the weights that it starts from were trained on, as `recall` says it.
+      before: the pictures that the initial weights were trained on, as `recall` returns them.
 
     Raises:
-      UserError: for a split of which nothing is left.
+      UserError: for a split of which no picture is left.
     """
     trained, (earlier, why) = data.contents.trained() if data.contents else None, before
     if trained is not None and earlier is not None:
@@ -147,23 +147,23 @@ def at_training(
 
 
 def together(recalled: Sequence[tuple[Digests | None, str]]) -> tuple[Digests | None, str]:
-    """What any of several runs trained on, as far as it is known, and why not all of it is."""
+    """Joins the trained pictures of several runs, and says why some are unknown."""
     known = [trained for trained, _ in recalled if trained is not None]
     why = next((why for _, why in recalled if why), "")
     return (frozenset().union(*known) if known else None), why
 
 
 def new_only(data: "Data", trained: Digests | None, why: str = "") -> tuple["Data", dict[str, Any]]:
-    """The data without what was trained on, and a report: for result.json, and for `lines`.
+    """Returns the data without trained pictures, and a report for result.json and `lines`.
 
-    A split of which nothing is left is not there any more; of classes, two must be left.
+    An empty split is removed; of classes, at least two must be left.
 
-    Args:
-      trained: None where nothing is known of it.
-      why: there may be more that was trained on; "" where there is not.
+        Args:
+          trained: the digests of the trained pictures; None where they are unknown.
+          why: the reason why there may be more trained pictures; "" if there are none.
 
-    Raises:
-      UserError: where no split is left.
+        Raises:
+          UserError: where no split is left.
     """
     if data.contents is None:
         return data, {"splits": {}, "unknown": why}
@@ -184,7 +184,7 @@ def new_only(data: "Data", trained: Digests | None, why: str = "") -> tuple["Dat
 def _compare(
     contents: Contents, split: str, trained: Digests | None
 ) -> tuple[dict[str, int | None], Int[np.ndarray, " kept"]]:
-    """A split's part of the report, and the positions of what is left of it."""
+    """Returns a split's part of the report, and the positions of its new pictures."""
     known, gone = contents.known(split, trained), contents.left_out(split, trained)
     row = {
         "examples": len(gone),
@@ -201,7 +201,7 @@ def _compare(
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-    """What a person is told of a report: nothing where all is known to be new."""
+    """Returns a report's lines for a person: none if all pictures are known to be new."""
     said = []
     for split, row in report["splits"].items():
         known, count = row["trained_on"], f"{row['examples']:,}"
@@ -223,17 +223,17 @@ def lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def as_text(trained: Digests) -> str:
-    """The content of FILE."""
+    """Returns the content of FILE."""
     return "".join(f"{value.hex()}\n" for value in sorted(trained))
 
 
 def checksum(trained: Digests) -> str:
-    """sha256 of FILE, which travels in the facts as "trained_on"."""
+    """Returns the sha256 of FILE, which the facts hold as "trained_on"."""
     return hashlib.sha256(as_text(trained).encode()).hexdigest()
 
 
 def recall(checkpoint: Path, facts: Mapping[str, Any]) -> tuple[Digests | None, str]:
-    """What the run of a checkpoint trained on; or None, and why that cannot be told.
+    """Returns the digests that a checkpoint's run trained on; or None, and why they are unknown.
 
     Args:
       checkpoint: RUN/checkpoints/latest/STEP, or best.

@@ -1,4 +1,4 @@
-"""From splits to sources: which examples are trained on, and which are held out."""
+"""Turns splits into sources of batches, and holds out examples for validation."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ from research.experiment import Data
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Splits(Mapping[str, Examples]):
-    """Opened splits by name, and the contents of the files that they were opened from."""
+    """Opened splits by name, and the digests of the pictures that they were opened from."""
 
     examples: Mapping[str, Examples]
     contents: Contents
@@ -39,12 +39,12 @@ class Splits(Mapping[str, Examples]):
         return len(self.examples)
 
     def replaced(self, examples: Mapping[str, Examples]) -> "Splits":
-        """These splits, some of them with other fields beside or in the place of their pictures."""
+        """Returns these splits with some replaced, whose examples have other fields."""
         return Splits({**self.examples, **examples}, self.contents)
 
 
 def divide(splits: Mapping[str, Labelled], config: DataConfig) -> dict[str, Labelled]:
-    """The splits; where --validation is not 0, "validation" is held out of "train".
+    """Returns the splits; unless --validation is 0, "validation" is held out of "train".
 
     The same examples under every seed.
 
@@ -66,10 +66,10 @@ def fitted(
     *,
     by_class: bool = False,
 ) -> Splits:
-    """The splits as they are, at their fixed size, in memory where --cache_mb allows.
+    """Returns the splits at their fixed size, in memory where --cache_mb allows.
 
     Args:
-      by_class: whether no class that is trained on may be evaluated on.
+      by_class: whether training and evaluation must have no class in common.
     """
     splits = {name: with_white(split, preprocessing.white) for name, split in splits.items()}
     digested = {name: Digested(split) for name, split in splits.items()}
@@ -85,7 +85,7 @@ def fitted(
 
 
 def cache_bytes(config: DataConfig) -> int:
-    """--cache_mb in bytes."""
+    """Returns --cache_mb in bytes."""
     return config.cache_mb * 2**20
 
 
@@ -101,7 +101,7 @@ def make_data(
     alone: bool = False,
     large: tuple[str, ...] = ("image",),
 ) -> Data:
-    """Sources over decoded splits: "train" as an endless shuffled stream, the others in order.
+    """Makes sources of decoded splits: "train" an endless shuffled stream, the others in order.
 
     Args:
       inspect: see `Data`.
@@ -134,9 +134,9 @@ def make_data(
 
 
 def monitored(splits: Mapping[str, Examples]) -> str:
-    """The split whose metric names the best checkpoint: not the test where there is another.
+    """Returns the split that chooses the best checkpoint: not the test if there is another.
 
-    "" where there is no split but "train".
+    "" if "train" is the only split.
     """
     evals = [split for split in splits if split != "train"]
     return next((s for s in (*VALIDATION, "test") if s in evals), "".join(evals[:1]))

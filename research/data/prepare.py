@@ -1,4 +1,4 @@
-"""--mode=prepare: original archives to a TFDS set in data_dir, once."""
+"""Prepares a TFDS set in data_dir from original archives, once: --mode=prepare."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def prepare(
     Args:
       name: of a TFDS set, with /CONFIG where it has several; or a built-in one.
       source: folder of the original archives; by default data_dir/downloads.
-      allow_download: fetch what is not there, after saying how large it is.
+      allow_download: fetch missing archives, after saying how large they are.
 
     Raises:
       UserError: an unknown name; an archive that is missing, damaged or cannot be fetched; a

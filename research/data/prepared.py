@@ -32,7 +32,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def installed(data_dir: str | Path) -> dict[str, Path]:
-    """The sets that lie prepared: {NAME or NAME/CONFIG: folder of its highest version}."""
+    """Returns the prepared sets: {NAME or NAME/CONFIG: folder of its highest version}."""
     root = Path(data_dir)
     marks = [*root.glob(f"[!.]*/*/{_MARK}"), *root.glob(f"[!.]*/*/*/{_MARK}")]
     folders = [mark.parent for mark in marks if _VERSION.fullmatch(mark.parent.name)]
@@ -41,14 +41,14 @@ def installed(data_dir: str | Path) -> dict[str, Path]:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a set lies prepared in a folder data_dir/NAME[/CONFIG]/VERSION."""
+    """Returns whether a folder data_dir/NAME[/CONFIG]/VERSION holds a prepared set."""
     return (folder / _MARK).exists()
 
 
 def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) -> Path:
     """Prepares a set in a hidden folder of data_dir and renames it into place when it is whole.
 
-    Of several processes that prepare one set at once, the first to end wins and all use its files.
+    If several processes prepare one set at once, the first to end wins and all use its files.
 
     Args:
       make: gives the TFDS builder for a data_dir.
@@ -83,10 +83,10 @@ def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) ->
 
 @contextlib.contextmanager
 def _workshop(root: Path) -> Iterator[str]:
-    """A hidden folder to prepare a set in; those that killed processes left behind are removed.
+    """Makes a hidden folder to prepare a set in, and removes those that killed processes left.
 
-    Whoever prepares shares a lock of data_dir, which the system takes from killed processes too;
-    so whoever gets it alone knows that what lies there is a dead process's.
+    Processes that prepare share a lock of data_dir, which the system takes from killed processes
+    too. So a process that gets it alone knows that hidden folders are those of dead processes.
     """
     lock = os.open(root, os.O_RDONLY)
     try:
@@ -108,7 +108,7 @@ def open_prepared(name: str, folder: Path, task: Task) -> Dataset:
     """Opens the set in a folder data_dir/NAME[/CONFIG]/VERSION.
 
     Raises:
-      UserError: when its examples are not what the task needs, or are stored in a format that only
+      UserError: where its examples lack fields of the task, or are stored in a format that only
         TensorFlow reads.
     """
     import tensorflow_datasets as tfds
@@ -136,7 +136,7 @@ def open_prepared(name: str, folder: Path, task: Task) -> Dataset:
 
 
 def content(folder: Path) -> str:
-    """What lies in a prepared set's folder, in one line: fields, or classes, and split sizes."""
+    """Describes a prepared set in one line: its fields, or classes, and split sizes."""
     import tensorflow_datasets as tfds
 
     try:
@@ -151,7 +151,7 @@ def content(folder: Path) -> str:
             elif name in ("objects", "captions"):
                 fields.append(name)
         sizes = [f"{split} {each.num_examples:,}" for split, each in info.splits.items()]
-    except Exception:  # whatever lies there, a list of sets goes on
+    except Exception:  # a damaged set must not stop the list of sets
         return "cannot be read"
     return f"{', '.join(fields)}; {', '.join(sizes)}"
 
@@ -205,7 +205,7 @@ class PreparedSplit:
         return [self.record.example(features, where.format(index)) for index, features in pairs]
 
     def scan(self, read: Callable[[Mapping[str, Any]], T]) -> list[T]:
-        """read(features) of every example, in order; no image is decoded."""
+        """Returns read(features) of every example, in order; no image is decoded."""
         blocks = (range(i, min(i + 256, len(self))) for i in range(0, len(self), 256))
         return [read(features) for block in blocks for features in self._features(block)]
 

@@ -1,4 +1,4 @@
-"""What is done to every image before a network sees it: size, channels, values; saved with it."""
+"""Preprocessing of images for a network: size, channels, values; saved with its weights."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ AnyArray = TypeVar("AnyArray")
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What is done to every image, in training as in prediction; saved with each checkpoint.
+    """The changes of every image, in training as in prediction; saved with each checkpoint.
 
     Attributes:
       image_size: height and width given to the model, pixels.
@@ -37,7 +37,8 @@ class Preprocessing:
         whose shorter side was made 256.
       mean, std: of each channel, on the scale 0..255; of the training split only.
       white: the value that becomes 255, of 16-bit images; see `images.read`.
-      whitening: a filter [side, side, channels, channels] on what they leave, row by row; or none.
+      whitening: a filter [side, side, channels, channels] on standardised images, row by row; or
+        none.
     """
 
     image_size: tuple[int, int]
@@ -63,7 +64,7 @@ class Preprocessing:
                 raise UserError(f"{name} is one of {', '.join(get_args(kind))}; got {value!r}")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for json.dump; `from_json` takes them back."""
+        """Returns plain values for json.dump; `from_json` reads them."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
@@ -78,21 +79,21 @@ class Preprocessing:
         return cls(**plain)
 
     def blank(self, count: int = 1) -> dict[str, np.ndarray]:
-        """A batch of black images, where only shapes matter."""
+        """Returns a batch of black images, for uses where only shapes matter."""
         return {"image": np.zeros((count, *self.image_size, self.channels), np.uint8)}
 
     def standardise(self, images: AnyArray) -> AnyArray:
-        """uint8 images [..., row, column, channel] to what the network gets: float32.
+        """Converts uint8 images [..., row, column, channel] to the network's float32 inputs.
 
-        Of zero mean and unit variance, unless `normalisation.learn` was asked for something else.
-        NumPy or JAX.
+        They have zero mean and unit variance, unless `normalisation.learn` was asked for something
+        else. NumPy or JAX.
         """
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         images = (images.astype(np.float32) - mean) / std  # type: ignore[attr-defined]
         return _filtered(images, self._filter()) if self.whitening else images
 
     def restore(self, images: AnyArray) -> AnyArray:
-        """The inverse of `standardise`, for pictures: float32 on the scale 0..255.
+        """Inverts `standardise`, for pictures: float32 on the scale 0..255.
 
         Raises:
           UserError: for whitened images, which have no simple inverse.
@@ -106,7 +107,7 @@ class Preprocessing:
         return images * std + mean  # type: ignore[operator]
 
     def unnormalised(self) -> "Preprocessing":
-        """The same sizes, without what was learned of the values."""
+        """Returns the same sizes, without the numbers learned from pixel values."""
         return dataclasses.replace(self, mean=(0.0,), std=(1.0,), whitening=())
 
     def _filter(self) -> np.ndarray:
@@ -116,7 +117,7 @@ class Preprocessing:
 
 
 def _filtered(images: Any, kernel: np.ndarray) -> Any:
-    """Cross-correlation of images [..., row, column, channel] with a filter of odd sides."""
+    """Cross-correlates images [..., row, column, channel] with a filter of odd sides."""
     rows, columns = kernel.shape[:2]
     height, width = images.shape[-3:-1]
     reach = [(rows // 2,) * 2, (columns // 2,) * 2, (0, 0)]
@@ -130,14 +131,14 @@ def _filtered(images: Any, kernel: np.ndarray) -> Any:
 
 
 class Placement(NamedTuple):
-    """Where a preprocessing puts an image: (top, left, height, width) in whole pixels."""
+    """The rectangles of a resize: (top, left, height, width) in whole pixels."""
 
-    cut: tuple[int, int, int, int]  # of the image: what is kept of it
-    put: tuple[int, int, int, int]  # of the model's image: where that is resized to
+    cut: tuple[int, int, int, int]  # of the image: the part that is kept
+    put: tuple[int, int, int, int]  # of the model's image: the place of that part
 
 
 def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
-    """How an image of this size gets the size that the model takes; see Preprocessing."""
+    """Computes how an image of this size gets the model's size; see Preprocessing."""
     rows, columns = preprocessing.image_size
     whole, full = (0, 0, height, width), (0, 0, rows, columns)
     if preprocessing.resize == "stretch":
@@ -160,7 +161,7 @@ def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
 def at_scale(
     height: int, width: int, scale: Sequence[float], preprocessing: Preprocessing
 ) -> Preprocessing:
-    """The preprocessing that resizes an image of this size, whole, by two factors.
+    """Returns the preprocessing that resizes an image of this size, uncut, by two factors.
 
     Args:
       scale: of height and of width.
@@ -170,7 +171,7 @@ def at_scale(
 
 
 def scale_of(sizes: Iterable[tuple[int, int]], preprocessing: Preprocessing) -> list[float]:
-    """The factors of height and width by which images of these sizes are resized: the median's."""
+    """Returns the factors of height and width for images of these sizes: the median image's."""
     placed = [place(*size, preprocessing) for size in sizes]
     factors = [(put[2] / cut[2], put[3] / cut[3]) for cut, put in placed]
     return [float(x) for x in np.median(factors, axis=0)]
@@ -199,23 +200,23 @@ def fit(
 
 
 def part(array: np.ndarray, rectangle: tuple[int, int, int, int]) -> np.ndarray:
-    """A view of (top, left, height, width) of an image or mask."""
+    """Returns a view of the rectangle (top, left, height, width) of an image or mask."""
     top, left, height, width = rectangle
     return array[top : top + height, left : left + width]
 
 
 def fit_example(example: Example, preprocessing: Preprocessing) -> Example:
-    """The example with its "image" fitted; what else belongs to the image has its own function."""
+    """Returns the example with its "image" fitted; boxes and masks have functions of their own."""
     return example | {"image": fit(example["image"], preprocessing)}
 
 
 def resized_then_cut(
     height: int, width: int, preprocessing: Preprocessing
 ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """The size that a "crop" of Pillow's makes an image, and what it keeps of that.
+    """Returns the size to which a Pillow "crop" resizes an image, and the part that it keeps.
 
-    As torchvision and timm do it, to the bit. `place` says the same of the image as it was, in
-    whole pixels.
+    As torchvision and timm do it, to the bit. `place` gives the same part in whole pixels of the
+    original image.
 
     Returns:
       (height, width), and (top, left, height, width) within.
@@ -231,7 +232,7 @@ def resized_then_cut(
 
 
 def _by_opencv(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Averaged along a side that shrinks, bilinear along one that grows."""
+    """Resizes by averages along a side that shrinks, bilinearly along one that grows."""
     h, w, channels = image.shape
     least = min(h, height), min(w, width)  # first what shrinks, then what grows
     for (rows, columns), method in (
@@ -246,14 +247,14 @@ def _by_opencv(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def _by_pillow(
     image: np.ndarray, height: int, width: int, interpolation: Interpolation
 ) -> np.ndarray:
-    """Smoothed where the image shrinks."""
+    """Resizes with Pillow, which smooths where the image shrinks."""
     picture = PIL.Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
     method = PIL.Image.Resampling[interpolation.upper()]
     return np.asarray(picture.resize((width, height), method)).reshape(height, width, -1)
 
 
 def read_batch(files: Sequence[str], preprocessing: Preprocessing) -> dict[str, np.ndarray]:
-    """A batch of a person's own images: "image", and "size", their own (height, width).
+    """Reads a batch of a person's images: "image", and "size", the original (height, width).
 
     Raises:
       UserError: naming the first file that is no image.
@@ -270,8 +271,8 @@ class Mapped:
     """Examples brought to the fixed size of a preprocessing; images are still uint8.
 
     Attributes:
-      fit: moves all that belongs to the image along with it; a function of its module, so that
-        worker processes can be sent it.
+      fit: changes all that belongs to the image along with it; a module's function, so that it
+        can be sent to worker processes.
     """
 
     examples: Labelled

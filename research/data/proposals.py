@@ -1,7 +1,7 @@
 """Regions that may show an object, found by grouping pixels; on the host, without learning.
 
 In the style of Uijlings et al., "Selective search for object recognition", 2013: many small regions
-are merged, the most similar neighbours first, and the box of every region there ever was is a
+are merged, the most similar neighbours first, and the box of every region, first or merged, is a
 proposal. Here the first regions are connected pixels of one of a few colours (k-means), where the
 paper starts from Felzenszwalb and Huttenlocher's segmentation; textures are not compared.
 """
@@ -18,10 +18,10 @@ MOST = 80  # first regions of a set that take part, the largest; more where coun
 def propose(
     image: UInt8[np.ndarray, "height width 3"], count: int = 200
 ) -> Float32[np.ndarray, "{count} 4"]:
-    """Boxes (x0, y0, x1, y1) in pixels: first regions and late merges in turns.
+    """Returns boxes (x0, y0, x1, y1) in pixels: first regions and late merges, alternating.
 
-    Where there are more than `count`, which of the first regions are left out is decided by lot,
-    not by where they lie; where there are fewer, boxes without area fill up. The same every time.
+    If there are more than `count`, first regions are left out at random, not by their place; if
+    there are fewer, boxes without area fill up. The same image always gives the same boxes.
     """
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     random = np.random.RandomState(0)
@@ -54,7 +54,7 @@ def _first_regions(
     most: int,
     random: np.random.RandomState,
 ) -> Int[np.ndarray, "height width"]:
-    """Number of each pixel's region, from 1; 0 for pixels of regions that are left out."""
+    """Returns the number of each pixel's region, from 1; 0 for regions that are left out."""
     pixels = lab.reshape(-1, 3)
     # Starting from ranks of brightness, not at random: the same regions every time.
     rank = np.argsort(np.argsort(pixels[:, 0], kind="stable"), kind="stable")
@@ -84,7 +84,7 @@ def _first_regions(
 def _grouped(
     lab: Float32[np.ndarray, "height width 3"], regions: Int[np.ndarray, "height width"]
 ) -> list[tuple[int, tuple[int, int, int, int]]]:
-    """(level, box) of every first region, at level 0, and of every merge, counted from 1.
+    """Returns (level, box) of every first region, at level 0, and of every merge, counted from 1.
 
     Similarity is the paper's, without texture: colour, size (small ones merge early) and fill (how
     well the two fill the box around both).
@@ -117,7 +117,7 @@ def _grouped(
     found = [(0, _box(box)) for box in boxes]
 
     def similarity(i: int) -> np.ndarray:
-        """Of region i with every other; minus infinity where they are no neighbours."""
+        """Returns region i's similarity to every other; minus infinity if not neighbours."""
         off = np.abs(colour - colour[i]).sum(1) / 255
         around = np.concatenate(
             [np.minimum(boxes[:, :2], boxes[i, :2]), np.maximum(boxes[:, 2:], boxes[i, 2:])], axis=1

@@ -23,7 +23,7 @@ Keyed = Iterator[tuple[int | str, dict[str, Any]]]
 
 
 class Recipe(NamedTuple):
-    """What a set holds, in a few words; and (builder, archives) -> {split: keyed examples}."""
+    """A set's content in a few words; and (builder, archives) -> {split: keyed examples}."""
 
     content: str
     splits: Callable[[Any, Files], dict[str, Keyed]]

@@ -1,4 +1,4 @@
-"""Predicted masks at their images' own sizes: what is scored, and what is saved."""
+"""Brings predicted masks back to their images' original sizes, to score and to save them."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,35 +19,35 @@ Masks = UInt8[np.ndarray, "n height width"]
 
 @dataclasses.dataclass(frozen=True)
 class Restoring:
-    """Brings images to the network, and its masks back to the images' own sizes.
+    """The way of images to the network, and of its masks back to the images' original sizes.
 
     Attributes:
-      preprocessing: what is done to every image.
-      scale: the factors of height and width by which images are resized whole; None where they are
-        brought to the size that the preprocessing says.
+      preprocessing: of every image.
+      scale: the factors of height and width by which images are resized uncut; None where they
+        are brought to the preprocessing's size.
     """
 
     preprocessing: Preprocessing
     scale: Sequence[float] | None = None
 
     def used(self, height: int, width: int) -> Preprocessing:
-        """What is done to an image of this size."""
+        """Returns the preprocessing of an image of this size."""
         if self.scale is None:
             return self.preprocessing
         return at_scale(height, width, self.scale, self.preprocessing)
 
     def restore(self, mask: Mask, height: int, width: int) -> UInt8[np.ndarray, "_ _"]:
-        """A predicted mask at its image's own size; IGNORE where the image was cut off."""
+        """Resizes a predicted mask to its image's size; IGNORE where the image was cut off."""
         return masks.restore(mask, height, width, self.used(height, width))
 
     def restore_all(
         self, predicted: Masks, sizes: Sequence[Sequence[int]]
     ) -> list[UInt8[np.ndarray, "_ _"]]:
-        """The same of several, whose images have these (height, width)."""
+        """Resizes several masks to their images' (height, width)."""
         return [self.restore(mask, h, w) for mask, (h, w) in zip(predicted, sizes, strict=True)]
 
     def read(self, files: list[str]) -> dict[str, np.ndarray]:
-        """A batch of a person's own images: "image", and "size", their own (height, width)."""
+        """Reads a batch of a person's images: "image", and "size", the original (height, width)."""
         pictures = [images.read(file, self.preprocessing.white) for file in files]
         sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
         fitted = [fit(picture, self.used(*picture.shape[:2])) for picture in pictures]
@@ -60,10 +60,10 @@ class Restoring:
         numbers: Sequence[int],
         measure: Callable[[Mask, Mask], dict[str, np.ndarray]],
     ) -> dict[str, np.ndarray]:
-        """What `measure` counts of (true, predicted) masks at their own sizes, stacked.
+        """Stacks `measure`'s counts for (true, predicted) masks at their original sizes.
 
         Args:
-          numbers: of the originals that the predicted masks are of.
+          numbers: positions in `originals` of the predicted masks' images.
         """
         rows = []
         for number, mask in zip(numbers, predicted, strict=True):
@@ -73,7 +73,7 @@ class Restoring:
 
 
 def shares_of(mask: UInt8[np.ndarray, "_ _"], names: Sequence[str]) -> dict[str, Any]:
-    """One object for predictions.jsonl: the share of each class that is there, largest first."""
+    """Returns a row of predictions.jsonl: the share of each class in the mask, largest first."""
     shares = masks.count_classes(mask, len(names)) / max(np.sum(mask != IGNORE), 1)
     order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k]]
     found = {names[k]: float(shares[k]) for k in order}

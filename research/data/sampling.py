@@ -16,9 +16,9 @@ from research.errors import UserError
 class ClassesByImages:
     """The order of a `Source`: batch `step` has K images of each of P classes, class by class.
 
-    A pure function of (seed, step). All classes are gone through in a shuffled order, P at a time,
-    then in another; the fewer than P that are left over at the end sit out. Within a class, images
-    differ where it has K of them, else each comes as often as any other, give or take one.
+    A pure function of (seed, step). All classes come in a shuffled order, P at a time, then in
+    another order; the fewer than P at the end of an order are left out. A class of K or more images
+    gives K different ones; a smaller class repeats each image equally often, give or take one.
 
     Attributes:
       labels: the class of every example of the split.
@@ -54,7 +54,7 @@ class ClassesByImages:
 
     @functools.cached_property
     def members(self) -> list[Int[np.ndarray, " _"]]:
-        """Positions of the examples of each class that there is."""
+        """Returns the positions of the examples of each class."""
         order = np.argsort(self.labels, kind="stable")
         ends = np.flatnonzero(np.diff(self.labels[order])) + 1
         return np.split(order, ends)
@@ -75,7 +75,7 @@ class ClassesByImages:
 
 @runtime_checkable
 class BatchOptions(Protocol):
-    """The flags that say what a batch holds."""
+    """The flags that describe a batch."""
 
     @property
     def batch_size(self) -> int: ...
@@ -88,7 +88,7 @@ class BatchOptions(Protocol):
 
 
 def order_of(options: BatchOptions, train: Labelled) -> ClassesByImages:
-    """The order of --batch_size and --images_per_class over a training split.
+    """Returns the order of --batch_size and --images_per_class over a training split.
 
     Raises:
       UserError: for batches that cannot be made, or in which no example has a positive.

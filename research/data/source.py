@@ -27,8 +27,8 @@ from research.spacing import spaced
 Example = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 
-_ADDED = ("index", "mask", "occurrence")  # fields of a batch that no example has
-_ENDLESS = 2**40  # batches: a bound for streams that end when nobody asks for more
+_ADDED = ("index", "mask", "occurrence")  # fields that a `Source` adds to a batch
+_ENDLESS = 2**40  # batches: a bound for streams, which otherwise have no end
 _FEW = 16  # batches: threads have read them before processes have started
 _CHUNK = 256  # examples that a thread decodes at a time
 
@@ -49,7 +49,7 @@ class Examples(Protocol):
 
 
 def read_many(examples: Examples, indices: Sequence[int]) -> list[Example]:
-    """[examples[i] for i in indices], at once where the examples know how.
+    """Returns [examples[i] for i in indices], read at once if the examples can do so.
 
     From an array_record file of 60,000 images a record costs 0.2 ms alone and 0.03 among 128.
     """
@@ -77,7 +77,7 @@ class Arrays:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chosen:
-    """The examples at some positions of others."""
+    """The examples at some positions of a split."""
 
     examples: Examples
     positions: np.ndarray
@@ -93,7 +93,7 @@ class Chosen:
 
 
 def decoded_bytes(examples: Examples) -> int:
-    """Bytes that the whole split takes decoded; every example has the shapes of the first."""
+    """Returns the bytes of the decoded split; every example has the shapes of the first."""
     return len(examples) * sum(value.nbytes for value in examples[0].values())
 
 
@@ -124,9 +124,9 @@ def decode(examples: Examples) -> Arrays:
 
 
 def digest(examples: Examples, count: int = 64) -> str:
-    """sha256 of the length and of `count` evenly spaced examples: names what the data is.
+    """Returns the sha256 of the length and of `count` evenly spaced examples: the data's identity.
 
-    By content, so that it does not depend on where the files lie or how they are read.
+    It is of the content, so it does not depend on the files' places or on how they are read.
     """
     state = hashlib.sha256(str(len(examples)).encode())
     # Both ends among them, as ever: run folders hold fingerprints of these very positions.
@@ -139,7 +139,7 @@ def digest(examples: Examples, count: int = 64) -> str:
 
 @functools.lru_cache(maxsize=4)
 def permutation(length: int, seed: int, epoch: int) -> Int32[np.ndarray, " length"]:
-    """The order of one epoch. Seeds and epochs are hashed together, so no two runs share orders."""
+    """Returns an epoch's order; seed and epoch are hashed together, so no two orders agree."""
     bits = np.random.MT19937(np.random.SeedSequence([seed, epoch]))
     order = np.random.RandomState(bits).permutation(length).astype(np.int32)
     order.setflags(write=False)  # the cache hands out this very array
@@ -147,7 +147,7 @@ def permutation(length: int, seed: int, epoch: int) -> Int32[np.ndarray, " lengt
 
 
 def occurrences(index: Int32[np.ndarray, " row"]) -> Int32[np.ndarray, " row"]:
-    """For each row of a batch, how many rows before it hold the same example: 0, 1, ..."""
+    """Counts for each row of a batch the rows before it with the same example: 0, 1, ..."""
     order = np.argsort(index, kind="stable")
     _, first, count = np.unique(index[order], return_index=True, return_counts=True)
     occurrence = np.empty_like(index)
@@ -156,7 +156,7 @@ def occurrences(index: Int32[np.ndarray, " row"]) -> Int32[np.ndarray, " row"]:
 
 
 def _own(batch: Batch) -> Batch:
-    """Copies a worker's arrays, which are views of shared memory that nobody frees at exit."""
+    """Copies a worker's arrays, which are views of shared memory that is not freed at exit."""
     return {name: np.array(values) for name, values in batch.items()}
 
 
@@ -186,8 +186,8 @@ class Source:
       part: (i, n): `batch` returns the i-th of n equal parts of each global batch, for machine i.
       alone: examples differ in shape, so a batch of a pass holds one, beside padding; they are
         not held in memory.
-      originals: the same examples, or what is scored of them, as they were before they were brought
-        to a fixed size; see `Evaluator.tally`.
+      originals: the same examples, or their scored fields, at their original sizes; see
+        `Evaluator.tally`.
       large: fields that evaluation does not hold for a whole split, such as images.
     """
 
@@ -224,27 +224,27 @@ class Source:
         return -(-len(self.examples) // (1 if self.alone else self.batch_size))
 
     def chosen(self, positions: Int[np.ndarray, " kept"]) -> "Source":
-        """The same over the examples at some positions."""
+        """Returns the same source over the examples at some positions."""
         originals = None if self.originals is None else Chosen(self.originals, positions)
         examples = Chosen(self.examples, positions)
         return dataclasses.replace(self, examples=examples, originals=originals)
 
     @functools.cached_property
     def memory(self) -> Arrays | None:
-        """The decoded split, or None where it is too large for cache_bytes."""
+        """Returns the decoded split, or None where it is too large for cache_bytes."""
         if isinstance(self.examples, Arrays):
             return self.examples
         fits = not self.alone and decoded_bytes(self.examples) < self.cache_bytes
         return decode(self.examples) if fits else None
 
     def rows(self, step: int) -> tuple[Int32[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
-        """The index and mask of this part of batch `step`, without reading any example."""
+        """Returns the index and mask of this part of batch `step`, without reading any example."""
         return self._rows(step, *self.part)
 
     def _rows(
         self, step: int, i: int, n: int
     ) -> tuple[Int32[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
-        """Those of the i-th of n parts."""
+        """Returns the index and mask of the i-th of n parts of batch `step`."""
         local = self.batch_size // n
         if self.alone:
             return np.full(local, step, np.int32), i * local + np.arange(local) == 0
@@ -265,7 +265,7 @@ class Source:
         return index, np.ones(local, bool)
 
     def batch(self, step: int) -> Batch:
-        """Batch `step`, counted from 0: a pure function of the seed and the step."""
+        """Returns batch `step`, counted from 0: a pure function of the seed and the step."""
         index, mask = self.rows(step)
         whole = self._rows(step, 0, 1)[0] if self.part[1] > 1 else index  # of the global batch
         batch = self._read(index) | {"index": index, "mask": mask}
@@ -275,7 +275,7 @@ class Source:
         return batch if self.collate is None else self.collate(batch, whole)
 
     def sample(self) -> Batch:
-        """A batch of evenly spaced examples of the split, padded with the first of them."""
+        """Returns a batch of evenly spaced examples of the split, padded with the first of them."""
         chosen = spaced(len(self.examples), 1 if self.alone else self.batch_size)
         index = np.full(self.batch_size, chosen[0], np.int32)
         index[: len(chosen)] = chosen
@@ -286,7 +286,7 @@ class Source:
         return batch if self.collate is None else self.collate(batch, index)
 
     def _read(self, index: Int32[np.ndarray, " row"]) -> Batch:
-        """The fields of the examples at some positions, stacked."""
+        """Reads the examples at some positions, and stacks their fields."""
         if self.memory is not None:
             fields = {name: values[index] for name, values in self.memory.fields.items()}
         else:
@@ -306,7 +306,7 @@ class Source:
         Args:
           stop: the first batch not to yield; by default a pass ends and a stream goes on for ever.
 
-        Errors come out here, in the consumer. Closing the generator frees threads and processes.
+        Errors are raised here, in the consumer. Closing the generator frees threads and processes.
         """
         if stop is None:
             stop = self.num_batches if self.seed is None else _ENDLESS
@@ -335,7 +335,7 @@ class Source:
                 gc.collect()
 
     def fingerprint(self) -> str:
-        """sha256 of what is read in which order: the data, the first epoch's start, batch size."""
+        """Returns the sha256 of the data, the first epoch's start and the batch size."""
         length = len(self.examples)
         if self.order is not None:
             order = np.concatenate([self.order(step) for step in range(8)])

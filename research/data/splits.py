@@ -1,4 +1,4 @@
-"""A data set's splits, and fixed parts of them, stratified by class."""
+"""Splits of a data set, and fixed parts of them, stratified by class."""
 
 import dataclasses
 from collections.abc import Collection
@@ -12,12 +12,12 @@ from research.data.source import Chosen, Examples
 from research.errors import UserError
 from research.spacing import spaced
 
-VALIDATION = ("validation", "val")  # names of splits that are there to choose by
+VALIDATION = ("validation", "val")  # names of splits for validation
 
 
 @runtime_checkable
 class Labelled(Examples, Protocol):
-    """Examples whose labels can be had without decoding images."""
+    """Examples whose labels are known without decoding images."""
 
     @property
     def labels(self) -> np.ndarray: ...
@@ -30,8 +30,8 @@ class Dataset(NamedTuple):
       splits: as the set has them, such as train and test, or train and validation.
       class_names: of labels 0, 1, ...
       image_shape: height, width, channels; None where images differ.
-      citation: one line: whose it is and its licence; or what was made of a person's own files.
-      white: the value of 16-bit images that is white; see `images.read`.
+      citation: one line: the authors and the licence; or how a person's own files were read.
+      white: the value that means white in 16-bit images; see `images.read`.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Dataset(NamedTuple):
 def stratified(
     labels: Int[np.ndarray, " n"], share: float
 ) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " held"]]:
-    """Positions kept and positions held out, each in rising order.
+    """Returns the positions to keep and the positions to hold out, each in rising order.
 
     Of the n examples of a class, in order, round(share n) are held out, evenly spaced. A class of
     two or more keeps one and holds one out.
@@ -61,7 +61,7 @@ def stratified(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subset(Chosen):
-    """The examples at some positions of others, with their labels."""
+    """The examples at some positions of a split, with their labels."""
 
     examples: Labelled
 
@@ -71,7 +71,7 @@ class Subset(Chosen):
 
 
 def with_test(splits: dict[str, Labelled], where: str) -> dict[str, Labelled]:
-    """The splits; where there is but "train", a fifth of each class becomes "test".
+    """Returns the splits; if "train" is the only one, a fifth of each class becomes "test".
 
     In the order of the examples, the middle one of each five.
 
@@ -92,7 +92,7 @@ def with_test(splits: dict[str, Labelled], where: str) -> dict[str, Labelled]:
 
 
 def with_white(examples: Any, white: int) -> Any:
-    """The examples, or a choice of them, with another white of 16-bit images; see `images.read`."""
+    """Returns the examples, or a choice of them, with another white of 16-bit images."""
     if not dataclasses.is_dataclass(examples) or isinstance(examples, type):
         return examples
     fields = {field.name for field in dataclasses.fields(examples)}
@@ -111,7 +111,7 @@ def refuse_second_validation(splits: Collection[str]) -> None:
 
 
 def hold_out(examples: Labelled, share: float) -> tuple[Subset, Subset]:
-    """Splits examples in two, stratified by class: what is left, and `share` of each class.
+    """Splits examples in two, stratified by class: the rest, and `share` of each class.
 
     Raises:
       UserError: where either part is empty.

@@ -1,4 +1,4 @@
-"""A text file as windows of characters."""
+"""Windows of characters of a text file."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from research.errors import UserError
 
 
 def read_text(path: str | Path, flag: str = "--text") -> str:
-    """The content of a text file, which the flag named; lines end with a line feed.
+    """Reads the text file that a flag names; lines end with a line feed.
 
     Raises:
-      UserError: a file that is not there, or not UTF-8.
+      UserError: a file that does not exist, or is not UTF-8.
     """
     try:
         text = at_home(path).read_bytes().decode("utf-8-sig")
@@ -35,13 +35,13 @@ def read_text(path: str | Path, flag: str = "--text") -> str:
 class Windows:
     """{"tokens": int32 [length + 1], "counted": bool [length]}: a stretch of text.
 
-    Each character of a stretch but its last is read, and the one that follows is asked for. Where
-    the text ends before the stretch does, 0 is read, and what follows does not count.
+    From each character but the last, the next one is predicted. Where the text ends before the
+    stretch, the tokens are 0 and do not count.
 
     Attributes:
-      codes: the text, a number a character.
+      codes: the text, a number for each character.
       length: characters that are read.
-      starts: where each stretch begins.
+      starts: the first position of each stretch.
     """
 
     codes: Int32[np.ndarray, " characters"]
@@ -61,13 +61,13 @@ class Windows:
 def windows(
     codes: Int32[np.ndarray, " characters"], length: int, held_out: float
 ) -> tuple[Windows, Windows]:
-    """Windows to train on, which overlap, and to evaluate on, which ask for each character once.
+    """Makes training windows, which overlap, and evaluation windows, with each character once.
 
-    Of those to train on the last ends with the text; of the others it may be shorter.
+    The last training window ends with the text; the last evaluation window may be shorter.
 
     Args:
       length: characters of a window.
-      held_out: share of the text, its end, that is only evaluated on; 0: what is trained on.
+      held_out: share of the text, at its end, for evaluation alone; 0: evaluation uses all text.
 
     Raises:
       UserError: where a part is shorter than one window.
@@ -89,7 +89,7 @@ def windows(
 
 
 def read_beginnings(files: Sequence[str], characters: Characters) -> dict[str, np.ndarray]:
-    """A batch of texts to go on with: "beginning" int32 [n, time], and their "length" int32 [n].
+    """Reads texts to continue: "beginning" int32 [n, time], and their "length" int32 [n].
 
     Time is a multiple of 64, so that few shapes are compiled. The line feed that ends a file is
     left out.

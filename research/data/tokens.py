@@ -1,4 +1,4 @@
-"""Sentences as numbers: words of a vocabulary, or the characters of a text."""
+"""Tokens: numbers for the words of sentences, or for the characters of a text."""
 
 import collections
 import dataclasses
@@ -27,9 +27,9 @@ _STEP = 4  # tokens from one bucket to the next
 
 
 def words(sentence: str) -> list[str]:
-    """The words of a sentence: runs of letters and digits, apostrophes and hyphens inside.
+    """Returns a sentence's words: runs of letters and digits, with inner apostrophes and hyphens.
 
-    Where they begin and end is Unicode's (Standard Annex 29): letters keep their marks, and scripts
+    Word limits are Unicode's (Standard Annex 29): letters keep their marks, and scripts
     without spaces, such as Chinese and Thai, give a word for each character. Accents are composed
     (NFC). COCO's evaluation drops punctuation, too.
     """
@@ -54,7 +54,7 @@ def words(sentence: str) -> list[str]:
 
 
 def is_unspaced(sentence: str) -> bool:
-    """Whether a sentence has characters of a script that puts no spaces between words."""
+    """Returns whether a sentence has characters of a script without spaces between words."""
     return not sentence.isascii() and _UNSPACED.search(sentence) is not None
 
 
@@ -64,7 +64,7 @@ class Vocabulary:
 
     Attributes:
       known: words that a model may say, most frequent first.
-      others: words that only references hold. They have numbers too, from `size` on, so that a
+      others: words of references alone. They have numbers too, from `size` on, so that a
         reference can be read back from its tokens; a model sees UNKNOWN in their place.
     """
 
@@ -73,7 +73,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, sentences: Iterable[str], min_count: int = 1) -> "Vocabulary":
-        """The words that come at least min_count times; of equally frequent ones a before b.
+        """Makes a vocabulary of the words that occur at least min_count times; a before b in ties.
 
         Raises:
           UserError: where no word is left.
@@ -89,21 +89,21 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Tokens that a model tells apart, the special ones included."""
+        """Returns the number of a model's tokens, the special ones included."""
         return len(SPECIAL) + len(self.known)
 
     def with_others(self, sentences: Iterable[str]) -> "Vocabulary":
-        """The same vocabulary, and numbers for all other words of the sentences."""
+        """Returns the vocabulary with numbers for all other words of the sentences too."""
         others = {word for sentence in sentences for word in words(sentence)} - {*self.known}
         return Vocabulary(self.known, tuple(sorted(others)))
 
     def encode(self, sentence: str) -> list[int]:
-        """The tokens of a sentence, END included."""
+        """Returns the tokens of a sentence, END included."""
         numbers = self._numbers
         return [*(numbers.get(word, UNKNOWN) for word in words(sentence)), END]
 
     def decode(self, tokens: Iterable[SupportsIndex]) -> str:
-        """The words up to END, with spaces between."""
+        """Returns the words up to END, with spaces between."""
         names = (*SPECIAL, *self.known, *self.others)
         said = []
         for token in tokens:
@@ -119,7 +119,7 @@ class Vocabulary:
 
 
 def pad(sentences: Sequence[Sequence[int]], length: int) -> Int[np.ndarray, "sentences {length}"]:
-    """Tokens of several sentences, filled up with PADDING; longer ones are cut, and keep END."""
+    """Returns tokens of sentences, filled with PADDING; longer ones are cut, and keep END."""
     rows = np.full((len(sentences), length), PADDING, np.int32)
     for row, tokens in zip(rows, sentences, strict=True):
         kept = [*tokens[: length - 1], END] if len(tokens) > length else tokens
@@ -131,8 +131,8 @@ def pad(sentences: Sequence[Sequence[int]], length: int) -> Int[np.ndarray, "sen
 class Buckets:
     """Cuts the "tokens" [B, K, L] of a batch to the bucket of the global batch's longest sentence.
 
-    So a batch of short sentences costs no steps on padding, and a program is compiled for each
-    bucket, not for each length: a multiple of 4, at most L.
+    So a batch of short sentences spends no steps on padding, and a program is compiled for each
+    bucket, not for each length. Buckets are multiples of 4, at most L.
 
     Attributes:
       lengths: tokens of the longest sentence of every example of the split.
@@ -147,7 +147,7 @@ class Buckets:
     def __call__(
         self, batch: Mapping[str, Any], positions: Int[np.ndarray, " row"]
     ) -> dict[str, Any]:
-        """The batch, whose examples are among those at `positions` of the split."""
+        """Cuts a batch whose examples are among those at `positions` of the split."""
         longest = int(self.lengths[positions].max())
         bucket = max(-(-longest // _STEP) * _STEP, _STEP)
         return {**batch, "tokens": batch["tokens"][..., :bucket]}
@@ -161,7 +161,7 @@ class Characters:
 
     @classmethod
     def of(cls, text: str) -> "Characters":
-        """Every character that comes in the text, sorted."""
+        """Returns every character that occurs in the text, sorted."""
         return cls(tuple(sorted(set(text))))
 
     @property
@@ -169,10 +169,10 @@ class Characters:
         return len(self.symbols)
 
     def encode(self, text: str) -> Int[np.ndarray, " characters"]:
-        """One number a character.
+        """Returns a number for each character.
 
         Raises:
-          UserError: for a character that the text did not have.
+          UserError: for a character that the training text did not have.
         """
         numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
         if unknown := sorted(set(text) - numbers.keys()):

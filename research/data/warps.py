@@ -1,4 +1,4 @@
-"""Geometry of augmentation: affine maps and elastic fields that move images, masks and boxes alike.
+"""Geometry of augmentation: affine maps and elastic fields that move images, masks and boxes.
 
 Points are (x, y) in pixels, x to the right and y downwards; pixel (row i, column j) covers
 [j, j + 1] x [i, i + 1], so that its centre is (j + 0.5, i + 0.5) and a box around the whole image
@@ -55,7 +55,7 @@ def _cos_sin(degrees: Scalar) -> tuple[Scalar, Scalar]:
 
 
 def invert(matrix: Float[Array, "2 3"]) -> Float[Array, "2 3"]:
-    """Returns the map back; exact for mirror images and shifts by whole pixels."""
+    """Returns the inverse map; exact for mirror images and shifts by whole pixels."""
     (a, b, x), (c, d, y) = matrix
     determinant = a * d - b * c
     p, q, r, s = d / determinant, -b / determinant, -c / determinant, a / determinant
@@ -65,7 +65,7 @@ def invert(matrix: Float[Array, "2 3"]) -> Float[Array, "2 3"]:
 def elastic_field(
     key: Key[Array, ""], height: int, width: int, alpha: float, sigma: float
 ) -> Float[Array, "{height} {width} 2"]:
-    """Smooth random displacements (dx, dy) in pixels: Simard et al. 2003, section 2.
+    """Draws smooth random displacements (dx, dy) in pixels: Simard et al. 2003, section 2.
 
     Uniform noise in [-1, 1] times `alpha`, smoothed by a Gaussian of standard deviation `sigma`
     pixels; each displacement has zero mean and a standard deviation of alpha / (2 sigma sqrt(3 pi))
@@ -98,7 +98,7 @@ def warp_part(
     matrix: Float[Array, "2 3"],
     size: tuple[int, int],
 ) -> Float[Array, "{size[0]} {size[1]} channel"]:
-    """As `warp_image`, with an output of another (height, width)."""
+    """Warps as `warp_image` does, to another (height, width)."""
     return _resample(image, matrix, None, order=1, size=size)
 
 

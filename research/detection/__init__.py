@@ -1,7 +1,7 @@
-"""Detectors: what a network's outputs mean, how they are trained, what is found with them.
+"""Detectors: the meaning of a network's outputs, their loss, and the prediction of boxes.
 
-A detector puts a model, a loss and a way to predict together; experiments/detection.py does the
-rest for all of them. `make` takes the name that --model gives.
+A detector combines a model, a loss and a way to predict; experiments/detection.py does the rest
+for all of them. `make` takes the name that --model gives.
 """
 
 import importlib
@@ -33,18 +33,18 @@ class Run(Protocol):
 
 
 def nothing_more(outputs: Mapping[str, jax.Array], batch: Batch) -> Mapping[str, Any]:
-    """No measures beside those of every detector."""
+    """Adds no measures to those of every detector."""
     return {}
 
 
 class Detector(NamedTuple):
-    """A model, and what its outputs mean.
+    """A model, and the meaning of its outputs.
 
     Attributes:
       loss: (run, batch, key) -> the loss of each image, and its parts.
       predict: (run, batch) -> "boxes" [B, n, 4] in pixels of the model's image, "scores",
-        "classes" and "valid" [B, n], and whatever else it finds; and of the whole image, for those
-        who look into the network, the highest logit anywhere: "objectness" [B] of an object, and
+        "classes" and "valid" [B, n], and perhaps more; and of the whole image, for methods that
+        look into the network, the highest logit anywhere: "objectness" [B] of an object, and
         "evidence" [B, classes] of an object of each class.
       measure: (outputs, batch) -> {name: (value, weight)} beside those of every detector.
     """
@@ -55,12 +55,12 @@ class Detector(NamedTuple):
     measure: Callable[[Mapping[str, jax.Array], Batch], Mapping[str, Any]] = nothing_more
     protocol: Mapping[str, str] = {}
     best: tuple[str, str] = ("mAP", "max")  # the metric that names the best checkpoint
-    classifies: bool = True  # whether it tells classes apart
-    model_size: tuple[int, int] | None = None  # of what the model sees, where that is no image
+    classifies: bool = True  # whether it predicts classes
+    model_size: tuple[int, int] | None = None  # of the input, if not the image's
 
 
 class Setting(NamedTuple):
-    """What a detector must know of the data; plain values, which travel in a checkpoint.
+    """Facts of the data that a detector needs; plain values, which a checkpoint keeps.
 
     Attributes:
       image_size: height and width of the model's image, pixels.
@@ -86,7 +86,7 @@ FILES = {
 
 
 def make(config: DetectionConfig, setting: Setting) -> Detector:
-    """The detector that a configuration describes. Raises UserError for what does not fit."""
+    """Makes the detector of a configuration. Raises UserError for options that do not fit it."""
     module = importlib.import_module(f"{__name__}.{FILES[config.model]}")
     detector: Detector = module.make(config, setting)
     return detector

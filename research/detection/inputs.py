@@ -1,4 +1,4 @@
-"""What detectors are fed: data sets, sizes of boxes, augmentation, a person's own files."""
+"""Inputs of detectors: data sets, sizes of boxes, augmentation, a person's own files."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ from research.models import Entry, available
 from research.progress import console
 from research.spacing import spaced
 
-PROPOSED = ("rcnn", "fast_rcnn")  # detectors that are told where to look
+PROPOSED = ("rcnn", "fast_rcnn")  # detectors that get their regions with the data
 SINGLE = ("localisation", "landmarks")  # detectors of one object
 COUNTED = 50_000  # examples of a prepared split that are read to count their objects
-SEEN = 5_000  # training examples whose boxes are looked at for typical sizes
+SEEN = 5_000  # training examples whose boxes give the typical sizes
 
 
 def load(config: Any) -> Dataset:
-    """The data set of --dataset. Raises UserError as `research.data.datasets.load` does."""
+    """Loads the data set of --dataset. Raises UserError as `research.data.datasets.load` does."""
     for flag, why in (
         ("elastic_alpha", "boxes cannot follow a local warp"),
         ("mixup", "is no use"),
@@ -61,11 +61,11 @@ def load(config: Any) -> Dataset:
 
 
 def max_objects(dataset: Dataset, config: Any) -> int:
-    """--max_objects, or as many as an image of the data set holds.
+    """Returns --max_objects, or the largest number of objects in an image of the data set.
 
     Raises:
-      UserError: where an image holds more than --max_objects, with the number needed; and where the
-        flag is missing and finding out would mean reading a very large prepared set.
+      UserError: where an image holds more than --max_objects, with the number needed; and where
+        the flag is missing and the count would need reading a very large prepared set.
     """
     if config.max_objects:
         detection.check_room(dataset, config.max_objects)
@@ -81,18 +81,18 @@ def max_objects(dataset: Dataset, config: Any) -> int:
 
 
 def entry_of(config: Any) -> Entry:
-    """The backbone: maps are made of images of any size, whatever the classifier alone asks for."""
+    """Returns the backbone's entry, without a fixed size: its maps come from images of any size."""
     return choose(config.backbone, available(), "backbone")._replace(fixed_size=False)
 
 
 def check_size(config: Any, dataset: Dataset) -> None:
-    """Raises UserError where neither --image_size nor the data say how large images are."""
+    """Raises UserError if neither --image_size nor the data fix the images' size."""
     if not config.image_size and None in dataset.image_shape[:2]:
         raise UserError(f"--dataset={config.dataset}: images differ in size; give --image_size.")
 
 
 def fit_of(config: Any, dataset: Dataset) -> Callable[[Example, Preprocessing], Example]:
-    """Returns what brings an example to fixed shapes, with the regions of --model=rcnn, ...."""
+    """Returns a function that brings an example to fixed shapes, with the regions of --model."""
     if config.model == "landmarks":
         return functools.partial(landmarks.fit_landmarks, max_objects=1, points=config.landmarks)
     most = max_objects(dataset, config)
@@ -105,7 +105,7 @@ def fit_of(config: Any, dataset: Dataset) -> Callable[[Example, Preprocessing], 
 def fit_with_proposals(
     example: Example, preprocessing: Preprocessing, *, max_objects: int, regions: int
 ) -> Example:
-    """`fit_objects`, and "proposals" [regions, 4] of research/data/proposals.py."""
+    """Adds "proposals" [regions, 4] of research/data/proposals.py to `fit_objects`."""
     fitted = fit_objects(example, preprocessing, max_objects=max_objects)
     return {**fitted, "proposals": propose(images.with_channels(fitted["image"], 3), regions)}
 
@@ -115,10 +115,10 @@ OWN_ANCHORS = {"faster_rcnn": 3, "sliding_windows": 4}
 
 
 def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
-    """[[width, height], ...] of training boxes by k-means, pixels of the model's image.
+    """Returns [[width, height], ...] of training boxes by k-means, pixels of the model's image.
 
-    Of crowds nothing is learned. Where boxes are squares, as sliding windows are, these are squares
-    of the objects' longer sides.
+    Crowds are left out. Where boxes must be squares, as sliding windows are, the sizes are those of
+    squares with the objects' longer sides.
 
     Raises:
       UserError: where there is no object to learn sizes from.
@@ -145,7 +145,7 @@ def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
 
 
 def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[str, np.ndarray]:
-    """A batch of a person's own images: "image", and "size", their own (height, width)."""
+    """Reads a batch of a person's images: "image", and "size", the original (height, width)."""
     batch = read_batch(files, preprocessing)
     if config.model in PROPOSED:
         rgb = (images.with_channels(x, 3) for x in batch["image"])
@@ -156,7 +156,7 @@ def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[st
 def augment(
     config: Any, key: Key[Array, ""], batch: Mapping[str, Any], components: Components, axis: Axis
 ) -> dict[str, Any]:
-    """The batch with changed images; boxes, landmarks and proposals are moved along."""
+    """Changes a batch's images at random, and moves boxes, landmarks and proposals along."""
     keys = example_keys(key, batch["index"], batch["occurrence"])
     fields = {name: batch[name] for name in ObjectBatch._fields}
     objects = ObjectBatch(**{**fields, "image": batch["image"] / 255.0})
@@ -170,7 +170,7 @@ def augment(
 
 
 def in_original(values: Mapping[str, Any], sizes: Any, preprocessing: Preprocessing) -> Any:
-    """Boxes, and points where there are some, in pixels of the original images.
+    """Converts boxes, and points if there are any, to pixels of the original images.
 
     Args:
       values: outputs or targets, "boxes" [n, k, 4] and "points" [n, k, 2] among them.

@@ -1,4 +1,4 @@
-"""R-CNN, Fast R-CNN and Faster R-CNN: which regions are looked at, in training and in prediction.
+"""R-CNN, Fast R-CNN and Faster R-CNN: the choice of regions in training and in prediction.
 
 Faster R-CNN proposes regions itself. The other two get them with the batch, as "proposals"
 [B, R, 4] (research/data/proposals.py).
@@ -29,7 +29,7 @@ ANCHORS = 64  # anchors an image that take part in training, half of them object
 
 
 def make(config: DetectionConfig, setting: Setting) -> Detector:
-    """See research/models/rcnn.py."""
+    """Makes a detector of the R-CNN family; see research/models/rcnn.py."""
     learned = config.model == "faster_rcnn"
     if learned and not setting.sizes:
         raise UserError("--anchors=0: faster_rcnn proposes from anchors; at least 1 is needed.")
@@ -99,9 +99,9 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
 
 
 def propose(objectness: Array, boxes: Array, image_size: tuple[int, int], count: int) -> Array:
-    """[B, count, 4]: the best boxes that suppression at IoU 0.7 leaves, cut at the image's border.
+    """Returns [B, count, 4]: the best boxes after suppression at IoU 0.7, clipped to the image.
 
-    Ren et al. 2015, section 3.3; the best `BEFORE` boxes take part in suppression. Where fewer are
+    Ren et al. 2015, section 3.3; the best `BEFORE` boxes take part in suppression. If fewer are
     left, boxes without area fill up.
     """
 
@@ -123,10 +123,10 @@ def training_regions(
     image_size: tuple[int, int],
     count: int = SAMPLED,
 ) -> Array:
-    """[n, 4]: a sample of the proposals and the true boxes, a quarter of them objects.
+    """Samples proposals and true boxes, [n, 4], a quarter of them objects.
 
-    Of one image; n is `count`, or all where there are fewer. Where there are not enough of a kind,
-    those there are come again, and where there are none, the whole image: batch statistics see no
+    For one image; n is `count`, or all if there are fewer. If one kind has too few regions, they
+    are repeated; if it has none, the whole image takes their place. So batch statistics see no
     padding.
     """
     real = valid & ~crowd

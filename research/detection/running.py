@@ -1,4 +1,4 @@
-"""Runs a detector's model, and tells a person what it found."""
+"""Runs a detector's model, and writes its detections for a person."""
 
 import json
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class TrainingPass:
 def describe(
     outputs: Mapping[str, np.ndarray], sizes: np.ndarray, class_names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """One row an image: its detections, best first, boxes in its own pixels.
+    """Makes one row an image: its detections, best first, boxes in the image's pixels.
 
     Args:
       sizes: [n, 2], height and width of the images.
@@ -93,7 +93,7 @@ def save_pictures(
     class_names: tuple[str, ...],
     white: int,
 ) -> None:
-    """Draws what was found on each file, in its own pixels: boxes/<name>.png below the folder.
+    """Draws each file's detections, in its own pixels: boxes/<name>.png below the folder.
 
     Args:
       white: the value of 16-bit images that is white.
@@ -109,7 +109,7 @@ def save_pictures(
 def write_coco_results(
     folder: Path, rows: list[dict[str, Any]], class_names: tuple[str, ...]
 ) -> None:
-    """results.json in COCO's results format, and images.json that says what its numbers mean.
+    """Writes results.json in COCO's results format, and images.json with its numbers' meaning.
 
     Images are numbered from 1 in the order of predictions.jsonl, categories from 1 in that of the
     classes.

@@ -1,4 +1,4 @@
-"""What flags say to every detector alike: which boxes are told, which maps are worked on."""
+"""Options that all detectors share: the choice of boxes to report and of maps to use."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,15 @@ from research.detection.config import DetectionConfig
 from research.errors import UserError
 from research.geometry.nms import detect
 
-# Pairs of a box and a class that enter suppression, for each detection that may be told: cells
-# around an object all find it, and may say several classes.
+# Pairs of a box and a class that enter suppression, for each detection that may be reported: all
+# cells around an object find it, perhaps with several classes.
 CANDIDATES = 40
 
 
 def select(
     config: DetectionConfig, boxes: jax.Array, scores: jax.Array, image_size: tuple[int, int]
 ) -> dict[str, jax.Array]:
-    """`research.geometry.nms.detect` as the flags say."""
+    """Calls `research.geometry.nms.detect` with the options of the flags."""
     return detect(
         boxes,
         scores,
@@ -34,9 +34,9 @@ def evidence(
     logits: Float[Array, "batch region _"],
     real: Bool[Array, "batch region 1"] | None = None,
 ) -> dict[str, Array]:
-    """`Detector.predict`'s "objectness" and "evidence", from regions whose class 0 is background.
+    """Returns "objectness" and "evidence" of `Detector.predict`, where class 0 is background.
 
-    Log-odds against background: what softmax makes of them does not change.
+    They are log-odds against background, which leaves the softmax unchanged.
 
     Args:
       real: regions that count.
@@ -48,7 +48,7 @@ def evidence(
 
 
 def strides_of(config: DetectionConfig, own: tuple[int, ...]) -> tuple[int, ...]:
-    """--strides as numbers, or the detector's own. Raises UserError for what are none."""
+    """Returns --strides as numbers, or the detector's own. Raises UserError for other texts."""
     if not all(text.isdigit() and int(text) for text in config.strides):
         raise UserError(
             f"--strides={','.join(config.strides)}: are pixels a cell, such as 8,16,32."

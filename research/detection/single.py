@@ -1,4 +1,4 @@
-"""One object: localisation (is it there, which, its box) and landmarks (is it there, its points).
+"""Detectors of one object: localisation (presence, class, box) and landmarks (presence, points).
 
 Batches hold one object at most; landmarks also "points" [B, K, 2], pixels.
 """
@@ -15,7 +15,7 @@ from research.metrics import localisation as metrics
 
 
 def make(config: DetectionConfig, setting: Setting) -> Detector:
-    """See research/models/localisation.py."""
+    """Makes a detector of one object; see research/models/localisation.py."""
     points = config.landmarks if config.model == "landmarks" else 0
     model = models.create(
         config.model,
@@ -27,7 +27,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     sides = jnp.array([width, height], jnp.float32)
 
     def corners(box: jax.Array) -> jax.Array:
-        """(x0, y0, x1, y1) in pixels."""
+        """Converts boxes to (x0, y0, x1, y1) in pixels."""
         return convert(box * jnp.tile(sides, 2), "cxcywh", "xyxy")
 
     def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -29,7 +29,7 @@ RANDOM = 6  # windows anywhere, at least, beside one for each object
 
 
 def make(config: DetectionConfig, setting: Setting) -> Detector:
-    """See research/models/windows.py."""
+    """Makes the detector of sliding windows; see research/models/windows.py."""
     model = models.create("sliding_windows", num_classes=setting.num_classes)
     if not setting.sizes:
         raise UserError("--anchors=0: sliding_windows is of their sizes; at least 1 is needed.")
@@ -69,12 +69,12 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
 def searched(
     size: float, image_size: tuple[int, int]
 ) -> tuple[Float[Array, "4"], tuple[int, int], Float[Array, "rows columns 4"]]:
-    """How an image is searched by windows of a side of `size` pixels.
+    """Computes how an image is searched by windows of side `size` pixels.
 
     Returns:
       The box that is cut out of the image, pixels; the rows and columns it is resized to; and every
       window that the classifier then sees, pixels of the image: up to a quarter of a window, and
-      what the last one needs, lies outside. A window of it is resized as by itself in training.
+      the rest of the last one, lies outside. Each window is scaled as in training.
     """
     margin, scale = size / 4, WINDOW / size
     rows, columns = (max(math.ceil((n + 2 * margin) * scale), WINDOW) for n in image_size)
@@ -96,12 +96,12 @@ def training_windows(
     low: float,
     high: float,
 ) -> tuple[Array, Array, Array]:
-    """Of one image: windows [n, 4], their class (0 is background), and whether they count.
+    """Draws an image's windows [n, 4], their class (0 is background), and whether they count.
 
-    One around each object that is to be found, a little off, and others anywhere, which are
-    background where they do not overlap an object's window much nor lie in a crowd mostly, and
-    otherwise do not count. Where there is room for more objects than there are, windows anywhere
-    fill it: batch statistics see no padding.
+    One window lies around each object to find, a little off; others lie anywhere. These are
+    background if they neither overlap an object's window much nor lie mostly in a crowd; otherwise
+    they do not count. Slots without an object get windows anywhere, as batch statistics must see no
+    padding.
     """
     keys = jax.random.split(key, 4)
     objects = len(boxes)

@@ -16,7 +16,7 @@ from research.models import yolo
 
 
 def make(config: DetectionConfig, setting: Setting) -> Detector:
-    """See research/models/yolo.py."""
+    """Makes a YOLO; see research/models/yolo.py."""
     first = config.model == "yolo_v1"
     strides = strides_of(config, (8,))
     if not first and len(setting.sizes) % len(strides):

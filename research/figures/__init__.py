@@ -1,1 +1,1 @@
-"""Pictures a person would rather look at: matplotlib figures, without pyplot's global state."""
+"""Pictures for a person: matplotlib figures, without pyplot's global state."""

@@ -1,4 +1,4 @@
-"""Pictures of what goes on inside a network."""
+"""Pictures of a network's activations and gradients."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +11,11 @@ PANELS = {  # of a row: title, whether the axis is logarithmic
     "dead": ("share of dead units", False),
     "gradient": ("norm of the kernel's gradient", True),
 }
-SMALLEST = 1e-12  # what is zero is drawn here, at the foot of a logarithmic axis
+SMALLEST = 1e-12  # zeros are drawn here, at the foot of a logarithmic axis
 
 
 def signals(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Statistics by depth: a row of panels for each nonlinearity, a line for each initialiser."""
+    """Draws statistics by depth: a row of panels a nonlinearity, a line an initialiser."""
     activations = list(dict.fromkeys(row["activation"] for row in rows))
     initialisers = list(dict.fromkeys(row["initialiser"] for row in rows))
     size = (4.2 * len(PANELS), 3.4 * len(activations) + 0.5)

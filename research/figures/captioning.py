@@ -1,4 +1,4 @@
-"""Pictures of captioning: sentences below their images, and where each word looked."""
+"""Pictures of captioning: sentences below their images, and the attention of each word."""
 
 import textwrap
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ def captions(
     references: Sequence[str] | None = None,
     most: int = 12,
 ) -> Figure:
-    """A grid of images, each with its caption and, in grey, one that a person gave it.
+    """Draws a grid of images, each with its caption and, in grey, one by a person.
 
     Args:
       images: values in 0..255, RGB or grey.
-      references: None where there are none.
+      references: None if there are none.
       most: images in the grid, at most.
     """
     shown = spaced(len(images), most)
@@ -46,11 +46,11 @@ def attention(
     words: Sequence[str],
     maps: Float[np.ndarray, "length rows columns"],
 ) -> Figure:
-    """The image, and for each word the image lit up where the decoder looked before saying it.
+    """Draws the image, and for each word the image lit up where the decoder attended before it.
 
     Args:
-      words: those that were said; of many, the first 20 are drawn.
-      maps: how much each place was looked at, before each word; each map sums to 1.
+      words: of the caption; of many, the first 20 are drawn.
+      maps: the attention to each place before each word; each map sums to 1.
     """
     words = [*words[:_MOST_WORDS]]
     columns = min(6, len(words) + 1)
@@ -60,7 +60,7 @@ def attention(
     height, width = image.shape[:2]
     for i, (word, looked) in enumerate(zip(words, maps, strict=False)):
         ax = figure.add_subplot(rows, columns, i + 2)
-        # Dark where nothing was looked at, as bright as the picture at the most looked-at place.
+        # Dark where attention is 0, as bright as the picture where it is highest.
         light = cv2.resize(looked / looked.max(), (width, height), interpolation=cv2.INTER_CUBIC)
         light = 0.15 + 0.85 * np.clip(light, 0, 1)
         _show(ax, image * light[:, :, None])

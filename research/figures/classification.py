@@ -26,14 +26,14 @@ def predictions(
     class_names: tuple[str, ...],
     most: int = 32,
 ) -> Figure:
-    """A grid of images with the most probable class and its probability.
+    """Draws a grid of images with the most probable class and its probability.
 
-    Mistakes are framed in red, name the true class, and come first, the most confident ahead; so
-    the title says of how many images how many are wrong.
+    Mistakes are framed in red, name the true class, and come first, the most confident ahead. The
+    title gives the numbers of mistakes and of all images.
 
     Args:
       images: values in 0..255; RGB, or else the first channel is shown in grey.
-      labels: true classes; None where nobody knows them.
+      labels: true classes; None if they are unknown.
       most: images in the grid, at most.
     """
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -80,7 +80,7 @@ def _short(name: str) -> str:
 
 
 def _percent(share: float) -> str:
-    """Never "100 %" for what is less: a sure mistake and a certain one differ."""
+    """Writes a share in percent, never "100 %" for a smaller one."""
     return f"{min(100 * share, 99.9):.1f} %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
 
 
@@ -89,7 +89,7 @@ def confusions(
     labels: Int[np.ndarray, " n"],
     class_names: tuple[str, ...],
 ) -> Figure:
-    """The confusion matrix; where there are many classes, the pairs most often confused."""
+    """Draws the confusion matrix; with many classes, the pairs most often confused."""
     counts = confusion_matrix(labels, probabilities.argmax(1), len(class_names))
     if len(class_names) <= MATRIX_CLASSES:
         return matrix(counts, class_names, f"{np.trace(counts)} of {counts.sum()} right")
@@ -99,7 +99,7 @@ def confusions(
 def matrix(
     counts: Int[np.ndarray, "classes classes"], class_names: tuple[str, ...], title: str
 ) -> Figure:
-    """Counts of true class (row) against predicted class (column), shaded by their share."""
+    """Draws counts of true class (row) against predicted class (column), shaded by their share."""
     n = len(class_names)
     side = 2.2 + 0.48 * max(n, 5)
     figure = Figure(figsize=(side + 0.6, side), dpi=120, layout="constrained")
@@ -169,7 +169,7 @@ def _confused_pairs(
 def reliability(
     probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
 ) -> Figure:
-    """Accuracy against confidence, in bins of confidence: Guo et al. 2017, figure 1."""
+    """Draws accuracy against confidence, in bins of confidence: Guo et al. 2017, figure 1."""
     count, confidence, accuracy = calibration_bins(probabilities, labels)
     edges = np.arange(CALIBRATION_BINS) / CALIBRATION_BINS
     width = 1 / CALIBRATION_BINS

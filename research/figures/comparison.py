@@ -1,4 +1,4 @@
-"""Pictures of several runs side by side."""
+"""Pictures that compare several runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 
 
 class Curve(NamedTuple):
-    """One number as it was logged."""
+    """A logged number at each of its steps."""
 
     steps: Sequence[float]
     values: Sequence[float]
 
 
 def curves(runs: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """A panel for each name: its values by step, a line a run. Losses have a logarithmic axis.
+    """Draws a panel for each name: its values by step, a line a run. Losses are logarithmic.
 
     Args:
       runs: {label: {name: curve}}, the same names for each label.

@@ -13,7 +13,7 @@ def rows(pictures: Mapping[str, Float[np.ndarray, "n _ _ _"]], most: int = 6) ->
     """Draws the same images in several states, a row each.
 
     Args:
-      pictures: values in 0..1, of 1 or 3 channels; what lies outside is cut off.
+      pictures: values in 0..1, of 1 or 3 channels; values outside are clipped.
     """
     shown = spaced(len(next(iter(pictures.values()))), most)
     size = (1.6 * len(shown) + 0.4, 1.6 * len(pictures))

@@ -20,7 +20,7 @@ _COLOURS = [colormaps["tab10"](k) for k in (1, 0, 2, 4, 6, 8, 9, 5, 3, 7)]
 
 
 def colour(label: int) -> tuple[float, float, float, float]:
-    """The colour of a class, the same in every picture."""
+    """Returns the colour of a class, the same in every picture."""
     return _COLOURS[label % len(_COLOURS)]
 
 
@@ -31,7 +31,7 @@ def draw_boxes(
     least: float = SHOWN,
     size: float = 7.0,
 ) -> None:
-    """Draws one image's detections with class and score, the surest on top, and its landmarks."""
+    """Draws an image's detections with class and score, the surest on top, and landmarks."""
     chosen = np.flatnonzero(detections["valid"] & (detections["scores"] >= least))
     if "points" in detections and len(chosen):
         ax.plot(*detections["points"].T, "o", color="white", markersize=1.5)
@@ -62,7 +62,7 @@ def draw_boxes(
 
 
 def show(ax: Axes, image: np.ndarray) -> None:
-    """An image whose pixel (i, j) covers [j, j + 1] x [i, i + 1], as boxes count."""
+    """Shows an image whose pixel (i, j) covers [j, j + 1] x [i, i + 1], as boxes count."""
     pixels = np.clip(image, 0, 255).astype(np.uint8)
     height, width = pixels.shape[:2]
     pixels = pixels if pixels.shape[-1] == 3 else np.repeat(pixels[..., :1], 3, axis=-1)
@@ -78,13 +78,13 @@ def predictions(
     class_names: tuple[str, ...],
     most: int = 20,
 ) -> Figure:
-    """A grid of images with what was found; true boxes are white dashes. The worst come first.
+    """Draws a grid of images with detections; true boxes are white dashes. The worst come first.
 
     Mistakes are missed objects, detections of nothing, and wrong classes, at IoU 0.5 among
     detections of a score of `SHOWN` or more.
 
     Args:
-      targets: boxes, classes, valid, crowd; None where nobody knows them.
+      targets: boxes, classes, valid, crowd; None if they are unknown.
     """
     each = [{name: value[i] for name, value in detections.items()} for i in range(len(images))]
     notes, mistakes = [""] * len(images), np.zeros(len(images), int)
@@ -123,7 +123,7 @@ def predictions(
 
 
 def one_image(image: np.ndarray, detections: Arrays, class_names: tuple[str, ...]) -> Figure:
-    """One image in its own proportions, with what was found on it."""
+    """Draws one image in its own proportions, with its detections."""
     height, width = image.shape[:2]
     scale = 6.0 / max(height, width)
     figure = Figure(figsize=(max(width * scale, 1.0), max(height * scale, 1.0)), dpi=150)
@@ -137,7 +137,7 @@ def one_image(image: np.ndarray, detections: Arrays, class_names: tuple[str, ...
 
 
 def curves(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) -> Figure:
-    """Precision against recall of each class at IoU 0.5, with the area under its envelope."""
+    """Draws each class's precision against recall at IoU 0.5, with the area under its envelope."""
     figure = Figure(figsize=(7.2, 5.0), dpi=120, layout="constrained")
     ax = figure.add_subplot()
     found = precision_recall(detections, targets, len(class_names))
@@ -146,7 +146,7 @@ def curves(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) ->
     for k in drawn:
         recall, precision = found[k].recall, found[k].precision
         area = average_precision(recall, precision)
-        first = slice(0, 1)  # nothing where nothing of the class was detected
+        first = slice(0, 1)  # empty if no object of the class was detected
         ax.plot(
             np.concatenate([0.0 * recall[first], recall]),
             np.concatenate([precision[first], precision]),
@@ -168,7 +168,7 @@ def curves(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) ->
 
 
 def confusions(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) -> Figure | None:
-    """True against detected classes by place; None where there are too many classes to read."""
+    """Draws true against detected classes of boxes; None if the classes are too many to read."""
     if len(class_names) > MATRIX_CLASSES:
         return None
     counts = confusion(detections, targets, len(class_names), least=SHOWN)

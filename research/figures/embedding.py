@@ -1,4 +1,4 @@
-"""Pictures of embeddings: maps, neighbours, ROC, recognition as galleries grow."""
+"""Pictures of embeddings: maps, neighbours, ROC, recognition among more and more identities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,7 +27,7 @@ def maps(
     thumbnails: Thumbnails,
     groups: Int[np.ndarray, " n"] | None = None,
 ) -> Figure:
-    """Two dimensions of the embeddings, by PCA and by t-SNE: the images, framed by their class."""
+    """Draws the images on planes of the embeddings, by PCA and by t-SNE, framed by class."""
     figure = Figure(figsize=(15, 7.5), dpi=120, layout="constrained")
     planes = two_coordinates(x, "pca"), two_coordinates(x, "tsne")
     for ax, plane in zip(figure.subplots(1, 2), planes, strict=True):
@@ -37,7 +37,7 @@ def maps(
 
 
 def few_classes(labels: Int[np.ndarray, " n"], classes: int = 20, each: int = 16) -> np.ndarray:
-    """Positions of some examples of some classes, evenly spaced, for `maps`."""
+    """Returns positions of some examples of some classes, evenly spaced, for `maps`."""
     there = np.unique(labels)
     members = [np.flatnonzero(labels == k) for k in there[spaced(len(there), classes)]]
     return np.concatenate([rows[spaced(len(rows), each)] for rows in members])
@@ -71,10 +71,10 @@ def neighbours(
     rows: int = 10,
     count: int = 6,
 ) -> Figure:
-    """The nearest others of some images by embedding (left) and by raw pixels (right).
+    """Draws the nearest images of some images by embedding (left) and by raw pixels (right).
 
-    Green frames are of the same class. Queries are those whose pixels mislead most: of the evenly
-    spaced ones, the fewest right neighbours in pixels come first.
+    Green frames are of the same class. Of evenly spaced queries, those with the fewest neighbours
+    of their class in pixels are drawn.
     """
     able = np.flatnonzero(
         np.isin(labels, [k for k in np.unique(labels) if (labels == k).sum() > 1])
@@ -115,7 +115,7 @@ def _tile(ax: Axes, image: UInt8[np.ndarray, "height width"], colour: str) -> No
 
 
 def roc(distance: Float[np.ndarray, " pair"], same: Bool[np.ndarray, " pair"]) -> Figure:
-    """True against false acceptance, on a logarithmic scale: strict thresholds matter."""
+    """Draws true against false acceptance; the logarithmic scale shows strict thresholds."""
     false, true, _ = roc_curve(same, -distance)
     figure = Figure(figsize=(5.6, 5.0), dpi=120, layout="constrained")
     ax = figure.add_subplot()
@@ -141,7 +141,7 @@ def roc(distance: Float[np.ndarray, " pair"], same: Bool[np.ndarray, " pair"]) -
 
 
 def recognition(sizes: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Figure:
-    """1:K accuracy as the gallery grows, each curve by its name; chance is 1 / K."""
+    """Draws curves of 1:K accuracy against the number K of identities; chance is 1 / K."""
     figure = Figure(figsize=(6.4, 4.4), dpi=120, layout="constrained")
     ax = figure.add_subplot()
     for name, values in curves.items():
@@ -167,7 +167,7 @@ def matches(
     threshold: float,
     most: int = 24,
 ) -> Figure:
-    """Inputs above their nearest gallery images; beyond the threshold, in grey, nobody known."""
+    """Draws inputs above their nearest known images; those beyond the threshold are grey."""
     shown = spaced(len(inputs), most)
     count = len(shown)
     columns = min(8, count)
@@ -197,7 +197,7 @@ def of_split(
     labels: Int[np.ndarray, " n"],
     metric: Metric = "euclidean",
 ) -> dict[str, Figure]:
-    """All pictures of a whole split."""
+    """Draws all pictures of a whole split."""
     pixels = thumbnails.reshape(len(thumbnails), -1).astype(np.float32) / 255
     some = few_classes(labels)
     drawn = {"map": maps(x[some], thumbnails[some], labels[some])}

@@ -1,4 +1,4 @@
-"""Pictures of filters and of what they do to images."""
+"""Pictures of filters and of their effect on images."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ def filters(
     pictures: Mapping[str, Num[np.ndarray, "n _ _ 1"]],
     most: int = 6,
 ) -> Figure:
-    """Kernels with their numbers, side by side, above rows of images: negative blue, positive red.
+    """Draws kernels with their numbers above rows of images: negative blue, positive red.
 
     Args:
       pictures: the same images, before and after; the first are grey, 0..255.

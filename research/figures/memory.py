@@ -1,4 +1,4 @@
-"""Pictures of what recurrent networks remember."""
+"""Pictures of the memory of recurrent networks."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -26,7 +26,7 @@ class Curves(Protocol):
 
 
 def gradient_by_distance(cells: Sequence[Curves]) -> Figure:
-    """Norm of the gradient against the number of steps before the end; logarithmic."""
+    """Draws the gradient's norm against the number of steps before the end; logarithmic."""
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     for ax, weights in zip(figure.subplots(1, 2, sharey=True), ("fresh", "trained"), strict=True):
         for cell, colour in zip(cells, COLOURS, strict=False):
@@ -49,7 +49,7 @@ def next_character(
     probabilities: Float[np.ndarray, "time symbol"],
     hidden: Float[np.ndarray, "time unit"],
 ) -> Figure:
-    """What is expected after each character, and the hidden state that it is read from.
+    """Draws the predicted next characters, and the hidden state that they are predicted from.
 
     Args:
       text: the characters that were read, and the one that came after the last.

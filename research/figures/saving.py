@@ -1,4 +1,4 @@
-"""Figures to files, with every text in them as it was given: class names may hold any character."""
+"""Saves figures with every text in them as it was given: class names may hold any character."""
 
 import functools
 from collections.abc import Callable
@@ -19,10 +19,10 @@ _said: set[str] = set()
 
 
 def save(figure: Figure, target: Path | BytesIO, **options: Any) -> None:
-    """Saves a figure as matplotlib does, as a PNG, but for its texts.
+    """Saves a figure as a PNG, with all characters of its texts.
 
-    Dollar signs are no formulas. A character that the font lacks is taken from another font of this
-    machine; where none has it, its number stands for it (\\u732b), and a line says so.
+    Dollar signs begin no formulas. A character that the font lacks is taken from another font of
+    this machine; if none has it, its number replaces it (\\u732b), and a printed line says so.
     """
     others = [text for axis in figure.findobj(Axis) for text in _numbers(axis)]
     texts = [text for text in figure.findobj(Text) if text not in others]
@@ -56,12 +56,12 @@ def save(figure: Figure, target: Path | BytesIO, **options: Any) -> None:
 
 
 def _is_named(axis: Axis) -> bool:
-    """Whether an axis has texts for its ticks, not numbers."""
+    """Returns whether an axis has texts as tick labels, not numbers."""
     return isinstance(axis.get_major_formatter(), FuncFormatter | FixedFormatter)
 
 
 def _numbers(axis: Axis) -> list[Text]:
-    """The tick labels of an axis of numbers, whose formulas are matplotlib's own."""
+    """Returns the tick labels of an axis of numbers, whose formulas are matplotlib's own."""
     return [] if _is_named(axis) else [*axis.get_ticklabels(which="both"), axis.get_offset_text()]
 
 
@@ -70,7 +70,7 @@ def _then(after: Callable[[str], str], before: Callable[..., str]) -> Callable[.
 
 
 def _usual() -> str:
-    """The file of the font that texts have unless they say otherwise."""
+    """Returns the file of matplotlib's default font."""
     return font_manager.findfont(font_manager.FontProperties())
 
 
@@ -89,7 +89,7 @@ def _draws(file: str, character: str) -> bool:
 
 @functools.cache
 def _font(character: str) -> str | None:
-    """The name of a font of this machine that has a character."""
+    """Returns the name of a font of this machine that has a character."""
     upright = (
         f for f in font_manager.fontManager.ttflist if (f.style, f.weight) == ("normal", 400)
     )

@@ -11,12 +11,12 @@ from research.spacing import worst_first
 
 QUIET = "#707070"
 WRONG, RIGHT = np.array([192, 57, 43], np.uint8), np.array([232, 236, 240], np.uint8)
-UNKNOWN = np.array([255, 255, 255], np.uint8)  # where nobody knows the class
+UNKNOWN = np.array([255, 255, 255], np.uint8)  # where the class is unknown
 MOST_CLASSES = 12  # in the legend
 
 
 def painted(labels: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
-    """Class numbers in the colours that mask files have; white where there is none."""
+    """Paints class numbers in the colours of mask files; white where there is no class."""
     colours = palette()
     colours[IGNORE] = UNKNOWN
     return colours[labels]
@@ -29,13 +29,13 @@ def predictions(
     class_names: tuple[str, ...],
     most: int = 8,
 ) -> Figure:
-    """A row an image: the image, its truth, what was predicted, where that is wrong (red).
+    """Draws a row an image: the image, its truth, the prediction, and the wrong pixels (red).
 
     Rows with the largest share of wrong pixels come first. Without truth: image and prediction.
 
     Args:
       images: values in 0..255.
-      labels: 255 where nobody knows.
+      labels: 255 where the class is unknown.
       most: rows, at most.
     """
     share = np.zeros(len(images))
@@ -87,7 +87,7 @@ def _show(ax: Axes, picture: np.ndarray) -> None:
 
 
 def class_scores(scores: dict[str, float], class_names: tuple[str, ...], most: int = 40) -> Figure:
-    """IoU of each class, the lowest `most` where there are more; the line is their mean.
+    """Draws the IoU of each class, or the lowest `most`; the line is the mean of all.
 
     Args:
       scores: of `research.metrics.segmentation.score`.

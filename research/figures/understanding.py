@@ -1,4 +1,4 @@
-"""Pictures of what a network sees: heat maps over images, changed images, tiles, maps, curves."""
+"""Pictures for looking into a network: heat maps, changed images, tiles, maps, curves."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ CUT = 99.0  # percentile of a heat map that is shown as its largest value
 
 
 def show(ax: Axes, image: Num[np.ndarray, "height width channel"], title: str = "") -> None:
-    """One image without axes; grey where it has one channel."""
+    """Shows an image without axes; grey if it has one channel."""
     pixels = np.clip(image, 0, 255).astype(np.uint8)
     if pixels.shape[-1] == 3:
         ax.imshow(pixels)
@@ -30,7 +30,7 @@ def show_heat(
     below: Num[np.ndarray, "height width channel"] | None = None,
     title: str = "",
 ) -> None:
-    """A heat map; signed ones are blue below 0 and red above, and `below` shines through."""
+    """Shows a heat map over the image `below`; signed maps are blue below 0 and red above."""
     limit = max(float(np.percentile(np.abs(heat), CUT)), 1e-12)
     signed = bool((heat < 0).any())
     if below is not None:
@@ -61,7 +61,7 @@ def heat_maps(
     captions: Sequence[str],
     name: str,
 ) -> Figure:
-    """A row for each image: itself, the map, the map over it."""
+    """Draws a row for each image: the image, the map, the map over the image."""
     figure = _figure(len(images), 3)
     for i, (image, heat) in enumerate(zip(images, maps, strict=True)):
         axes = [figure.add_subplot(len(images), 3, 3 * i + j + 1) for j in range(3)]
@@ -76,7 +76,7 @@ def changes(
     after: Num[np.ndarray, "n height width channel"],
     captions: Sequence[tuple[str, str]],
 ) -> Figure:
-    """A row for each image: before, after, and where `before` is given, the difference enlarged."""
+    """Draws a row for each image: before, after, and, with `before`, the enlarged difference."""
     columns = 1 if before is None else 3
     figure = _figure(len(after), columns, 3.2)
     for i, image in enumerate(after):
@@ -99,7 +99,7 @@ def segmentations(
     masks: Sequence[Bool[np.ndarray, "height width"]],
     captions: Sequence[str],
 ) -> Figure:
-    """A row for each image: itself, its saliency, and the object on white."""
+    """Draws a row for each image: the image, its saliency, and the object on white."""
     figure = _figure(len(images), 3)
     for i, image in enumerate(images):
         axes = [figure.add_subplot(len(images), 3, 3 * i + j + 1) for j in range(3)]
@@ -116,7 +116,7 @@ def tiles(
     columns: int = 0,
     captions: Sequence[str] = (),
 ) -> Figure:
-    """Small images in a grid."""
+    """Draws small images in a grid."""
     columns = columns or max(int(np.ceil(np.sqrt(len(images)))), 1)
     rows = -(-len(images) // columns)
     size = min(1.2, 10 / columns)
@@ -141,7 +141,7 @@ def thumbnails(
     title: str,
     side: float = 18.0,
 ) -> Figure:
-    """Images at their places on a plane; `side` is theirs, in points."""
+    """Draws images at their places on a plane; `side` is the images', in points."""
     figure = Figure(figsize=(10, 10), dpi=120, layout="constrained")
     ax = figure.add_subplot()
     ax.scatter(places[:, 0], places[:, 1], s=1, alpha=0.0)
@@ -162,7 +162,7 @@ def curves(
     x_label: str,
     y_label: str,
 ) -> Figure:
-    """Named lines over a shared axis."""
+    """Draws named lines over a shared axis."""
     figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
     ax = figure.add_subplot()
     for name, line in lines.items():
@@ -179,7 +179,7 @@ def pairs(
     right: Num[np.ndarray, "n height width channel"],
     captions: Sequence[tuple[str, str]],
 ) -> Figure:
-    """Two images in a row."""
+    """Draws two images in each row."""
     figure = _figure(len(left), 2, 3.2)
     for i, titles in enumerate(captions):
         for j, images in enumerate((left, right)):
@@ -194,7 +194,7 @@ def sanity(
     kinds: Sequence[str],
     levels: Sequence[str],
 ) -> Figure:
-    """A row for each kind of map: the image, the map at each level, and the image's edges."""
+    """Draws a row for each kind of map: the image, the map at each level, and the image's edges."""
     columns = len(levels) + 2
     figure = _figure(len(kinds), columns, 2.0)
     for i, kind in enumerate(kinds):

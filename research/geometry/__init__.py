@@ -1,1 +1,1 @@
-"""Boxes: formats, overlap, suppression, anchors, and which box a prediction answers for."""
+"""Boxes: formats, overlap, suppression, anchors, and their assignment to predictions."""

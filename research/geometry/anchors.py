@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 
 def centres(height: int, width: int, stride: int) -> Float[Array, "{height}*{width} 2"]:
-    """(x, y) in pixels of the middle of each cell of a map, row by row."""
+    """Returns (x, y) in pixels of the middle of each cell of a map, row by row."""
     x = (jnp.arange(width) + 0.5) * stride
     y = (jnp.arange(height) + 0.5) * stride
     return jnp.stack(jnp.meshgrid(x, y), axis=-1).reshape(-1, 2)
@@ -15,13 +15,13 @@ def centres(height: int, width: int, stride: int) -> Float[Array, "{height}*{wid
 def anchor_boxes(
     points: Float[Array, "cell 2"], sizes: Float[Array, "anchor 2"]
 ) -> Float[Array, "cell anchor 4"]:
-    """A box of each size (width, height) around each point, as (x0, y0, x1, y1)."""
+    """Makes a box of each size (width, height) around each point, as (x0, y0, x1, y1)."""
     half = sizes[None] / 2
     return jnp.concatenate([points[:, None] - half, points[:, None] + half], axis=-1)
 
 
 def shape_iou(a: Float[np.ndarray, "n 2"], b: Float[np.ndarray, "m 2"]) -> Float[np.ndarray, "n m"]:
-    """IoU of boxes of these sizes (width, height) that share their centre."""
+    """Computes the IoU of boxes of these sizes (width, height) that share their centre."""
     both = np.minimum(a[:, None], b[None]).prod(-1)
     union = a.prod(-1)[:, None] + b.prod(-1)[None] - both
     return both / np.maximum(union, np.finfo(np.float64).tiny)
@@ -30,10 +30,10 @@ def shape_iou(a: Float[np.ndarray, "n 2"], b: Float[np.ndarray, "m 2"]) -> Float
 def k_means(
     sizes: Float[np.ndarray, "n 2"], count: int, seed: int = 0, rounds: int = 10
 ) -> tuple[Float[np.ndarray, "{count} 2"], float]:
-    """Anchor sizes by k-means with distance 1 - IoU: Redmon and Farhadi, "YOLO9000", 2016.
+    """Learns anchor sizes by k-means with distance 1 - IoU: Redmon and Farhadi, "YOLO9000", 2016.
 
     Every round starts from sizes that are drawn far from each other (k-means++). The mean of a
-    cluster is not what minimises 1 - IoU, so the best of all that was seen is returned.
+    cluster does not minimise 1 - IoU, so the best result of all rounds is returned.
 
     Args:
       sizes: (width, height) of the training boxes; those without area are left out.
@@ -77,9 +77,9 @@ def k_means(
 
 
 def moved(boxes: Float[Array, "*#n 4"], moves: Float[Array, "*#n 4"]) -> Float[Array, "*#n 4"]:
-    """Boxes moved by (x, y) shares of their sides and scaled by exp(w, h), all from `moves`.
+    """Moves boxes by (x, y) shares of their sides and scales them by exp(w, h), from `moves`.
 
-    Girshick et al. 2014, appendix C. Scales are bounded, lest an exponential run away.
+    Girshick et al. 2014, appendix C. Scales are bounded, so that the exponential stays finite.
     """
     size = boxes[..., 2:] - boxes[..., :2]
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2 + moves[..., :2] * size

@@ -1,4 +1,4 @@
-"""Which object each anchor, cell or proposal answers for. One image at a time; use jax.vmap."""
+"""Assigns objects to anchors, cells and proposals. One image at a time; use jax.vmap."""
 
 from typing import NamedTuple
 
@@ -28,13 +28,12 @@ def by_iou(
     negative: float = 0.3,
     keep_best: bool = True,
 ) -> Assignment:
-    """Anchors that overlap an object enough are positive: Ren et al., "Faster R-CNN", 2015, 3.1.2.
+    """Assigns anchors by overlap with objects: Ren et al., "Faster R-CNN", 2015, section 3.1.2.
 
     Args:
       boxes: where `valid` is False, padding: it may hold anything, NaN too.
-      crowd: objects that are neither to be found nor wrong to find, such as regions of many.
-        Anchors that mostly lie in one, or that would not be background if it were an object, are
-        ignored, never positive.
+      crowd: objects to ignore, such as regions of many. Anchors that lie mostly in one, or that
+        would not be background if it were a normal object, are ignored, never positive.
       positive, negative: at least this IoU, below this IoU; between them anchors are ignored.
       keep_best: the anchors that overlap an object the most are positive whatever the IoU.
     """
@@ -45,7 +44,7 @@ def by_iou(
     overlap = jnp.where(real[None], every, 0.0)
     target, most = overlap.argmax(1), overlap.max(1)
     kind = jnp.where(most >= positive, POSITIVE, jnp.where(most < negative, NEGATIVE, IGNORED))
-    # An anchor that is the best for an object answers for it, or the object may have none.
+    # The best anchor of an object is assigned to it, or the object might have none.
     of_object = best & real[None]
     kind = jnp.where(of_object.any(1), POSITIVE, kind)
     answered = jnp.where(of_object, overlap, -1.0).argmax(1)
@@ -67,19 +66,19 @@ def by_centre(
     radius: float = 0.5,
     allowed: Bool[Array, "cell object"] | None = None,
 ) -> Assignment:
-    """Cells whose middle lies within `radius` cells of an object's centre are positive.
+    """Assigns cells whose middle lies within `radius` cells of an object's centre.
 
     A radius of 0.5 is YOLO's "the cell that the centre falls into"; of 1.5, that cell and its eight
-    neighbours where they lie in the box (Ge et al., "YOLOX", 2021, section 2.1). A cell claimed by
-    several objects answers for the smallest, as in Tian et al., "FCOS", 2019, section 3.1.
+    neighbours where they lie in the box (Ge et al., "YOLOX", 2021, section 2.1). A cell near
+    several objects is assigned to the smallest: Tian et al., "FCOS", 2019, section 3.1.
 
     Args:
       points: the middle (x, y) of each cell, pixels.
       stride: side of each cell, pixels.
       boxes: where `valid` is False, padding: it may hold anything, NaN too.
-      crowd: objects that are neither to be found nor wrong to find. Cells whose middle lies in one,
-        and the cell that its centre falls into, are ignored, never positive.
-      allowed: which cells may answer for which objects; None: all.
+      crowd: objects to ignore. Cells whose middle lies in one, and the cell that its centre falls
+        into, are ignored, never positive.
+      allowed: which cells may be assigned to which objects; None: all.
     """
     real, crowd = _kinds(valid, crowd)
     boxes = jnp.where(valid[:, None], boxes, 0.0)
@@ -102,14 +101,14 @@ def by_centre(
 
 
 def _kinds(valid: Array, crowd: Array | None) -> tuple[Array, Array]:
-    """[object] each: whether it is to be found; whether it is neither that nor wrong to find."""
+    """Returns [object] each: whether it is to be found; whether it is to be ignored."""
     if crowd is None:
         return valid, jnp.zeros_like(valid)
     return valid & ~crowd, valid & crowd
 
 
 def _inside(points: Array, boxes: Array) -> Array:
-    """[cell, object]: whether the point lies in the box."""
+    """Returns [cell, object]: whether the point lies in the box."""
     x, y = points[:, None, 0], points[:, None, 1]
     return (x >= boxes[:, 0]) & (x < boxes[:, 2]) & (y >= boxes[:, 1]) & (y < boxes[:, 3])
 
@@ -119,8 +118,8 @@ def sample(
 ) -> Bool[Array, " anchor"]:
     """Marks `count` anchors at random, at most `share` of them positive, the others negative.
 
-    So that the many negatives do not outweigh the few positives: Ren et al. 2015, section 3.1.3.
-    Fewer are marked where there are not enough.
+    The share keeps the many negatives from outweighing the few positives: Ren et al. 2015, section
+    3.1.3. Fewer are marked if there are not enough.
     """
     order = jax.random.uniform(key, kind.shape)
 

@@ -1,4 +1,4 @@
-"""Boxes in named formats, and how much two of them overlap.
+"""Boxes in named formats, and measures of their overlap.
 
 Everywhere else in this project a box is "xyxy": (x0, y0, x1, y1), the left, top, right and bottom
 edge in pixels, where pixel (row i, column j) covers [j, j + 1] x [i, i + 1]. The other formats are
@@ -32,28 +32,28 @@ def convert(boxes: Float[Array, "*n 4"], source: Format, target: Format) -> Floa
 
 
 def clip(boxes: Float[Array, "*n 4"], height: int, width: int) -> Float[Array, "*n 4"]:
-    """The part of each box that lies in the image; a box outside it comes back with no area."""
+    """Clips boxes to the image; a box outside it becomes one without area."""
     return jnp.clip(boxes, 0.0, jnp.array([width, height, width, height], boxes.dtype))
 
 
 def sides(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n 2"]:
-    """Width and height, never negative: an inverted box has none."""
+    """Returns width and height, never negative: 0 for an inverted box."""
     return jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
 
 
 def area(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
-    """Square pixels; 0 for an inverted box."""
+    """Returns the area in square pixels; 0 for an inverted box."""
     return sides(boxes).prod(-1)
 
 
 def _divide(a: Array, b: Array) -> Array:
-    """a / b, and 0 where b is 0, with a finite gradient there too."""
+    """Returns a / b, and 0 where b is 0, with a finite gradient there too."""
     positive = b > 0
     return jnp.where(positive, a / jnp.where(positive, b, 1.0), 0.0)
 
 
 def _overlap(a: Array, b: Array) -> tuple[Array, Array]:
-    """Areas of the intersection and of the union."""
+    """Returns the areas of the intersection and of the union."""
     low = jnp.maximum(a[..., :2], b[..., :2])
     high = jnp.minimum(a[..., 2:], b[..., 2:])
     both = jnp.maximum(high - low, 0.0).prod(-1)
@@ -61,23 +61,23 @@ def _overlap(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _enclosing(a: Array, b: Array) -> Array:
-    """Width and height of the smallest box around both."""
+    """Returns width and height of the smallest box around both."""
     low = jnp.minimum(a[..., :2], b[..., :2])
     return jnp.maximum(a[..., 2:], b[..., 2:]) - low
 
 
 def iou(a: Float[Array, "*#n 4"], b: Float[Array, "*#n 4"]) -> Float[Array, "*#n"]:
-    """Intersection over union, in [0, 1]; 0 where the union has no area."""
+    """Returns the intersection over union, in [0, 1]; 0 where the union has no area."""
     return _divide(*_overlap(a, b))
 
 
 def coverage(a: Float[Array, "*#n 4"], b: Float[Array, "*#n 4"]) -> Float[Array, "*#n"]:
-    """The share of box a that lies in box b: what COCO compares with crowds instead of IoU."""
+    """Returns the share of box a that lies in box b, which COCO uses for crowds instead of IoU."""
     return _divide(_overlap(a, b)[0], area(a))
 
 
 def giou(a: Float[Array, "*#n 4"], b: Float[Array, "*#n 4"]) -> Float[Array, "*#n"]:
-    """IoU - |C minus union| / |C| with C the smallest box around both; in (-1, 1].
+    """Returns IoU - |C minus union| / |C| with C the smallest box around both; in (-1, 1].
 
     Rezatofighi et al., "Generalized intersection over union", 2019, algorithm 1. Boxes that do not
     touch still have a gradient towards each other.
@@ -88,7 +88,7 @@ def giou(a: Float[Array, "*#n 4"], b: Float[Array, "*#n 4"]) -> Float[Array, "*#
 
 
 def ciou(a: Float[Array, "*#n 4"], b: Float[Array, "*#n 4"]) -> Float[Array, "*#n"]:
-    """IoU - d² / c² - α v: centres a distance d apart, c the diagonal of the box around both.
+    """Returns IoU - d² / c² - α v: d between the centres, c the diagonal of the box around both.
 
     v = (4 / π²) (atan(w_b / h_b) - atan(w_a / h_a))² and α = v / (1 - IoU + v), which is held fixed
     in the gradient: Zheng et al., "Distance-IoU loss", 2020, equations 8 to 11.

@@ -10,11 +10,11 @@ from research.geometry.boxes import clip, iou
 
 
 class Kept(NamedTuple):
-    """What suppression keeps, best first; rows that are not valid are padding.
+    """The boxes that suppression keeps, best first; rows that are not valid are padding.
 
     Attributes:
       box: which of the given boxes.
-      score: its score; soft suppression has lowered it.
+      score: its score, which soft suppression may have lowered.
     """
 
     box: Int[Array, " count"]
@@ -32,7 +32,7 @@ def nms(
     sigma: float = 0.0,
     least: float = 0.0,
 ) -> Kept:
-    """Keeps the best box, lowers those that overlap it, and again, `count` times.
+    """Keeps the best box and lowers the scores of those that overlap it, `count` times.
 
     Hard suppression removes boxes whose IoU with a kept one is above `threshold`: what torchvision
     computes. Soft suppression multiplies their scores by exp(-IoU² / sigma) instead: Bodla et al.,
@@ -41,13 +41,13 @@ def nms(
 
     Args:
       boxes: (x0, y0, x1, y1).
-      scores: above `least` where a box takes part; padding has -inf.
+      scores: above `least` for boxes that take part; padding has -inf.
       count: boxes to keep, at most.
-      classes: boxes of different classes do not touch each other; None: all do (class-agnostic).
+      classes: only boxes of one class suppress each other; None: all do (class-agnostic).
       sigma: of soft suppression, such as 0.5; 0 for hard suppression.
       least: boxes whose score is not above it are dropped.
     """
-    if boxes.shape[0] == 0:  # nothing to search for a maximum
+    if boxes.shape[0] == 0:  # a maximum needs at least one candidate
         nothing = jnp.zeros(count, jnp.int32)
         return Kept(nothing, jnp.zeros(count, scores.dtype), nothing.astype(bool))
 
@@ -82,7 +82,7 @@ def detect(
     sigma: float = 0.0,
     agnostic: bool = False,
 ) -> dict[str, Array]:
-    """The boxes that are left after suppression, best first, in fixed shapes.
+    """Returns the boxes that are left after suppression, best first, in fixed shapes.
 
     Every pair of a box and a class is a candidate of its own, as COCO's average precision counts.
 

@@ -13,9 +13,9 @@ def caption_cross_entropy(
     tokens: Int[Array, "batch captions length"],
     label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
-    """Mean -log probability of an image's words, nats, and the share of words guessed right.
+    """Returns mean -log p of an image's words, nats, and the share of words predicted correctly.
 
-    Each word given the true words before it. Padding counts for nothing.
+    Each word is predicted from the true words before it. Padding does not count.
     """
     weight = (tokens != PADDING).astype(jnp.float32)
     targets = jax.nn.one_hot(tokens, logits.shape[-1])
@@ -33,9 +33,9 @@ def attention_penalty(
     attention: Float[Array, "batch captions length place"],
     tokens: Int[Array, "batch captions length"],
 ) -> Float[Array, " batch"]:
-    """Sum over places of (1 - sum of their attention over words)^2, the mean over captions.
+    """Returns the sum over places of (1 - their attention over words)^2, the mean over captions.
 
-    Every place is to be looked at in the course of a caption: Xu et al. 2015, equation 14.
+    Every place should get attention in the course of a caption: Xu et al. 2015, equation 14.
     """
     weight = (tokens != PADDING).astype(attention.dtype)  # [B, K, L]
     looked = (attention * weight[..., None]).sum(2)  # [B, K, P]

@@ -10,7 +10,7 @@ def softmax_cross_entropy(
     targets: Float[Array, "batch classes"],
     smoothing: float = 0.0,
 ) -> Float[Array, " batch"]:
-    """-Σ_k q_k log p_k with p = softmax(logits) and q = (1 - s) target + s / classes.
+    """Returns -Σ_k q_k log p_k with p = softmax(logits) and q = (1 - s) target + s / classes.
 
     Label smoothing as in Szegedy et al., "Rethinking the Inception architecture", 2016, section 7.
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 from research.geometry.assignment import IGNORED, NEGATIVE, POSITIVE, Assignment
 from research.geometry.boxes import ciou, giou, iou
 
-NEAR = 0.01  # of an image's side: differences of points that count as squares
+NEAR = 0.01  # of an image's side: smaller differences of points are squared
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 OVERLAPS = {"giou": giou, "ciou": ciou, "iou": iou}
 
@@ -16,7 +16,7 @@ OVERLAPS = {"giou": giou, "ciou": ciou, "iou": iou}
 def mean_where(
     values: Float[Array, "batch n"], chosen: Bool[Array, "batch n"]
 ) -> Float[Array, " batch"]:
-    """Each row's mean over what is chosen, 0 where nothing is; the others may be NaN."""
+    """Returns each row's mean over chosen values, 0 if there are none; the others may be NaN."""
     count = jnp.maximum(chosen.sum(-1), 1)
     return jnp.where(chosen, values, 0.0).sum(-1) / count
 
@@ -31,12 +31,12 @@ def yolo_loss(
     overlap: str = "giou",
     box_weight: float = 2.0,
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
-    """Objectness of all predictors, box and class of those that answer for an object.
+    """Computes objectness loss of all predictors, box and class loss of those with an object.
 
-    Objectness is cross-entropy with the IoU that the predictor's box has now (0 where it answers
-    for nothing), summed and divided by the objects' predictors, so that a score says how good a box
-    is; "Confidence is Pr(Object) * IoU" (Redmon et al. 2016, section 2). The box loss is 1 - GIoU
-    or 1 - CIoU, the class loss softmax cross-entropy.
+    Objectness is cross-entropy with the present IoU of the predictor's box (0 without an object),
+    summed and divided by the number of predictors with an object, so that a score measures a box's
+    quality; "Confidence is Pr(Object) * IoU" (Redmon et al. 2016, section 2). The box loss is
+    1 - GIoU or 1 - CIoU, the class loss softmax cross-entropy.
 
     Args:
       raw: x, y, width, height, objectness, classes; see research/models/yolo.py.
@@ -73,10 +73,10 @@ def proposal_loss(
     *,
     overlap: str = "giou",
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
-    """Of a region proposal network: is there an object, and where. Ren et al. 2015, equation 1.
+    """Computes a region proposal network's losses, objectness and box: Ren et al. 2015, equation 1.
 
-    With 1 - GIoU in the place of smooth L1. Only sampled anchors take part, in the box loss those
-    of them that answer for an object.
+    With 1 - GIoU in the place of smooth L1. Only sampled anchors take part; in the box loss, those
+    of them with an object.
     """
     positive = sampled & (assigned.kind == POSITIVE)
     target = _targets(boxes, assigned, positive, proposed)
@@ -98,7 +98,7 @@ def region_loss(
     *,
     overlap: str = "giou",
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
-    """Class (0 is background) of every region that counts, box of those that show an object.
+    """Computes class loss (0 is background) of regions that count, box loss of those with objects.
 
     Girshick 2015, equation 1, with 1 - GIoU in the place of smooth L1.
     """
@@ -116,7 +116,7 @@ def region_loss(
 
 
 def _targets(boxes: Array, assigned: Assignment, positive: Array, own: Array) -> Array:
-    """The box each is compared with; its own where there is none, lest padding spoil gradients."""
+    """Returns each prediction's true box; if there is none, its own, so gradients are finite."""
     target = jnp.take_along_axis(boxes, assigned.target[..., None], axis=1)
     return jnp.where(positive[..., None], target, jax.lax.stop_gradient(own))
 
@@ -132,9 +132,10 @@ def localisation_loss(
     overlap: str = "giou",
     box_weight: float = 2.0,
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
-    """Is there an object; where there is one, its box and class. All else is ignored, NaN too.
+    """Computes losses of an object's presence, and of its box and class if it is there.
 
     The target of Redmon et al. 2016 for one object: (p_c, b_x, b_y, b_h, b_w, c_1, ..., c_n).
+    Without an object, boxes and classes are ignored, even NaN.
 
     Args:
       presence: logit of p_c.
@@ -160,7 +161,7 @@ def landmark_loss(
     *,
     point_weight: float = 10.0,
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
-    """Is there an object; where there is one, smooth L1 of its points. All else is ignored.
+    """Computes losses of an object's presence, and smooth L1 of its points if it is there.
 
     Args:
       presence: logit of p_c.
@@ -184,7 +185,7 @@ def responsible(
     boxes: Float[Array, "batch object 4"],
     count: int,
 ) -> Assignment:
-    """Of the `count` boxes of a cell, leaves the object to the one that overlaps it most now.
+    """Assigns a cell's object to the one of its `count` boxes that overlaps it most now.
 
     Redmon et al. 2016, section 2.2. The others of the cell are negative. Of equals, the first.
     """
@@ -206,7 +207,7 @@ def yolo_v1_loss(
     *,
     image_size: tuple[int, int],
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
-    """Sums of squared errors: Redmon et al. 2016, equation 3.
+    """Computes sums of squared errors: Redmon et al. 2016, equation 3.
 
     5 x the error of centre and root of the sides, as shares of the image's; the error of the
     confidence against IoU, x 0.5 where there is no object; the error of class probabilities, here

@@ -1,4 +1,4 @@
-"""The losses of --experiment=embedding, by name, each with what it measures beside."""
+"""The losses of --experiment=embedding, by name, each with its measures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ def embedding_loss(
     key: Array,
     axis: str | None = None,
 ) -> tuple[Float[Array, " row"], dict[str, Float[Array, " row"]]]:
-    """The loss of each example, and measures of it.
+    """Computes the loss of each example, and measures of it.
 
     Args:
       options: loss, mining, distance, margin and logit_scale, as experiments/embedding.py has them.
@@ -36,7 +36,7 @@ def embedding_loss(
 
     Returns:
       Beside the loss "spread", and "active" (share of triplets, or of negative pairs, that the
-      loss still acts on) or "accuracy" (of pairs told rightly, of nearest others or proxies).
+      loss still acts on) or "accuracy" (of pairs, of nearest others or of proxies).
     """
     x = outputs["embedding"]
     measures = {"spread": spread(x, mask, axis)}

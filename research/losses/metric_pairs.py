@@ -15,7 +15,7 @@ def contrastive_loss(
     margin: float = 1.0,
     axis: str | None = None,
 ) -> tuple[Float[Array, " row"], Float[Array, " row"]]:
-    """½ d² of pairs of a class, ½ max(0, margin - d)² of others: Hadsell et al. 2006, equation 4.
+    """Returns ½ d² of positive pairs, ½ max(0, margin - d)² of negative: Hadsell 2006, equation 4.
 
     The mean over positive pairs plus the mean over negative ones, both of the global batch, since
     there are many more of these.
@@ -46,7 +46,7 @@ def supervised_contrastive_loss(
     scale: float = 16.0,
     axis: str | None = None,
 ) -> tuple[Float[Array, " row"], Float[Array, " row"]]:
-    """-log softmax over all others, the mean over positives: Khosla et al. 2020, equation 2.
+    """Returns -log softmax over all others, mean over positives: Khosla et al. 2020, equation 2.
 
     With two images a class, each example is a one-shot query among all classes of the batch. An
     example without a positive has loss 0.
@@ -79,7 +79,7 @@ def siamese_loss(
     *,
     axis: str | None = None,
 ) -> tuple[Float[Array, " row"], Float[Array, " row"]]:
-    """Cross-entropy of P(same) = sigmoid(bias - Σⱼ wⱼ |aⱼ - bⱼ|): Koch et al. 2015, section 3.
+    """Returns the cross-entropy of P(same) = sigmoid(bias - Σⱼ wⱼ |aⱼ - bⱼ|): Koch et al. 2015, 3.
 
     Each example is paired with one of its class and one of another, drawn uniformly by `key` from
     the global batch, so half of the pairs are the same. An example without both has loss 0.
@@ -89,7 +89,8 @@ def siamese_loss(
       weights: at least 0 here, so that the verdict is a distance: weighted city-block.
 
     Returns:
-      The mean cross-entropy of each example's two pairs, nats, and the share of them told rightly.
+      The mean cross-entropy of each example's two pairs, nats, and the share of them predicted
+      correctly.
     """
     found = pairs(embeddings, labels, mask, axis)
     valid = (found.positive.any(1) & found.negative.any(1)).astype(jnp.float32)

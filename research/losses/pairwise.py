@@ -1,4 +1,4 @@
-"""Every example against every other of the global batch, for losses that compare examples."""
+"""Pairs of examples of the global batch, for losses that compare examples."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ _TINY = 1e-12  # squared distances below it have no gradient: that of the root i
 
 
 def squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """|aᵢ - bⱼ|² = |aᵢ|² - 2 aᵢ·bⱼ + |bⱼ|², never negative; n m numbers of memory, not n m d."""
+    """Returns |aᵢ - bⱼ|² = |aᵢ|² - 2 aᵢ·bⱼ + |bⱼ|², at least 0, in memory of n m numbers."""
     squares = (a**2).sum(1)[:, None] - 2.0 * a @ b.T + (b**2).sum(1)[None]
     return jnp.maximum(squares, 0.0)
 
 
 def root(squared: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The square root, with gradient 0 instead of infinity at 0."""
+    """Returns the square root, with gradient 0 instead of infinity at 0."""
     positive = squared > _TINY
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
@@ -45,7 +45,7 @@ def pairs(
     mask: Bool[Array, " row"],
     axis: str | None = None,
 ) -> Pairs:
-    """Pairs with the global batch, so that nothing depends on how it is split over devices.
+    """Makes pairs with the global batch, so that results do not depend on its split over devices.
 
     Args:
       mask: False marks padding.
@@ -60,18 +60,18 @@ def pairs(
 
 
 def total(values: Array, axis: str | None) -> Array:
-    """The sum over the global batch."""
+    """Returns the sum over the global batch."""
     return values.sum() if axis is None else jax.lax.psum(values.sum(), axis)
 
 
 def row_keys(key: Array, found: Pairs) -> Array:
-    """A random key for each row, by its place in the global batch."""
+    """Returns a random key for each row, by its place in the global batch."""
     rows = found.first + jnp.arange(len(found.positive))
     return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 
 def draw(key: Array, found: Pairs) -> tuple[Int[Array, " row"], Int[Array, " row"]]:
-    """For each row a positive and a negative, drawn uniformly; 0 where there is none."""
+    """Draws a positive and a negative for each row, uniformly; 0 where there is none."""
     keys = row_keys(key, found)
     # One draw serves both: no example is positive and negative.
     noise = jax.vmap(lambda k: jax.random.uniform(k, (found.positive.shape[1],)))(keys)
@@ -83,10 +83,10 @@ def draw(key: Array, found: Pairs) -> tuple[Int[Array, " row"], Int[Array, " row
 def spread(
     embeddings: Float[Array, "row d"], mask: Bool[Array, " row"], axis: str | None = None
 ) -> Float[Array, " row"]:
-    """Each example's squared distance from the mean of the global batch.
+    """Returns each example's squared distance from the mean of the global batch.
 
-    Of unit vectors its mean is in 0..1, and half their mean squared distance from each other:
-    0 where all have collapsed into one point, near 1 where they are spread over the sphere.
+    For unit vectors its mean is in 0..1, and half their mean squared distance from each other:
+    0 if all have collapsed into one point, near 1 if they are spread over the sphere.
     """
     real = mask[:, None]
     sums = jnp.where(real, embeddings, 0.0).sum(0)

@@ -6,14 +6,14 @@ from jaxtyping import Array, Float, Int
 
 
 def normalise(x: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:
-    """Vectors of length 1; of zero length stay zero, with a finite gradient."""
+    """Scales vectors to length 1; zeros stay zero, with a finite gradient."""
     return x * jax.lax.rsqrt(jnp.maximum((x**2).sum(-1, keepdims=True), 1e-12))
 
 
 def softmax_logits(
     embeddings: Float[Array, "batch d"], weights: Float[Array, "classes d"], scale: float
 ) -> Float[Array, "batch classes"]:
-    """scale cos(embedding, weight): Wang et al., "NormFace", 2017, equation 5."""
+    """Returns scale cos(embedding, weight): Wang et al., "NormFace", 2017, equation 5."""
     return scale * normalise(embeddings) @ normalise(weights).T
 
 
@@ -24,7 +24,7 @@ def arcface_logits(
     scale: float,
     margin: float,
 ) -> Float[Array, "batch classes"]:
-    """scale cos(θ + margin) for the true class, scale cos θ for others: Deng et al. 2019, eq. 3.
+    """Returns scale cos(θ + margin) for the true class, else scale cos θ: Deng et al. 2019, eq. 3.
 
     Beyond θ = π - margin, where cos(θ + margin) would rise again, cos θ - sin(margin) margin takes
     over, as in the authors' code.
@@ -48,7 +48,7 @@ def proxy_nca_loss(
     labels: Int[Array, " batch"],
     scale: float,
 ) -> Float[Array, " batch"]:
-    """-log exp(-d(x, p_y)) / Σ_{z ≠ y} exp(-d(x, p_z)): Movshovitz-Attias et al. 2017, eq. 5.
+    """Returns -log exp(-d(x, p_y)) / Σ_{z ≠ y} exp(-d(x, p_z)): Movshovitz-Attias 2017, eq. 5.
 
     d is scale times the squared distance of embeddings and proxies of length 1. The sum leaves the
     true class out, so the loss may be negative.

@@ -19,31 +19,31 @@ Loss = Callable[[Logits, Labels, Valid, Weight], PerExample]
 
 
 def log_probability(logits: Logits, labels: Labels) -> Float[Array, "batch height width"]:
-    """log p of each pixel's class; whatever stands in `labels` beyond the classes gives -log Z."""
+    """Returns log p of each pixel's class; a label beyond the classes gives -log Z."""
     # A product with one-hot labels fuses; a gather's gradient is a scatter, slow on CPU.
     chosen = (jax.nn.one_hot(labels, logits.shape[-1]) * logits).sum(-1)
     return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
 def pixel_mean(values: Float[Array, "batch height width"], valid: Valid) -> PerExample:
-    """The mean over each example's valid pixels; 0 where it has none."""
+    """Returns the mean over each example's valid pixels; 0 if it has none."""
     return jnp.where(valid, values, 0.0).sum((1, 2)) / jnp.maximum(valid.sum((1, 2)), 1)
 
 
 def _real(weight: Weight, valid: Valid) -> Weight:
-    """The weights, 0 where no pixel counts: NaN there would be 0 x NaN in the gradient."""
+    """Returns the weights, 0 at invalid pixels: NaN there would give 0 x NaN in the gradient."""
     return jnp.where(valid, weight, 0.0)
 
 
 def cross_entropy(logits: Logits, labels: Labels, valid: Valid, weight: Weight) -> PerExample:
-    """-w(x) log p(x): Ronneberger et al. 2015, equation 1, as a mean over the valid pixels."""
+    """Returns -w(x) log p(x): Ronneberger et al. 2015, equation 1, as a mean over valid pixels."""
     return pixel_mean(-_real(weight, valid) * log_probability(logits, labels), valid)
 
 
 def focal(
     logits: Logits, labels: Labels, valid: Valid, weight: Weight, gamma: float = 2.0
 ) -> PerExample:
-    """-w(x) (1 - p(x))^gamma log p(x): Lin et al., "Focal loss for dense object detection", 2017.
+    """Returns -w(x) (1 - p(x))^gamma log p(x): Lin et al., "Focal loss", 2017, a mean over pixels.
 
     Pixels that are nearly right count for little; gamma 0 is cross-entropy.
     """
@@ -54,7 +54,7 @@ def focal(
 
 
 def dice(logits: Logits, labels: Labels, valid: Valid, weight: Weight) -> PerExample:
-    """1 - mean over classes of 2 sum p g / (sum p + sum g), with g the one-hot truth.
+    """Returns 1 - mean over classes of 2 sum p g / (sum p + sum g), with g the one-hot truth.
 
     Soft Dice of Milletari et al., "V-Net", 2016, without their squares. The mean is over the
     classes that the example's valid pixels have; weights have no part in it.
@@ -73,7 +73,7 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "dice": dice, "focal"
 
 
 def parse(text: str) -> Loss:
-    """The sum that a flag names: "cross_entropy+dice", "focal+0.5*dice".
+    """Parses the sum of losses in a flag: "cross_entropy+dice", "focal+0.5*dice".
 
     Raises:
       UserError: for an unknown name, or a factor that is no positive number.
@@ -97,7 +97,7 @@ def parse(text: str) -> Loss:
 
 
 def balanced_weights(pixels: Int[np.ndarray, " classes"]) -> Float32[np.ndarray, " classes"]:
-    """Class weights proportional to 1 / sqrt(pixels), of mean 1 over all pixels.
+    """Returns class weights proportional to 1 / sqrt(pixels), of mean 1 over all pixels.
 
     The root keeps a rare class from drowning the others: with 1 / pixels, a class of one pixel in
     ten thousand weighs as much as the background. A class that never occurs gets 0.

@@ -1,11 +1,11 @@
-"""Triplet losses: an anchor nearer to its own class than to others, by a margin.
+"""Triplet losses: pull an anchor nearer to its own class than to others, by a margin.
 
     max(0, d(anchor, positive) - d(anchor, negative) + margin)
 
-Mining chooses the triplets. It has no gradient, and all kinds come down to counts: in how many
-active triplets an anchor has another example as its positive, and as its negative. The loss is
-linear in the distances with these counts as weights, so that no array of all triplets is ever made:
-a batch of B takes B² numbers, and batch-all B² steps for each positive an anchor has.
+Mining chooses the triplets. It has no gradient, and all kinds of it give counts: the number of
+active triplets in which an anchor has another example as its positive, or as its negative. The loss
+is linear in the distances with these counts as weights, so that no array of all triplets is ever
+made: a batch of B takes B² numbers, and batch-all B² steps for each positive an anchor has.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Mined(NamedTuple):
     Attributes:
       positives, negatives: triplets in which a row is the anchor and a column its positive, or
         its negative.
-      valid: triplets of each anchor that were looked at, active or not.
+      valid: the number of mined triplets of each anchor, active or not.
       per_anchor: whether the loss is a mean over anchors, or else over active triplets.
     """
 
@@ -38,19 +38,19 @@ class Mined(NamedTuple):
 
 
 def batch_hard(key: Array, distance: Distances, found: Pairs, margin: float) -> Mined:
-    """Each anchor's farthest positive and nearest negative: Hermans et al. 2017, equation 5."""
+    """Mines each anchor's farthest positive and nearest negative: Hermans 2017, equation 5."""
     farthest = jnp.where(found.positive, distance, -jnp.inf).argmax(1)
     nearest = jnp.where(found.negative, distance, jnp.inf).argmin(1)
     return _one_each(farthest, nearest, distance, found, margin)
 
 
 def random(key: Array, distance: Distances, found: Pairs, margin: float) -> Mined:
-    """A positive and a negative for each anchor, drawn uniformly by `key`."""
+    """Mines a positive and a negative for each anchor, drawn uniformly by `key`."""
     return _one_each(*draw(key, found), distance, found, margin)
 
 
 def batch_all(key: Array, distance: Distances, found: Pairs, margin: float) -> Mined:
-    """Every triplet of the batch; the mean is over active ones: Hermans et al. 2017, section 2."""
+    """Mines every triplet of the batch; the mean is over active ones: Hermans 2017, section 2."""
 
     def choose_negatives(positive: Array) -> Array:
         return found.negative & (distance < positive + margin)
@@ -60,7 +60,7 @@ def batch_all(key: Array, distance: Distances, found: Pairs, margin: float) -> M
 
 
 def semi_hard(key: Array, distance: Distances, found: Pairs, margin: float) -> Mined:
-    """For each pair of a class, the nearest negative that is farther, by less than the margin.
+    """Mines for each positive pair the nearest negative that is farther by less than the margin.
 
     Schroff et al., "FaceNet", 2015, section 3.2. A pair that has no such negative is left out.
     """
@@ -94,7 +94,7 @@ def triplet_loss(
     squared: bool = False,
     axis: str | None = None,
 ) -> tuple[Float[Array, " row"], Float[Array, " row"]]:
-    """The loss of each anchor, and the share of its triplets that are active.
+    """Computes the loss of each anchor, and the share of its triplets that are active.
 
     The mean of the losses over the real examples of the global batch is, for batch_hard and
     random, the mean over anchors; for batch_all and semi_hard, the mean over active triplets.
@@ -127,7 +127,7 @@ def _one_each(
     found: Pairs,
     margin: float,
 ) -> Mined:
-    """The triplets of one positive and one negative for each anchor."""
+    """Counts the triplets of one positive and one negative for each anchor."""
     rows, columns = jnp.arange(len(distance)), jnp.arange(distance.shape[1])
     valid = found.positive.any(1) & found.negative.any(1)
     active = valid & (distance[rows, positive] - distance[rows, negative] + margin > 0)
@@ -144,7 +144,7 @@ def _for_each_positive(
     found: Pairs,
     valid: Int[Array, " row"],
 ) -> Mined:
-    """Counts of the triplets that a rule makes of every anchor and positive.
+    """Counts the triplets that a rule makes of every anchor and positive.
 
     Args:
       choose_negatives: distance [row, 1] of a positive -> bool [row, all], the active negatives.

@@ -1,8 +1,8 @@
-"""Bias: whether predictions are too large, too many or beside, in a line for a person.
+"""Bias: whether predictions are too large, too many or displaced, in a line for a person.
 
-Accuracy, IoU and average precision say how good predictions are, not what is wrong with them. A
-ratio of what is predicted to what is true does: boxes that are 1.3 times too wide, a class that is
-called twice as often as it comes.
+Accuracy, IoU and average precision measure how good predictions are, not how they fail. A ratio of
+predicted to true values does: boxes that are 1.3 times too wide, a class that is predicted twice as
+often as it occurs.
 """
 
 import math
@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-LOW, HIGH = 0.9, 1.1  # ratios between them are no bias worth a warning
+LOW, HIGH = 0.9, 1.1  # ratios between them need no warning
 SHOWN = 4  # ratios in a line, at most
 
 
 class Ratio(NamedTuple):
-    """Predicted over true, and its standard error; NaN where there are too few examples."""
+    """A ratio of predicted to true, and its standard error; NaN for too few examples."""
 
     value: float
     error: float
 
     @property
     def off(self) -> bool:
-        """Whether it lies outside LOW to HIGH by more than two standard errors."""
+        """Returns whether the ratio lies outside LOW to HIGH by more than two standard errors."""
         return self.value - 2 * self.error > HIGH or self.value + 2 * self.error < LOW
 
     def __str__(self) -> str:
@@ -32,13 +32,13 @@ class Ratio(NamedTuple):
 
 
 class Bias(NamedTuple):
-    """What a bias of a split's predictions would look like.
+    """The systematic errors of a split's predictions.
 
     Attributes:
-      what: what the ratios are of, such as "predicted / true area".
-      ratios: by what they are of ("width", a class); 1 where nothing is biased.
-      also: further numbers, which no bound says to be wrong.
-      warning: what makes the ratios themselves doubtful; "" where nothing does.
+      what: the ratios' meaning, such as "predicted / true area".
+      ratios: by name ("width", a class); 1 means no bias.
+      also: further numbers, which have no bounds.
+      warning: the reason why the ratios themselves are doubtful; "" if they are not.
     """
 
     what: str
@@ -47,14 +47,14 @@ class Bias(NamedTuple):
     warning: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, as result.json holds it; what is no number is None."""
+        """Returns plain JSON for result.json, in which NaN is None."""
         numbers = {name: [_json(x) for x in ratio] for name, ratio in self.ratios.items()}
         also = {name: _json(value) for name, value in self.also.items()}
         told = {"line": self.line(), "warnings": self.warnings()}
         return {"what": self.what, "ratios": numbers, "also": also, **told}
 
     def line(self) -> str:
-        """The ratios in words; of many, those that are the furthest from 1."""
+        """Writes the ratios in words; of many, those that are the furthest from 1."""
         known = {name: ratio for name, ratio in self.ratios.items() if math.isfinite(ratio.value)}
         far = sorted(known, key=lambda name: -abs(known[name].value - 1))[:SHOWN]
         parts = [f"{name} {ratio}" for name, ratio in known.items() if name in far]
@@ -65,7 +65,7 @@ class Bias(NamedTuple):
         return f"{self.what}: {', '.join(parts)}"
 
     def warnings(self) -> list[str]:
-        """What must be looked into, one line each; none where nothing is wrong."""
+        """Lists warnings for a person, one line each; none if nothing is wrong."""
         off = {name: ratio for name, ratio in self.ratios.items() if ratio.off}
         lines = [self.warning] if self.warning else []
         if off:
@@ -83,8 +83,8 @@ def ratio_of_sums(part: Shaped[np.ndarray, " n"], whole: Shaped[np.ndarray, " n"
 
     With R the ratio, the standard error is √(m / (m - 1) Σ (partᵢ - R wholeᵢ)²) / Σ wholeᵢ
     (Cochran, "Sampling techniques", 1977, section 2.11), where m is the number of examples in which
-    either occurs: those of neither say nothing of how the ratio varies. It needs two examples, and
-    of few it is too low.
+    either occurs: the others tell nothing about the ratio's variance. It needs two examples, and is
+    too low for few.
     """
     part, whole = (np.asarray(x, np.float64) for x in (part, whole))
     if not whole.any():

@@ -1,4 +1,4 @@
-"""Bias of boxes: whether they are too large, too small or beside the objects.
+"""Bias of boxes: whether they are too large, too small or displaced.
 
 Arrays are those of research/metrics/detection.py.
 """
@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Int
 from research.metrics.bias import Bias, Ratio
 from research.metrics.detection import Arrays, numpy_iou
 
-FEW = 20  # pairs of a detection and an object, below which nothing is sure
+FEW = 20  # with fewer pairs of a detection and an object, ratios are uncertain
 
 
 def of_boxes(detections: Arrays, targets: Arrays, threshold: float = 0.2) -> Bias:
-    """Compares every object's box with that of the detection of it, whatever their classes.
+    """Compares every object's box with that of its detection, whatever their classes.
 
     The surest detection of an image comes first; each takes the free object that it overlaps most,
     where their IoU is at least `threshold`. That is low, as pairs above 0.5 differ little whatever
@@ -42,9 +42,9 @@ def of_boxes(detections: Arrays, targets: Arrays, threshold: float = 0.2) -> Bia
 
 
 def median(values: Float[np.ndarray, " n"]) -> Ratio:
-    """The median, and its standard error whatever the distribution.
+    """Returns the median, and its standard error for any distribution.
 
-    How many of n values lie below the true median is binomial, n / 2 with a deviation of √n / 2. So
+    The number of n values below the true median is binomial, n / 2 with a deviation of √n / 2. So
     the values that many ranks from the middle lie a standard error from it (Conover, "Practical
     nonparametric statistics", section 3.2). The error needs two values.
     """
@@ -60,7 +60,7 @@ def median(values: Float[np.ndarray, " n"]) -> Ratio:
 def matched(
     detections: Arrays, targets: Arrays, threshold: float
 ) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
-    """Number of image, detection and object of each pair; see `of_boxes`."""
+    """Returns the numbers of image, detection and object of each pair; see `of_boxes`."""
     n, most = detections["valid"].shape
     free: Bool[np.ndarray, "n object"] = targets["valid"] & ~targets["crowd"]
     # A box without width or height has no ratio.

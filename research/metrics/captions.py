@@ -1,7 +1,7 @@
 """Metrics of captions, on the host: BLEU, ROUGE-L, CIDEr-D, exact match, diversity, attributes.
 
-Sentences are compared as lists of words. What is scored must be decoded freely: a network that is
-shown the reference's own words ("teacher forcing") scores far higher than it captions.
+Sentences are compared as lists of words. Score freely decoded sentences only: a network that sees
+the reference's words ("teacher forcing") gets far higher scores than its captions deserve.
 """
 
 import collections
@@ -40,16 +40,16 @@ PROTOCOL = {
 
 
 def protocol(decoding: str) -> dict[str, str]:
-    """How each number is computed; `decoding` says how sentences were made."""
+    """Returns how each metric is computed; `decoding` describes how sentences were made."""
     how = f"{decoding}, never teacher-forced; {TOKENISATION}"
     return {name: f"{text}; {how}" for name, text in PROTOCOL.items()}
 
 
 def score(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, float]:
-    """All metrics of a split: bleu1 to bleu4, rouge_l, cider, exact_match, identical_captions.
+    """Computes a split's metrics: bleu1 to bleu4, rouge_l, cider, exact_match, identical_captions.
 
-    Those that the split says nothing about are left out: bleu4 where no reference has four words,
-    cider where no n-gram tells one image from another, identical_captions of a single one.
+    Undefined metrics are left out: bleu4 where no reference has four words, cider where all images
+    share all n-grams, identical_captions of a single caption.
 
     Args:
       candidates: one sentence for each image.
@@ -83,7 +83,7 @@ def bias(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
 
 
 def length_ratio(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> Ratio:
-    """Words that are said over words of the references, and its standard error over images.
+    """Returns the captions' words over the references', and its standard error over images.
 
     Below 1 captions are too short. Of an image's references the one closest in length counts, the
     shorter of two, as in BLEU: an image may be described briefly and at length, both rightly.
@@ -95,7 +95,7 @@ def length_ratio(candidates: Sequence[Words], references: Sequence[Sequence[Word
 
 
 def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, float]:
-    """bleu1 to bleu4 on a scale from 0 to 1: Papineni et al. 2002, by sacrebleu.
+    """Computes bleu1 to bleu4 on a scale from 0 to 1: Papineni et al. 2002, by sacrebleu.
 
     Up to the length of the longest reference: no candidate could have longer n-grams right.
     """
@@ -116,7 +116,7 @@ def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
 
 
 def rouge_l(candidate: Words, references: Sequence[Words]) -> float:
-    """F of the longest common subsequence: Lin 2004, section 3."""
+    """Returns F of the longest common subsequence: Lin 2004, section 3."""
     common = [longest_common_subsequence(candidate, true) for true in references]
     if not candidate or not max(common):
         return 0.0
@@ -126,7 +126,7 @@ def rouge_l(candidate: Words, references: Sequence[Words]) -> float:
 
 
 def longest_common_subsequence(a: Words, b: Words) -> int:
-    """Words that both have in the same order, not necessarily side by side."""
+    """Counts the words that both have in the same order, not necessarily side by side."""
     row = [0] * (len(b) + 1)
     for word in a:
         before, row = row, [0]
@@ -136,10 +136,10 @@ def longest_common_subsequence(a: Words, b: Words) -> int:
 
 
 def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
-    """CIDEr-D, the mean over images: Vedantam et al. 2015, equations 3 to 5.
+    """Computes CIDEr-D, the mean over images: Vedantam et al. 2015, equations 3 to 5.
 
-    An n-gram in every image's references says nothing about one of them: its weight is 0. NaN
-    where all are such, as in a split of one image.
+    An n-gram in every image's references tells nothing about one image: its weight is 0. NaN if
+    all are such, as in a split of one image.
     """
     frequency: collections.Counter[Words] = collections.Counter()
     for true in references:
@@ -162,7 +162,7 @@ def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) ->
             others, other_norms = weighted(sentence)
             closeness = math.exp(-((len(said) - len(sentence)) ** 2) / (2 * _CIDER_SIGMA**2))
             for v, w, a, b in zip(vectors, others, norms, other_norms, strict=True):
-                # The lesser of both weights: saying a word often does not help.
+                # The lesser of both weights: repeating a word does not help.
                 product = sum(min(x, w[gram]) * w[gram] for gram, x in v.items() if gram in w)
                 if product:
                     total += closeness * product / (a * b) / _ORDERS / len(true)
@@ -178,13 +178,13 @@ def _ngrams(sentence: Words) -> "collections.Counter[Words]":
 
 
 def identical(candidates: Sequence[Words]) -> float:
-    """Share of the most frequent caption: near 1, the pictures are not looked at."""
+    """Returns the share of the most frequent caption: near 1, captions ignore the pictures."""
     counts = collections.Counter(map(tuple, candidates))
     return max(counts.values()) / len(candidates)
 
 
 def scene_scores(candidates: Sequence[str], scenes: Sequence[Things]) -> dict[str, float]:
-    """attribute_accuracy and true_captions, of captions of scenes whose things are known."""
+    """Computes attribute_accuracy and true_captions, for scenes whose things are known."""
     pairs = list(zip(candidates, scenes, strict=True))
     truths = [{(thing.colour, thing.digit) for thing in scene} for scene in scenes]
     return {
@@ -198,7 +198,7 @@ def attribute_accuracy(
     truths: Sequence[Collection[tuple[str, int]]],
     mentioned: Callable[[str], list[tuple[str, int]]],
 ) -> float:
-    """Share of mentioned things that the picture holds, colour and digit both right.
+    """Returns the share of mentioned things that the picture holds, with colour and digit right.
 
     A caption that names nothing counts as one wrong mention, so silence does not pay.
 

@@ -1,4 +1,4 @@
-"""Bias of classes: whether a network gives a class more, or fewer, than there are."""
+"""Bias of classes: whether a network predicts a class too often or too rarely."""
 
 from collections.abc import Sequence
 

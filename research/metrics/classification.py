@@ -19,7 +19,7 @@ PROTOCOL = {
 def measure(
     log_probabilities: Float[Array, "batch classes"], labels: Int[Array, " batch"]
 ) -> dict[str, tuple[Float[Array, " batch"], Float[Array, " batch"]]]:
-    """{name: (value, weight of 1)} of each example: accuracy, cross_entropy, and top5_accuracy.
+    """Returns {name: (value, weight of 1)} an example: accuracy, cross_entropy, top5_accuracy.
 
     Top-5 is left out where there are five classes or fewer, as it would always be 1. The true
     class's rank counts the classes that are strictly more probable, and of equally probable ones
@@ -42,9 +42,9 @@ def score(
     labels: Int[np.ndarray, " n"],
     class_names: tuple[str, ...],
 ) -> dict[str, float]:
-    """Whole-split metrics: accuracy/<class>, macro_accuracy and calibration_error; see PROTOCOL.
+    """Computes accuracy/<class>, macro_accuracy and calibration_error of a split; see PROTOCOL.
 
-    An example whose probabilities are no numbers is wrong, and no calibration_error is left then.
+    An example whose probabilities are NaN is wrong, and calibration_error is then left out.
     """
     known = np.isfinite(log_probabilities.max(1))
     right = known & (log_probabilities.argmax(1) == labels)
@@ -61,7 +61,7 @@ def score(
 def confusion_matrix(
     labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
 ) -> Int[np.ndarray, "{classes} {classes}"]:
-    """How many examples of each true class (row) were taken for each class (column)."""
+    """Counts the examples of each true class (row) by predicted class (column)."""
     pairs = np.asarray(labels, np.int64) * classes + predicted
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
@@ -69,7 +69,7 @@ def confusion_matrix(
 def calibration_bins(
     probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count, mean confidence and accuracy of the examples in each bin ((b - 1) / B, b / B]."""
+    """Returns count, mean confidence and accuracy of each bin ((b - 1) / B, b / B]."""
     confidence = probabilities.max(1).astype(np.float64)
     right = probabilities.argmax(1) == labels
     numbers = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, None)
@@ -84,6 +84,6 @@ def calibration_bins(
 def calibration_error(
     probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
 ) -> float:
-    """Σ_b n_b / n |accuracy_b - confidence_b|: Guo et al. 2017, equation 3."""
+    """Returns Σ_b n_b / n |accuracy_b - confidence_b|: Guo et al. 2017, equation 3."""
     count, confidence, accuracy = calibration_bins(probabilities, labels)
     return float((count * np.abs(accuracy - confidence)).sum() / len(labels))

@@ -8,7 +8,7 @@ Detections and targets are mappings of arrays that lead with the image:
     scores   [n, k]     of detections alone
     crowd    [n, k]     of targets alone: COCO's crowds, VOC's difficult objects
 
-Crowds are neither to be found nor wrong to find.
+Crowds may be found or missed without penalty.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ PROTOCOL = {
 
 
 def measure(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> dict[str, Any]:
-    """{"recall50": (share found, number of objects)} of each image, on the device."""
+    """Returns {"recall50": (share found, number of objects)} of each image, on the device."""
     real = batch["valid"] & ~batch["crowd"]
     overlap = iou(batch["boxes"][:, :, None], outputs["boxes"][:, None])  # [B, object, detection]
     same = batch["classes"][:, :, None] == outputs["classes"][:, None]
@@ -52,7 +52,7 @@ def measure(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> dict[st
 
 
 def score(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) -> dict[str, float]:
-    """Every metric of PROTOCOL but recall50, and AP50/<class>. One without objects is left out."""
+    """Computes PROTOCOL's metrics but recall50, and AP50/<class>, left out for absent classes."""
     values = _coco(detections, targets, class_names)
     curves = precision_recall(detections, targets, len(class_names))
     for name, points in (("voc07_mAP", 11), ("voc12_mAP", 0)):
@@ -65,7 +65,7 @@ def score(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) -> 
 def results(
     detections: Arrays, image_ids: list[int], category_ids: list[int]
 ) -> list[dict[str, Any]]:
-    """Rows of COCO's results format: image_id, category_id, bbox (x, y, width, height), score."""
+    """Makes rows of COCO's results: image_id, category_id, bbox (x, y, width, height), score."""
     rows = []
     for i, image in enumerate(image_ids):
         for k in np.flatnonzero(detections["valid"][i]):
@@ -101,7 +101,7 @@ def _coco(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) -> 
     if not any(not row["iscrowd"] for row in objects):
         return {}
     areas = {"mAP": 0, "mAP_small": 1, "mAP_medium": 2, "mAP_large": 3}
-    if not found:  # the evaluator wants one at least: this one finds nothing
+    if not found:  # the evaluator needs one at least: this one finds nothing
         found = [{"image_id": 1, "category_id": 1, "bbox": [-2.0, -2.0, 1.0, 1.0], "score": 0.0}]
     truth = COCO(
         {
@@ -143,11 +143,11 @@ class Curve(NamedTuple):
 def precision_recall(
     detections: Arrays, targets: Arrays, classes: int, threshold: float = 0.5
 ) -> list[Curve]:
-    """The curve of each class: Everingham et al., "The Pascal VOC challenge", 2010, section 4.2.
+    """Computes each class's curve: Everingham et al., "The Pascal VOC challenge", 2010, 4.2.
 
-    A detection answers for the object of its class that it overlaps most. It is right where their
+    A detection is compared with the object of its class that it overlaps most. It is right if their
     IoU is at least `threshold` and no detection of a higher score took that object before; it does
-    not count where the object is difficult.
+    not count if the object is difficult.
     """
     n, most = targets["valid"].shape
     overlap = numpy_iou(detections["boxes"][:, :, None], targets["boxes"][:, None])
@@ -180,7 +180,7 @@ def precision_recall(
 def average_precision(
     recall: Float[np.ndarray, " n"], precision: Float[np.ndarray, " n"], points: int = 0
 ) -> float:
-    """Mean over `points` even recalls (11: VOC 2007) of the best precision at that recall or more.
+    """Averages the best precision at or above `points` even recalls (11: VOC 2007).
 
     With points = 0, the area under that best precision, at all recalls (VOC 2010 on).
     """
@@ -196,7 +196,7 @@ def average_precision(
 def numpy_iou(
     a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]
 ) -> Float[np.ndarray, "*#n"]:
-    """`research.geometry.boxes.iou` of arrays of any shape, without compiling for each."""
+    """Computes `research.geometry.boxes.iou` for any shapes, without compiling for each."""
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     both = np.maximum(high - low, 0.0).prod(-1)
     areas = [np.maximum(x[..., 2:] - x[..., :2], 0.0).prod(-1) for x in (a, b)]
@@ -207,7 +207,7 @@ def numpy_iou(
 def confusion(
     detections: Arrays, targets: Arrays, classes: int, threshold: float = 0.5, least: float = 0.5
 ) -> Int[np.ndarray, "{classes}+1 {classes}+1"]:
-    """Counts of true class (row) against detected class (column), whatever the class, by place.
+    """Counts true class (row) against detected class (column) of pairs that overlap.
 
     The last row is detections of nothing, the last column objects that were missed. Detections
     below the score `least` are left out; the best come first, and each takes the free object it
@@ -233,7 +233,7 @@ def confusion(
 def match(
     detections: Arrays, targets: Arrays, threshold: float = 0.5, least: float = 0.5
 ) -> tuple[list[tuple[int, int]], list[int], list[int]]:
-    """Of one image: pairs (detection, object), detections of nothing, objects that were missed."""
+    """Matches an image: pairs (detection, object), false detections, and missed objects."""
     shown: Bool[np.ndarray, " k"] = detections["valid"] & (detections["scores"] >= least)
     free = targets["valid"] & ~targets["crowd"]
     pairs, extra = [], []

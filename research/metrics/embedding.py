@@ -1,4 +1,4 @@
-"""Metrics of embeddings on a whole split, on the host: what --experiment=embedding reports."""
+"""Metrics of embeddings on a whole split, on the host, as --experiment=embedding reports them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -39,7 +39,7 @@ RECALLS = (1, 5, 10)
 
 
 def retrieval(x: Embeddings, labels: Labels, metric: Metric = "euclidean") -> dict[str, float]:
-    """recall_at_k and map_at_r of examples against all others, each query left out itself.
+    """Computes recall_at_k and map_at_r of examples against all others.
 
     mAP@R: Musgrave et al., "A metric learning reality check", 2020, section 3.2. Queries are the
     examples of classes with at least two, or MOST_QUERIES of these, evenly spaced.
@@ -61,7 +61,7 @@ def retrieval(x: Embeddings, labels: Labels, metric: Metric = "euclidean") -> di
 
 
 def cluster_agreement(x: Embeddings, labels: Labels) -> float:
-    """Normalised mutual information of classes and as many k-means clusters."""
+    """Returns the normalised mutual information of classes and as many k-means clusters."""
     chosen = spaced(len(x), MOST_CLUSTERED)
     x, labels = x[chosen], labels[chosen]
     kmeans = KMeans(len(np.unique(labels)), n_init=1, random_state=0)
@@ -73,8 +73,8 @@ class Norms(NamedTuple):
 
     Attributes:
       mean, error: their mean and its standard error; the error of one embedding is NaN.
-      of_mean: the length of the mean embedding; of unit vectors 0 where they point everywhere
-        alike, 1 where all are one.
+      of_mean: the length of the mean embedding; of unit vectors 0 if they are spread evenly, 1 if
+        all are equal.
     """
 
     mean: float
@@ -83,7 +83,7 @@ class Norms(NamedTuple):
 
 
 def norms(x: Embeddings) -> Norms:
-    """How long embeddings are, and whether they crowd on one side."""
+    """Measures the length of embeddings, and whether they crowd on one side."""
     lengths = np.linalg.norm(x.astype(np.float64), axis=1)
     error = lengths.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else np.nan
     of_mean = np.linalg.norm(x.mean(0, dtype=np.float64))
@@ -91,10 +91,10 @@ def norms(x: Embeddings) -> Norms:
 
 
 def bias(x: Embeddings, *, normalised: bool) -> Bias:
-    """Compares the length of embeddings with 1, and says whether they crowd on one side.
+    """Compares the length of embeddings with 1, and warns if they crowd on one side.
 
     Args:
-      normalised: whether their length is meant to be 1; what a Siamese classifier weighs has none.
+      normalised: whether their length is meant to be 1; a Siamese classifier's need not be.
     """
     found = norms(x)
     also = {"length of the mean embedding": found.of_mean}
@@ -104,15 +104,15 @@ def bias(x: Embeddings, *, normalised: bool) -> Bias:
 
 
 def protocols() -> dict[str, str]:
-    """How each number is computed, for episodes of any number of classes.
+    """Returns how each metric is computed, for episodes of any number of classes.
 
-    Other data have other numbers of classes, and so has what is left of them.
+    A split's number of classes may change, also when trained classes are left out.
     """
     return {name: line for ways in range(2, MOST_WAYS + 1) for name, line in protocol(ways).items()}
 
 
 def protocol(ways: int) -> dict[str, str]:
-    """How each number is computed."""
+    """Returns how each metric is computed, for episodes of `ways` classes."""
     episodes = f"{EPISODES} episodes of {ways} classes not trained on, one query a class"
     return {
         f"accuracy_{ways}way_1shot": f"{episodes}; nearest single support",
@@ -145,7 +145,7 @@ def score(
     domains: Labels | None = None,
     metric: Metric = "euclidean",
 ) -> dict[str, float]:
-    """Whole-split metrics, see `protocol`; those that the split is too small for are left out.
+    """Computes a split's metrics, see `protocol`; those that need a larger split are left out.
 
     Args:
       x: embeddings.
@@ -180,7 +180,7 @@ def score_split(
     targets: Mapping[str, np.ndarray],
     metric: Metric = "euclidean",
 ) -> dict[str, float]:
-    """`score` of a split, or the error on its one-shot runs where it holds published ones."""
+    """Computes `score` of a split, or the error on its published one-shot runs, if it has them."""
     pixels = thumbnails.reshape(len(thumbnails), -1).astype(np.float32) / 255
     labels = targets["label"]
     if "run" in targets and targets["run"].all():

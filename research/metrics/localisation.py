@@ -1,4 +1,4 @@
-"""Metrics of one object: how well its box or its points are placed; on the device."""
+"""Metrics of one object's box or points, on the device."""
 
 from collections.abc import Mapping
 
@@ -19,9 +19,9 @@ Measures = dict[str, tuple[Array, Array]]
 
 
 def presence(batch: Mapping[str, Array]) -> tuple[Array, Array]:
-    """[B] each: whether the image holds an object that is to be found, and whether that is known.
+    """Returns [B] each: whether the image holds an object to find, and whether that is known.
 
-    It is not where all it holds is a crowd or a difficult object.
+    It is unknown where the image holds only a crowd or a difficult object.
     """
     present = (batch["valid"] & ~batch["crowd"]).any(1)
     return present, present | ~batch["valid"].any(1)
@@ -30,14 +30,14 @@ def presence(batch: Mapping[str, Array]) -> tuple[Array, Array]:
 def _presence(
     outputs: Mapping[str, Array], batch: Mapping[str, Array]
 ) -> tuple[Array, tuple[Array, Array]]:
-    """The weight of each image with an object; whether p_c is right, and the weight of that."""
+    """Returns weight 1 for images with an object; whether p_c is right, and the weight of that."""
     present, known = presence(batch)
     right = (outputs["presence"] > 0.5) == present
     return present.astype(jnp.float32), (right.astype(jnp.float32), known.astype(jnp.float32))
 
 
 def measure_box(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> Measures:
-    """iou, class_accuracy, presence_accuracy of each image.
+    """Computes iou, class_accuracy, presence_accuracy of each image.
 
     Args:
       outputs: "presence" [B], a probability; "box" [B, 4], pixels; "label" [B].
@@ -53,7 +53,7 @@ def measure_box(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> Mea
 
 
 def measure_points(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> Measures:
-    """point_distance, presence_accuracy of each image.
+    """Computes point_distance, presence_accuracy of each image.
 
     Args:
       outputs: "presence" [B], a probability; "points" [B, K, 2], pixels.

@@ -1,4 +1,4 @@
-"""Recognition 1:K: which of these is it? Episodes of a few classes, with a few supports each."""
+"""Recognition 1:K among known identities: episodes of few classes with few supports each."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ def episode_accuracy(
     domains: Labels | None = None,
     episodes: int = EPISODES,
 ) -> float:
-    """Share of queries whose nearest class mean is that of their own class, N-way k-shot.
+    """Returns the share of queries whose nearest class mean is their own class's, N-way k-shot.
 
     Each episode draws `ways` classes, and of each `shots` supports and one other image as query.
     With `domains`, all supports of an episode are of one domain and all queries of another.
@@ -51,7 +51,7 @@ Episode = tuple[np.ndarray, np.ndarray]  # positions of supports [ways, shots], 
 def _draw(
     members: list[np.ndarray], ways: int, shots: int, draws: np.random.RandomState
 ) -> Episode | None:
-    """An episode of classes that have more than `shots` examples; None where there are too few."""
+    """Draws an episode of classes with more than `shots` examples; None if these are too few."""
     if len(members) < ways:
         return None
     drawn = [draws.permutation(members[k]) for k in draws.permutation(len(members))[:ways]]
@@ -61,7 +61,7 @@ def _draw(
 def _draw_across(
     tables: Mapping[int, list[np.ndarray]], ways: int, shots: int, draws: np.random.RandomState
 ) -> Episode | None:
-    """An episode whose supports are of one domain and whose queries of another."""
+    """Draws an episode whose supports are of one domain and whose queries of another."""
     kinds = sorted(tables)
     if len(kinds) < 2:
         return None
@@ -77,10 +77,10 @@ def _draw_across(
 def run_errors(
     x: Embeddings, labels: Labels, runs: Labels, is_query: Labels, metric: Metric = "euclidean"
 ) -> float:
-    """Share of the queries of given one-shot runs that are nearest to a wrong support.
+    """Returns the share of queries of given one-shot runs that are nearest to a wrong support.
 
     Args:
-      runs: which run an example is of; queries are compared with the supports of their run.
+      runs: the run of each example; queries are compared with the supports of their run.
       is_query: 1 for queries, 0 for supports.
     """
     wrong, count = 0, 0
@@ -94,12 +94,12 @@ def run_errors(
 
 
 def ways_of(labels: Labels) -> int:
-    """N of the N-way episodes: 20, or as many classes of two or more examples as there are."""
+    """Returns N of the N-way episodes: 20, or the number of classes of two or more examples."""
     return min(MOST_WAYS, sum(len(members) > 1 for members in class_members(labels)))
 
 
 def growing(labels: Labels) -> list[int]:
-    """Sizes of galleries, up to the number of classes that have two or more examples."""
+    """Returns numbers K of identities, up to the number of classes of two or more examples."""
     most = sum(len(members) > 1 for members in class_members(labels))
     sizes = [k for k in (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if k < most]
     return [*sizes, most] if most > 1 else []
@@ -108,7 +108,7 @@ def growing(labels: Labels) -> list[int]:
 def recognition(
     x: Embeddings, labels: Labels, sizes: list[int], metric: Metric = "euclidean"
 ) -> list[float]:
-    """1:K accuracy for galleries of these sizes, with about 20 EPISODES queries each, or fewer."""
+    """Computes 1:K accuracy for these numbers K, with about 20 EPISODES queries each, or fewer."""
     episodes = [min(max(EPISODES * 20 // size, 5), EPISODES) for size in sizes]
     return [
         episode_accuracy(x, labels, size, 1, metric, episodes=number)

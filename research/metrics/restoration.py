@@ -1,4 +1,4 @@
-"""How near a restored image is to the true one."""
+"""Metrics of restored images, compared with the true ones."""
 
 import dm_pix
 import jax.numpy as jnp
@@ -10,17 +10,17 @@ Images = Float[Array, "batch height width channel"]
 
 
 def psnr(images: Images, true: Images) -> Float[Array, " batch"]:
-    """Peak signal-to-noise ratio of each image, dB: 10 log10(1 / mean squared error).
+    """Computes each image's peak signal-to-noise ratio, dB: 10 log10(1 / mean squared error).
 
     Args:
-      images, true: values in 0..1; those of `images` that lie outside are cut off.
+      images, true: values in 0..1; values of `images` outside are clipped.
     """
     error = jnp.square(jnp.clip(images, 0.0, 1.0) - true).mean((1, 2, 3))
     return -10.0 * jnp.log10(jnp.maximum(error, 1e-10))  # 100 dB where they are equal
 
 
 def ssim(images: Images, true: Images) -> Float[Array, " batch"]:
-    """Structural similarity of each image, up to 1: Wang et al., "Image quality assessment", 2004.
+    """Computes each image's structural similarity, up to 1: Wang et al. 2004.
 
     In a Gaussian window of 11 x 11 pixels with deviation 1.5, so sides are 11 pixels at least.
     """
@@ -28,7 +28,7 @@ def ssim(images: Images, true: Images) -> Float[Array, " batch"]:
 
 
 def measure(restored: Images, given: Images, true: Images) -> Measures:
-    """Both, of restored images and of what they were restored from."""
+    """Measures PSNR and SSIM of restored images, and of the given ones."""
     values = {
         "psnr": psnr(restored, true),
         "ssim": ssim(restored, true),

@@ -1,4 +1,4 @@
-"""What metrics of embeddings draw: frozen random numbers, and the examples of each class."""
+"""Sampling for metrics of embeddings: frozen random numbers, and the examples of each class."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,15 +10,14 @@ Labels = Int[np.ndarray, " n"]
 
 
 def random(*numbers: int) -> np.random.RandomState:
-    """NumPy's frozen generator: the same pairs and episodes under every version."""
+    """Returns NumPy's frozen generator: the same pairs and episodes under every version."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(numbers)))
 
 
 def class_members(
     labels: Labels, inside: Bool[np.ndarray, " n"] | None = None
 ) -> list[Int[np.ndarray, " _"]]:
-    """Positions of the examples of each class, in the order of the labels; empty where none is
-    inside."""
+    """Returns the positions of each class's examples; empty for a class with none `inside`."""
     classes = np.unique(labels)
     inside = np.ones(len(labels), bool) if inside is None else inside
     return [np.flatnonzero(inside & (labels == k)) for k in classes]
@@ -27,7 +26,7 @@ def class_members(
 def between(
     a: Float[np.ndarray, "e n d"], b: Float[np.ndarray, "e m d"], metric: Metric
 ) -> Float[np.ndarray, "e n m"]:
-    """Distances of all rows of a to all of b, episode by episode."""
+    """Computes the distances of all rows of a to all of b, episode by episode."""
     if metric == "cityblock":
         return np.abs(a[:, :, None] - b[:, None]).sum(-1)
     centre = b.mean(1, keepdims=True)  # far from the origin the products lose their digits
@@ -37,5 +36,5 @@ def between(
 
 
 def parts(n: int, size: int) -> list[slice]:
-    """Slices of at most `size` that cover n rows."""
+    """Returns slices of at most `size` that cover n rows."""
     return [slice(start, start + size) for start in range(0, n, size)]

@@ -1,7 +1,7 @@
 """Metrics of segmentation: counts of each image at its own size, scores of a whole split from them.
 
-Every number comes from pixels counted over the split; none is a mean of images' or batches' means,
-but the Rand score, which is defined for an image. Masks are compared on the host, one at a time, as
+Every metric comes from pixels counted over the split; only the Rand score, which is defined for an
+image, is a mean over images. Masks are compared on the host, one at a time, as
 images differ in size.
 """
 
@@ -39,7 +39,7 @@ Mask = UInt8[np.ndarray, "height width"]
 
 
 def decide(scores: Any) -> Any:
-    """The class of the highest score of each pixel, uint8; IGNORE where scores are no numbers.
+    """Returns the class of each pixel's highest score, uint8; IGNORE where scores are NaN.
 
     Args:
       scores: [..., classes], NumPy or JAX.
@@ -53,7 +53,7 @@ def cross_entropy(
     log_probabilities: Float[Array, "batch height width classes"],
     labels: Integer[Array, "batch height width"],
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
-    """Each example's mean -log p over its pixels, and their number as its weight."""
+    """Returns each example's mean -log p over its pixels, and their number as its weight."""
     true = labels[..., None] == jnp.arange(log_probabilities.shape[-1])  # nowhere where ignored
     count = true.sum((1, 2, 3)).astype(jnp.float32)
     # Sums in two steps: of a million pixels at once, float32 would lose digits.
@@ -62,10 +62,10 @@ def cross_entropy(
 
 
 def areas(labels: Mask, predicted: Mask, classes: int) -> Int[np.ndarray, "{classes} 3"]:
-    """Pixels of each class in the truth, in the prediction, and in both.
+    """Counts the pixels of each class in the truth, in the prediction, and in both.
 
-    Pixels that are IGNORE in the truth count for nothing; those that are so in the prediction alone
-    are of no predicted class.
+    Pixels that are IGNORE in the truth do not count; those that are IGNORE in the prediction alone
+    have no predicted class.
     """
     known = labels != IGNORE
     true, guess = labels[known], predicted[known]
@@ -75,14 +75,14 @@ def areas(labels: Mask, predicted: Mask, classes: int) -> Int[np.ndarray, "{clas
 
 
 def tolerance(height: int, width: int) -> int:
-    """Pixels by which a boundary may be off and still count as found."""
+    """Returns the distance in pixels within which a boundary counts as found."""
     return max(round(TOLERANCE * float(np.hypot(height, width))), 1)
 
 
 def boundary(
     mask: Mask, known: Bool[np.ndarray, "height width"]
 ) -> Bool[np.ndarray, "height width"]:
-    """Known pixels with a known neighbour (of four) of another class."""
+    """Returns the known pixels with a known neighbour (of four) of another class."""
     found = np.zeros(mask.shape, bool)
     for axis in (0, 1):
         a, b = ((slice(None),) * axis + (part,) for part in (slice(1, None), slice(-1)))
@@ -93,8 +93,7 @@ def boundary(
 
 
 def boundary_counts(labels: Mask, predicted: Mask, classes: int) -> Int[np.ndarray, "{classes} 4"]:
-    """Of each class's boundary pixels: predicted near true ones, predicted, true near predicted,
-    true.
+    """Counts a class's boundary pixels: predicted near true, predicted, true near predicted, true.
 
     Near is within `tolerance`, by Euclidean distance between pixels' centres, and of the same
     class. Ignored pixels are neither.
@@ -118,7 +117,7 @@ def boundary_counts(labels: Mask, predicted: Mask, classes: int) -> Int[np.ndarr
 def _near(
     points: Int[np.ndarray, "n 3"], others: Int[np.ndarray, "m 3"], radius: int
 ) -> Bool[np.ndarray, " n"]:
-    """Which points have another within the radius; distances are roots of whole numbers."""
+    """Returns which points have another within the radius; distances are roots of integers."""
     if not len(points) or not len(others):
         return np.zeros(len(points), bool)
     tree = KDTree(others, compact_nodes=False, balanced_tree=False)
@@ -126,14 +125,14 @@ def _near(
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, 0 where both are 0."""
+    """Returns part / whole, 0 where both are 0."""
     return part / np.maximum(whole, 1)
 
 
 def compare(
     labels: Mask, predicted: Mask, classes: int, rand: bool = False
 ) -> dict[str, np.ndarray]:
-    """What `score` needs of one image: its "areas" and "boundary" counts; and its "rand" score."""
+    """Returns an image's counts for `score`: "areas" and "boundary"; and its "rand" score."""
     counts: dict[str, Any] = {
         "areas": areas(labels, predicted, classes),
         "boundary": boundary_counts(labels, predicted, classes),
@@ -144,10 +143,10 @@ def compare(
 
 
 def score(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> dict[str, float]:
-    """All but cross_entropy, see PROTOCOL; and iou/<class>, dice/<class>.
+    """Computes PROTOCOL's metrics but cross_entropy; and iou/<class>, dice/<class>.
 
-    What there is no pixel for is left out: all of it where every pixel is ignored, boundary_f1
-    where neither truth nor prediction has a boundary.
+    Metrics without pixels are left out: all if every pixel is ignored, boundary_f1 if neither
+    truth nor prediction has a boundary.
 
     Args:
       counts: of `compare`, for each image of the split.
@@ -182,11 +181,11 @@ def score(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> dict[
 
 
 def rand_score(labels: Mask, predicted: Mask) -> float:
-    """The Rand score of one image, see PROTOCOL; NaN where it has no foreground.
+    """Computes an image's Rand score, see PROTOCOL; NaN if it has no foreground.
 
-    The foreground is whatever is not class 0. Growing thins the predicted borders, as the ISBI 2012
-    challenge does (Arganda-Carreras et al. 2015): how thick a membrane was drawn has no part in
-    which cells are told apart. An image without foreground has no pairs of pixels to tell apart.
+    The foreground is all but class 0. Growing thins the predicted borders, as the ISBI 2012
+    challenge does (Arganda-Carreras et al. 2015), so that the drawn thickness of a membrane does
+    not change the score. An image without foreground has no pairs of pixels to separate.
     """
     from skimage.metrics import adapted_rand_error
     from skimage.segmentation import expand_labels

@@ -1,4 +1,4 @@
-"""Verification 1:1: are these two the same? Pairs, the ROC curve, thresholds."""
+"""Verification 1:1, whether two examples are of one class: pairs, the ROC curve, thresholds."""
 
 from typing import NamedTuple
 
@@ -24,9 +24,9 @@ class Pairs(NamedTuple):
 
 
 def draw_pairs(labels: Labels, most: int = MOST_PAIRS) -> Pairs:
-    """All pairs of one class and all others, each at most `most`, then drawn without favour.
+    """Returns all pairs of one class and all others; of each kind at most `most`, a fair sample.
 
-    Of classes so large that there would be many times `most`, evenly spaced members are paired.
+    Classes that would give many times `most` pairs are reduced to evenly spaced members.
     """
     groups = class_members(labels)
     each = max(int((8 * most / len(groups)) ** 0.5), 2)  # members: 4 `most` pairs in all
@@ -52,7 +52,7 @@ def draw_pairs(labels: Labels, most: int = MOST_PAIRS) -> Pairs:
 
 
 def pair_distances(x: Embeddings, pairs: Pairs, metric: Metric) -> Float[np.ndarray, " pair"]:
-    """The distance of each pair."""
+    """Returns the distance of each pair."""
     return np.concatenate(
         [
             between(x[pairs.first[part], None], x[pairs.second[part], None], metric)[:, 0, 0]
@@ -64,7 +64,7 @@ def pair_distances(x: Embeddings, pairs: Pairs, metric: Metric) -> Float[np.ndar
 def verification(
     distance: Float[np.ndarray, " pair"], same: Bool[np.ndarray, " pair"]
 ) -> dict[str, float]:
-    """Area under the ROC curve, equal error rate, true acceptance at FALSE_ACCEPTANCE."""
+    """Computes the ROC curve's area, equal error rate, true acceptance at FALSE_ACCEPTANCE."""
     false, true, _ = roc_curve(same, -distance, drop_intermediate=False)
     rate = np.interp(0.0, false + true - 1.0, false)  # where false acceptance = false rejection
     accepted = true[np.flatnonzero(false <= FALSE_ACCEPTANCE)[-1]]
@@ -76,10 +76,10 @@ def verification(
 
 
 def best_threshold(distance: Float[np.ndarray, " pair"], same: Bool[np.ndarray, " pair"]) -> float:
-    """The distance below which pairs are called the same, of the highest balanced accuracy.
+    """Returns the threshold of distances with the highest balanced accuracy of "same".
 
-    Balanced: both kinds of pairs weigh the same, however many there are. Halfway to the next
-    distance, so that what is exactly as far as a chosen pair is no matter of rounding.
+    Balanced: both kinds of pairs weigh the same, however many there are. It lies halfway to the
+    next distance, so that rounding does not decide over pairs at the threshold.
     """
     false, true, thresholds = roc_curve(same, -distance, drop_intermediate=False)
     best = int((true - false).argmax())
@@ -94,7 +94,7 @@ def threshold_accuracy(
     same: Bool[np.ndarray, " pair"],
     folds: Int[np.ndarray, " pair"],
 ) -> float:
-    """Balanced accuracy of each fold's pairs at the threshold chosen on the other folds' pairs."""
+    """Returns balanced accuracy of each fold at the threshold chosen on the other folds."""
     right = np.zeros(len(same), bool)
     used = np.zeros(len(same), bool)
     for fold in np.unique(folds[folds >= 0]):
@@ -108,9 +108,9 @@ def threshold_accuracy(
 
 
 def pair_folds(labels: Labels, pairs: Pairs) -> Int[np.ndarray, " pair"]:
-    """Folds of pairs that share no class: by class modulo FOLDS; -1 for pairs across folds.
+    """Divides pairs into folds that share no class: by class modulo FOLDS; -1 for pairs across.
 
-    Fewer folds where there are few classes, so that each has pairs of both kinds.
+    There are fewer folds for few classes, so that each has pairs of both kinds.
     """
     number = np.unique(labels, return_inverse=True)[1]
     fold = number % max(min(FOLDS, (number.max() + 1) // 2), 1)

@@ -1,4 +1,4 @@
-"""Architectures, one family a file. A file's MODELS is its list; nothing else registers them."""
+"""Architectures, one family a file, registered by the file's MODELS alone."""
 
 import dataclasses
 import functools
@@ -20,17 +20,17 @@ from research.nn.initialisers import INITIALISERS
 
 
 class Entry(NamedTuple):
-    """What is known of a model before it is built.
+    """Facts about a model before it is built.
 
     Attributes:
       make: takes the module's attributes (num_classes, activation, ...) and returns the module.
       image_size: native side in pixels.
       channels: native image channels; models take any number.
       fixed_size: True where images of another size are brought to the native one, as LeNet's are.
-      min_size: the smallest side in pixels that leaves a map to pool at the end.
+      min_size: the smallest side in pixels for which the last map is not empty.
       task: the experiment that trains it.
-      twin: the model that has the same parameters, from which this one differs in what has none,
-        such as padding; "" for most.
+      twin: the model with the same parameters, which differs in parts without parameters, such as
+        padding; "" for most.
     """
 
     make: Callable[..., nn.Module]
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 
 
 def available(task: str | None = "classification") -> dict[str, Entry]:
-    """The models of a task by name, from all files of this package; None: of every task."""
+    """Returns the models of a task by name, from all files of this package; None: of every task."""
     models: dict[str, Entry] = {}
     for module in pkgutil.iter_modules(__path__):
         models |= vars(importlib.import_module(f"{__name__}.{module.name}")).get("MODELS", {})
@@ -56,11 +56,11 @@ def create(name: str, /, **attributes: object) -> nn.Module:
 
 
 def attributes(entry: Entry, texts: Sequence[str]) -> dict[str, Any]:
-    """Attributes of a model from texts such as "width=16", "normalise=false", "hidden=64+32".
+    """Parses a model's attributes from texts: "width=16", "normalise=false", "hidden=64+32".
 
     Raises:
-      UserError: for what is no NAME=VALUE, a name that the model does not have (with the nearest),
-        and a value of another kind.
+      UserError: for a text that is no NAME=VALUE, a name that the model does not have (with the
+        nearest), and a value of another kind.
     """
     module: Any = entry.make
     while isinstance(module, functools.partial):
@@ -106,7 +106,7 @@ _SHARES = ("dropout", "drop_path")  # of what is dropped
 
 
 def _out_of_range(name: str, value: Any) -> str:
-    """Why no model takes a value; "" where one may."""
+    """Returns why a value is invalid for every model; "" if it is not."""
     if name in _SHARES and not 0 <= value < 1:
         return "is at least 0 and below 1"
     if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
@@ -117,7 +117,7 @@ def _out_of_range(name: str, value: Any) -> str:
     return ""
 
 
-# Attributes that have flags, or are no choice of a person's.
+# Attributes that have flags, or that a person does not choose.
 _GIVEN_ELSEWHERE = ("num_classes", "activation", "kernel_init", "axis", "parent", "name")
 
 
@@ -126,7 +126,7 @@ def _integers(text: str) -> tuple[int, ...]:
 
 
 def _reader(kind: Any) -> Callable[[str], Any] | None:
-    """How text becomes a value of this type; None where no text does."""
+    """Returns the function from text to a value of this type; None if there is none."""
     if typing.get_origin(kind) is Literal:
         return {choice: choice for choice in typing.get_args(kind)}.__getitem__
     return _READERS.get(kind)
@@ -143,9 +143,9 @@ _READERS: dict[Any, Callable[[str], Any]] = {
 
 
 def count_parameters(entry: Entry) -> int:
-    """Parameters of a model as it is made without any attributes, for images of its own size.
+    """Counts a model's parameters, with default attributes and images of its own size.
 
-    Shapes alone are worked out; nothing is computed.
+    Only shapes are evaluated; nothing is computed.
     """
     model = entry.make()
     if "kernel_init" in {field.name for field in dataclasses.fields(model)}:

@@ -1,4 +1,4 @@
-"""A classifier whose maps another network works on."""
+"""Backbones: classifiers whose maps another network uses."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def backbone(
     axis: str | None,
     **attributes: Any,
 ) -> nn.Module:
-    """The classifier called `name`, as the submodule "backbone"; call it with features=True.
+    """Makes the classifier `name` as the submodule "backbone"; call it with features=True.
 
     Args:
       activation: None keeps the classifier's own.
@@ -50,7 +50,7 @@ def _attributes(entry: Entry) -> set[str]:
 
 
 def by_resolution(maps: Mapping[str, Array]) -> list[Maps]:
-    """The last, and so the deepest, map of each size, from fine to coarse.
+    """Returns the last, and so the deepest, map of each size, from fine to coarse.
 
     Raises:
       UserError: for a network that has no maps, such as a multilayer perceptron.
@@ -62,7 +62,7 @@ def by_resolution(maps: Mapping[str, Array]) -> list[Maps]:
 
 
 def pooled(maps: Mapping[str, Array], height: int) -> dict[int, Maps]:
-    """{stride: map} at stride 8, 16 and 32 of images of this height.
+    """Returns {stride: map} at stride 8, 16 and 32 of images of this height.
 
     VGG's maps are those before each pooling, and end at stride 16: they are pooled here.
 
@@ -80,7 +80,7 @@ def pooled(maps: Mapping[str, Array], height: int) -> dict[int, Maps]:
 
 
 def at_strides(maps: Mapping[str, Array], height: int, strides: Sequence[int]) -> list[Maps]:
-    """The deepest maps at these strides of images of this height, in the order asked for.
+    """Returns the deepest maps at these strides of images of this height, in the given order.
 
     Raises:
       UserError: where the network has none, with the strides it has.

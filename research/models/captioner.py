@@ -45,7 +45,7 @@ class Tell(nn.Module):
         self.recurrent = Recurrent(self.cell, self.embedding, self.features, self.layers)
 
     def begin(self, maps: Maps) -> State:
-        """The state after the image."""
+        """Returns the state after the image."""
         image = self.image(global_average_pool(maps))
         states, _ = self.recurrent.step(self.recurrent.initial(len(maps)), image)
         return {"recurrent": states}
@@ -53,14 +53,14 @@ class Tell(nn.Module):
     def step(
         self, state: State, word: Float[Array, "batch embedding"]
     ) -> tuple[State, tuple[Float[Array, "batch features"], None]]:
-        """The next state, what the next word is said from, and no attention."""
+        """Returns the next state, the features that predict the next word, and no attention."""
         states, h = self.recurrent.step(state["recurrent"], word)
         return {"recurrent": states}, (h, None)
 
     def run(
         self, state: State, words: Float[Array, "batch time embedding"]
     ) -> tuple[Float[Array, "batch time features"], None]:
-        """`step` over many words."""
+        """Runs `step` over many words."""
         return self.recurrent(words, state["recurrent"])[0], None
 
 
@@ -73,7 +73,7 @@ class Attend(nn.Module):
     knows what it sees, but not where.
 
     Attributes:
-      embedding: features of a word, of a place, and of what the next word is said from.
+      embedding: features of a word, of a place, and of the layer that predicts the next word.
       features: of the hidden states.
       cell: a key of research.nn.recurrent.CELLS.
       layers: of cells.
@@ -94,7 +94,7 @@ class Attend(nn.Module):
         self.from_hidden, self.from_context = nn.Dense(self.embedding), nn.Dense(self.embedding)
 
     def begin(self, maps: Maps) -> State:
-        """The state before the first word: places, their keys, and where the cells start."""
+        """Returns the state before the first word: places, their keys, the first cell state."""
         places = self.places(maps)
         mean = nn.tanh(self.first(places.mean(1)))
         states = jax.tree.map(lambda _: mean, self.recurrent.initial(len(maps)))
@@ -103,7 +103,7 @@ class Attend(nn.Module):
     def step(
         self, state: State, word: Float[Array, "batch embedding"]
     ) -> tuple[State, tuple[Float[Array, "batch embedding"], Float[Array, "batch place"]]]:
-        """The next state, what the next word is said from, how much each place was looked at."""
+        """Returns the next state, features that predict the next word, and the attention."""
         h = state["recurrent"][-1][0]
         scores = jnp.einsum("bpf,bf->bp", state["keys"], self.query(h)) / self.embedding**0.5
         attention = nn.softmax(scores)
@@ -116,7 +116,7 @@ class Attend(nn.Module):
     def run(
         self, state: State, words: Float[Array, "batch time embedding"]
     ) -> tuple[Float[Array, "batch time embedding"], Float[Array, "batch time place"]]:
-        """`step` over many words."""
+        """Runs `step` over many words."""
         fixed = {name: value for name, value in state.items() if name != "recurrent"}
 
         def body(self: Attend, states: Any, word: Array) -> tuple[Any, Any]:
@@ -132,14 +132,14 @@ class Attend(nn.Module):
 class Look(nn.Module):
     """Looks at the map after each word it reads: Lu et al., "Knowing when to look", 2017.
 
-    The spatial attention of section 2.2: what is looked at depends on all words so far, the last
-    included, and what is seen goes straight into the next word, not through the cells (figure 2b).
-    So after "a red", the red place can be looked at for its digit; and the recurrent layers, which
+    The spatial attention of section 2.2 depends on all words so far, the last included, and its
+    result goes straight into the next word, not through the cells (figure 2b). So after "a red",
+    attention can go to the red place for its digit; and the recurrent layers, which
     need no image, run over a whole caption before any attention is computed. Scores are scaled dot
     products and places get a learned embedding, as in `Attend`.
 
     Attributes:
-      embedding: features of a word, of a place, and of what the next word is said from.
+      embedding: features of a word, of a place, and of the layer that predicts the next word.
       features: of the hidden states.
       cell: a key of research.nn.recurrent.CELLS.
       layers: of cells.
@@ -159,7 +159,7 @@ class Look(nn.Module):
         self.from_hidden, self.from_context = nn.Dense(width), nn.Dense(width)
 
     def begin(self, maps: Maps) -> State:
-        """The state before the first word: places, their keys, and where the cells start."""
+        """Returns the state before the first word: places, their keys, the first cell state."""
         places = self.places(maps)
         mean = nn.tanh(self.first(places.mean(1)))
         states = jax.tree.map(lambda _: mean, self.recurrent.initial(len(maps)))
@@ -168,7 +168,7 @@ class Look(nn.Module):
     def step(
         self, state: State, word: Float[Array, "batch embedding"]
     ) -> tuple[State, tuple[Float[Array, "batch embedding"], Float[Array, "batch place"]]]:
-        """The next state, what the next word is said from, how much each place was looked at."""
+        """Returns the next state, features that predict the next word, and the attention."""
         states, h = self.recurrent.step(state["recurrent"], word)
         said, attention = self._look(state, word[:, None], h[:, None])
         return {**state, "recurrent": states}, (said[:, 0], attention[:, 0])
@@ -176,7 +176,7 @@ class Look(nn.Module):
     def run(
         self, state: State, words: Float[Array, "batch time embedding"]
     ) -> tuple[Float[Array, "batch time embedding"], Float[Array, "batch time place"]]:
-        """`step` over many words."""
+        """Runs `step` over many words."""
         h, _ = self.recurrent(words, state["recurrent"])
         return self._look(state, words, h)
 
@@ -188,7 +188,7 @@ class Look(nn.Module):
 
 
 class Places(nn.Module):
-    """The places of a map, each with a learned embedding of where it is.
+    """The places of a map, each with a learned embedding of its position.
 
     So parameters depend on the map's size.
     """
@@ -213,7 +213,7 @@ class Captioner(nn.Module):
       backbone_name: the encoder, a classifier of research.models.
       feature_map: which of its maps the decoder gets; "" for the last.
       embedding, features, cell, layers: of the decoder.
-      dropout: rate on the words that go in and on what words are said from.
+      dropout: rate on the words that go in and on the features that predict words.
       axis: the pmap axis that the batch is split over.
     """
 
@@ -236,7 +236,7 @@ class Captioner(nn.Module):
         self.drop = Dropout(self.dropout, self.axis)
 
     def maps(self, images: Float[Array, "batch height width channel"], train: bool = False) -> Maps:
-        """The encoder's map of standardised images.
+        """Returns the encoder's map of standardised images.
 
         Raises:
           UserError: where the encoder has no map of that name, or none at all.
@@ -248,15 +248,15 @@ class Captioner(nn.Module):
         return choose(self.feature_map or list(maps)[-1], maps, "feature_map")
 
     def begin(self, maps: Maps, train: bool = False) -> State:
-        """The decoder's state before the first word, from the encoder's map."""
+        """Returns the decoder's state before the first word, from the encoder's map."""
         return self.decoder.begin(maps)
 
     def step(
         self, state: State, token: Int[Array, " batch"], train: bool = False
     ) -> tuple[State, Float[Array, "batch vocabulary"]]:
-        """Reads a word (BEGIN first): the next state, and logits of the word that follows.
+        """Reads a word (BEGIN first), and returns the next state and logits of the next word.
 
-        Padding, BEGIN and UNKNOWN get -inf: nobody wants to read them.
+        Padding, BEGIN and UNKNOWN get -inf, so that they are never chosen.
         """
         state, (said, _) = self.decoder.step(state, self._embedded(token))
         logits = self.logits(said)
@@ -268,7 +268,7 @@ class Captioner(nn.Module):
         Float[Array, "batch captions length vocabulary"],
         Float[Array, "batch captions length place"] | None,
     ]:
-        """Logits of every word of captions, given the words before it, and what was looked at."""
+        """Returns logits of captions' words, each given the words before it, and the attention."""
         batch, captions, length = tokens.shape
         many = jax.tree.map(lambda x: jnp.repeat(x, captions, axis=0), state)
         flat = tokens.reshape(-1, length)  # [B K, L]
@@ -288,7 +288,7 @@ class Captioner(nn.Module):
         Float[Array, "batch captions length vocabulary"],
         Float[Array, "batch captions length place"] | None,
     ]:
-        """`maps`, `begin` and `tell`; without tokens for one word, where only shapes matter."""
+        """Runs `maps`, `begin` and `tell`; without tokens for one word, if only shapes matter."""
         if tokens is None:
             tokens = jnp.zeros((len(images), 1, 1), jnp.int32)
         return self.from_maps(self.maps(images, train), tokens, train)
@@ -299,7 +299,7 @@ class Captioner(nn.Module):
         Float[Array, "batch captions length vocabulary"],
         Float[Array, "batch captions length place"] | None,
     ]:
-        """The same, from maps that the encoder made before."""
+        """Runs `begin` and `tell` on maps that the encoder made before."""
         return self.tell(self.begin(maps), tokens, train)
 
     def _embedded(self, tokens: Int[Array, "*shape"]) -> Float[Array, "*shape embedding"]:

@@ -1,4 +1,4 @@
-"""A small network of today's usual parts, for digits and other small images; the default."""
+"""A small convolutional network for digits and other small images; the default."""
 
 import functools
 

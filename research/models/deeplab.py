@@ -45,7 +45,7 @@ class DeepLab(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Pixels that one cell of the last map spans."""
+        """Returns the pixels that one cell of the last map spans."""
         return self.output_stride
 
     @nn.compact

@@ -20,7 +20,7 @@ from research.nn.transposed_convolution import TransposedConv
 
 
 def bilinear_kernel(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-    """A transposed convolution that starts as bilinear interpolation of each channel (section 3.3).
+    """Initialises a transposed convolution as bilinear interpolation of channels (section 3.3).
 
     Its filters of side f enlarge by ceil(f / 2).
     """
@@ -57,7 +57,7 @@ class FCN(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Pixels that one cell of the coarsest map spans."""
+        """Returns the pixels that one cell of the coarsest map spans."""
         return 32
 
     @nn.compact

@@ -1,4 +1,4 @@
-"""One filter, and those of old that find edges: a network can learn them again from examples."""
+"""A network of one filter, and classical edge filters that it can learn from examples."""
 
 import flax.linen as nn
 import numpy as np
@@ -19,7 +19,7 @@ EDGE_FILTERS: dict[str, np.ndarray] = {
 
 
 class Filter(nn.Module):
-    """A single kernel, without bias, where it fits into the image."""
+    """A single kernel without bias or padding."""
 
     side: int = 3
 

@@ -37,7 +37,7 @@ halve = partial(max_pool, size=3, stride=2, ceil=True)
 def branches(
     one: int, three_in: int, three: int, five_in: int, five: int, pooled: int
 ) -> Sequence[Branch]:
-    """The module of figure 2b."""
+    """Returns the branches of the module of figure 2b."""
     return (
         (Layer("branch1", one),),
         (Layer("branch2_0", three_in), Layer("branch2_1", three, 3)),

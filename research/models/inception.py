@@ -28,7 +28,7 @@ smooth = partial(average_pool, size=3, stride=1, padding=1)
 
 
 def module_a(pooled: int) -> Sequence[Branch]:
-    """Two 3x3 in place of a 5x5 (figure 5)."""
+    """Returns branches with two 3x3 in place of a 5x5 (figure 5)."""
     return (
         (Layer("branch1x1", 64),),
         (Layer("branch5x5_1", 48), Layer("branch5x5_2", 64, 5)),
@@ -53,7 +53,7 @@ MODULE_B: Sequence[Branch] = (  # to half the side, without a narrow place (figu
 
 
 def module_c(width: int) -> Sequence[Branch]:
-    """1x7 and 7x1 in place of 7x7 (figure 6)."""
+    """Returns branches with 1x7 and 7x1 in place of 7x7 (figure 6)."""
     return (
         (Layer("branch1x1", 192),),
         (

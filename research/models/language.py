@@ -36,7 +36,7 @@ class CharacterModel(nn.Module):
     def __call__(
         self, tokens: Int[Array, "batch time"], train: bool = False
     ) -> tuple[Float[Array, "batch time vocabulary"], Float[Array, "batch time features"]]:
-        """Logits of the character after each, and the hidden states they come from."""
+        """Returns logits of each next character, and the hidden states they come from."""
         h, _ = self.recurrent(jax.nn.one_hot(tokens, self.vocabulary, dtype=self._type()))
         return self.logits(self.drop(h, train)), h
 
@@ -46,18 +46,18 @@ class CharacterModel(nn.Module):
         mask: Bool[Array, "batch time"],
         train: bool = False,
     ) -> tuple[State, ...]:
-        """The state after texts of several lengths; mask is False behind their ends."""
+        """Returns the state after texts of several lengths; mask is False behind their ends."""
         x = jax.nn.one_hot(tokens, self.vocabulary, dtype=self._type())
         return self.recurrent(x, None, mask)[1]
 
     def step(
         self, states: tuple[State, ...], token: Int[Array, " batch"], train: bool = False
     ) -> tuple[tuple[State, ...], Float[Array, "batch vocabulary"]]:
-        """Reads one character: the next state, and logits of the character that follows."""
+        """Reads a character, and returns the next state and logits of the next character."""
         x = jax.nn.one_hot(token, self.vocabulary, dtype=self._type())
         states, h = self.recurrent.step(states, x)
         return states, self.logits(h)
 
     def _type(self) -> jnp.dtype:
-        """Of the parameters, which mixed precision casts."""
+        """Returns the type of the parameters, which mixed precision casts."""
         return self.recurrent.cells[0].kernel.dtype

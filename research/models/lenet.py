@@ -32,7 +32,7 @@ DIGITS = """
 
 
 def codes(num_classes: int) -> Float[Array, "{num_classes} 84"]:
-    """The centre of each class: +1 where its picture is dark and -1 elsewhere.
+    """Returns the centre of each class: +1 where its picture is dark and -1 elsewhere.
 
     Pictures exist of the ten digits; any other number of classes gets random signs, always the
     same (section II-C names both ways).

@@ -1,4 +1,4 @@
-"""One object at most: a network that says whether it is there, and where, by regression."""
+"""A network that predicts the presence and place of one object at most, by regression."""
 
 from functools import partial
 
@@ -37,7 +37,7 @@ class Localiser(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channel"], train: bool = False
     ) -> dict[str, Array]:
-        """Returns "presence" [B], a logit, and what there is to say of the object.
+        """Returns "presence" [B], a logit, and the object's box and class, or its points.
 
         "points" [B, K, 2], (x, y) as shares of the image's sides; or "box" [B, 4], centre, width
         and height as such shares, and "logits" [B, classes].

@@ -1,4 +1,4 @@
-"""Networks of dense layers alone: the perceptron, and what it takes to learn XOR.
+"""Networks of dense layers alone: the perceptron, and the smallest networks that learn XOR.
 
 Rosenblatt, "The perceptron", 1958; Rumelhart et al., "Learning internal representations by error
 propagation", 1986.
@@ -63,7 +63,7 @@ class MLP(nn.Module):
 MODELS = {
     "mlp": Entry(MLP, image_size=28, channels=1),
     "linear": Entry(partial(MLP, hidden=()), image_size=28, channels=1),
-    # Deep enough to see what initialisation does to signals: --mode=diagnose.
+    # Deep enough to show the effect of initialisation on signals: --mode=diagnose.
     "deep_mlp": Entry(partial(MLP, hidden=(100,) * 10), image_size=28, channels=1),
     # Two inputs are two channels of one pixel, or, as in the data set, two pixels. Two hidden units
     # would do, but often get stuck.

@@ -2,7 +2,7 @@
 
 R-CNN (Girshick et al., "Rich feature hierarchies", 2014) runs a network on every warped region;
 Fast R-CNN (Girshick 2015) runs it once and pools regions from its maps; Faster R-CNN (Ren et al.
-2015) also learns to propose them. Each takes `choose`, which says what regions to look at.
+2015) also learns to propose them. Each takes `choose`, which returns the regions to classify.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from research.nn.pyramid import FeaturePyramid
 from research.nn.region_pooling import crop_and_resize, roi_align, roi_pool
 
 Boxes = Float[Array, "batch box 4"]
-# (objectness logits, boxes) of the region proposal network, or of nothing -> regions to look at.
+# (objectness logits, boxes) of the region proposal network, or of nothing -> regions to classify.
 Choose = Callable[[Float[Array, "batch box"], Boxes], Float[Array, "batch region 4"]]
 
 SMALL = normal(lambda shape: 0.01)
@@ -69,7 +69,7 @@ class FasterRCNN(nn.Module):
     Attributes:
       anchors: (width, height) in pixels of the boxes that proposals start from; none for Fast
         R-CNN, where `choose` brings regions from elsewhere.
-      strides: of the maps that are put together, pixels a cell; the finest is worked on.
+      strides: of the maps that are combined, pixels a cell; regions are pooled from the finest.
       width: channels of that map.
       head: units of the dense layers.
       size: cells of a pooled region's side.
@@ -98,7 +98,7 @@ class FasterRCNN(nn.Module):
         """Returns the head's outputs and, with anchors, these, "proposed" boxes, "objectness".
 
         Args:
-          choose: None looks at every proposal, or at the whole image where there are none.
+          choose: None takes every proposal, or the whole image if there are none.
         """
         activation = self.activation or ACTIVATIONS["relu"]
         network = backbone(self.backbone, self.activation, self.kernel_init, self.axis)
@@ -126,7 +126,7 @@ class FasterRCNN(nn.Module):
             proposed = anchors_lib.moved(anchors[None], moves)
             anchors = jnp.broadcast_to(anchors, proposed.shape)
             outputs = {"objectness": objectness, "proposed": proposed, "anchors": anchors}
-        # What is proposed is learned from its own loss, not through the regions' (section 3.2).
+        # Proposals are learned from their own loss, not through the regions' (section 3.2).
         objectness, proposed = jax.lax.stop_gradient((objectness, proposed))
         regions = proposed if choose is None else choose(objectness, proposed)
         pool = {"align": roi_align, "pool": roi_pool}[self.pooling]

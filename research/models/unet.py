@@ -62,7 +62,7 @@ class UNet(nn.Module):
       width: channels of the first level; they double from level to level.
       depth: levels below the first.
       padding: "valid" convolutions shorten each side; the image is then mirrored at its borders by
-        what gets lost, so that every pixel is predicted from real context (figure 2). "same" pads
+        the lost pixels, so that every pixel is predicted from real context (figure 2). "same" pads
         every map with zeros.
       upsampling: how maps are enlarged on the way up; see `Upsample`.
       normalise: batch normalisation after each convolution.
@@ -88,12 +88,12 @@ class UNet(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Pixels that one cell of the lowest level spans."""
+        """Returns the pixels that one cell of the lowest level spans."""
         return self.stem * 2**self.depth
 
     @property
     def lost(self) -> int:
-        """Pixels on each side that valid convolutions take: 92 for the paper's network.
+        """Returns the pixels on each side that valid convolutions lose: 92 for the paper's network.
 
         Two 3x3 convolutions reach 2 cells; level i is passed twice, the lowest once.
         """
@@ -101,10 +101,10 @@ class UNet(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Pixels on each side that a prediction looks at.
+        """Returns the pixels on each side that a prediction depends on.
 
-        What convolutions reach; and where maps are enlarged by bilinear interpolation, a cell of
-        each level but the lowest looks half a cell of the next beyond its own.
+        They are the reach of the convolutions; and where maps are enlarged by bilinear
+        interpolation, a cell of each level but the lowest reaches half a cell of the next further.
         """
         beside = self.stem * sum(2**i for i in range(self.depth))
         return self.lost + (beside if self.upsampling == "bilinear" else 0)
@@ -122,7 +122,7 @@ class UNet(nn.Module):
         return self.trunk(padded, train)[:, :height, :width]
 
     def mirrored(self, side: int) -> tuple[int, int]:
-        """Pixels to mirror before and after, for a side to come out whole of valid convolutions.
+        """Returns the pixels to mirror before and after a side, so that its whole is predicted.
 
         The output is 2 lost shorter than the input, and pooling must always meet even sides: the
         lowest level's map, of n cells, is as in the paper made from n 2^depth + 2 lost' pixels.
@@ -136,7 +136,7 @@ class UNet(nn.Module):
     def trunk(
         self, x: Float[Array, "batch height width channel"], train: bool
     ) -> Float[Array, "batch rows columns {self.num_classes}"]:
-        """The network of the paper, without mirroring and cropping: 572 pixels give 388."""
+        """Runs the network of the paper, without mirroring and cropping: 572 pixels give 388."""
         level = partial(
             TwoConvolutions,
             activation=self.activation,
@@ -187,7 +187,7 @@ class UNetOnBackbone(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Pixels that one cell of the coarsest map spans, at most."""
+        """Returns the pixels that one cell of the coarsest map spans, at most."""
         return 32
 
     @nn.compact

@@ -15,7 +15,7 @@ from research.nn.initialisers import INITIALISERS, Initialiser
 from research.nn.normalisation import batch_norm
 from research.nn.pooling import max_pool
 
-WINDOW = 32  # side of what the classifier sees, pixels
+WINDOW = 32  # side of the classifier's window, pixels
 STRIDE = 4  # pixels between windows, as pooling halves twice
 _MAP = 5  # side of the last map of one window
 

@@ -1,4 +1,4 @@
-"""YOLO: every cell of a grid says whether an object is centred there, which, and its box.
+"""YOLO: every cell of a grid predicts whether an object is centred there, its class and its box.
 
 Redmon et al., "You only look once", 2016 (no anchors); Redmon and Farhadi, "YOLO9000", 2017
 (anchors); "YOLOv3", 2018 (several scales); Ge et al., "YOLOX", 2021 (without anchors again).
@@ -80,18 +80,18 @@ class Yolo(nn.Module):
             # In float32 whatever the precision: bfloat16 has steps of a hundredth of a box.
             predictions.append(last(x.astype(jnp.float32)).reshape(len(x), -1, outputs))
         raw = jnp.concatenate(predictions, axis=1)
-        # At the start an object is nowhere, or the many empty cells would drown all else.
+        # Training starts with low objectness, or the many empty cells would dominate the loss.
         return raw.at[..., 4].add(-4.0)
 
 
 class Predictors(NamedTuple):
-    """Where each predictor stands and what it starts from.
+    """The place and the prior box of each predictor.
 
     Attributes:
       points: the middle (x, y) of its cell, pixels.
       stride: the side of its cell, pixels.
       prior: (width, height) of its anchor, pixels.
-      reach: how far from the middle of its cell a box may be centred, cells.
+      reach: the largest distance of a box's centre from its cell's middle, cells.
     """
 
     points: Float[Array, "predictor 2"]
@@ -106,12 +106,12 @@ def make_predictors(
     priors: Sequence[Float[np.ndarray, "box 2"]],
     reach: float = 0.5,
 ) -> Predictors:
-    """The predictors of maps at these strides, from fine to coarse.
+    """Makes the predictors of maps at these strides, from fine to coarse.
 
     Args:
       image_size: height and width in pixels; a map has a cell for each stride that has begun.
       priors: for each stride, the (width, height) of its boxes in pixels.
-      reach: 0.5 where only the cell that holds an object's centre answers for it.
+      reach: 0.5 if an object is assigned only to the cell that holds its centre.
     """
     points, cells, sizes = [], [], []
     for stride, prior in zip(strides, priors, strict=True):
@@ -128,7 +128,7 @@ def make_predictors(
 def decode(
     raw: Float[Array, "batch predictor outputs"], predictors: Predictors
 ) -> Float[Array, "batch predictor 4"]:
-    """Boxes (x0, y0, x1, y1) in pixels.
+    """Returns boxes (x0, y0, x1, y1) in pixels.
 
     The centre is the cell's middle plus 2 r (sigmoid(t) - 1/2) cells, which for a reach r of 1/2 is
     YOLO9000's "corner plus sigmoid"; the size is the prior's times exp(t).
@@ -141,7 +141,7 @@ def decode(
 
 
 def scores_of(raw: Float[Array, "batch predictor outputs"]) -> Float[Array, "batch predictor _"]:
-    """P(object) P(class | object) of each predictor."""
+    """Returns P(object) P(class | object) of each predictor."""
     return jax.nn.sigmoid(raw[..., 4:5]) * jax.nn.softmax(raw[..., 5:])
 
 
@@ -151,7 +151,7 @@ def assign(
     valid: Bool[Array, " object"],
     crowd: Bool[Array, " object"],
 ) -> Assignment:
-    """Of one image: objects belong to the cells near their centre, there to the most similar prior.
+    """Assigns an image's objects to cells near their centre, there to the most similar prior.
 
     Similar in shape, by IoU as if they shared their centre; so priors of several sizes or strides
     share the objects out among them.

@@ -19,7 +19,7 @@ Padding = str | int | tuple[tuple[int, int], tuple[int, int]]
 def output_size(
     size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> int:
-    """floor((n + 2p - f) / s) + 1, where dilation makes a filter f = d (f - 1) + 1 cells wide."""
+    """Returns floor((n + 2p - f) / s) + 1; dilation makes a filter f = d (f - 1) + 1 cells wide."""
     return (size + 2 * padding - (dilation * (kernel - 1) + 1)) // stride + 1
 
 
@@ -63,7 +63,7 @@ def convolution(
 def explicit_padding(
     padding: Padding, size: Sequence[int], sides: Sequence[int], stride: int, dilation: int
 ) -> Sequence[tuple[int, int]]:
-    """Cells to add before and after the rows and the columns."""
+    """Returns the cells to add before and after the rows and the columns."""
     if isinstance(padding, int):
         return [(padding, padding)] * 2
     if isinstance(padding, str):
@@ -109,6 +109,6 @@ class Conv(nn.Module):
 def same_padding(
     sides: Sequence[int], dilation: int = 1
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Symmetric padding that keeps the size at stride 1 when the filter's sides are odd."""
+    """Returns symmetric padding that keeps the size at stride 1 if the filter's sides are odd."""
     rows, columns = (dilation * (side - 1) // 2 for side in sides)
     return (rows, rows), (columns, columns)

@@ -1,4 +1,4 @@
-"""The same convolutions, formulated for what XLA does well on CPU.
+"""The same convolutions, in formulations that XLA runs fast on CPU.
 
 XLA's own gradients of 1x1, grouped and depthwise convolutions take 2 to 50 times as long there, and
 its products of bfloat16 twice as long; benchmarks/README.md has the figures. Images are padded
@@ -22,7 +22,7 @@ def pointwise(
     kernel: Float[Array, "1 1 in_channel out_channel"],
     stride: int,
 ) -> Float[Array, "batch out_height out_width out_channel"]:
-    """1x1 convolution as a matrix product."""
+    """Computes a 1x1 convolution as a matrix product."""
     images, matrix = images[:, ::stride, ::stride], kernel[0, 0]
     batch, height, width, channels = images.shape
     if images.dtype == matrix.dtype == jnp.bfloat16:
@@ -38,7 +38,7 @@ def pointwise(
 
 
 def _low(equation: str, a: Array, b: Array) -> Array:
-    """A product of bfloat16 numbers, added in float32.
+    """Multiplies bfloat16 numbers, and adds in float32.
 
     XLA turns bfloat16 operands of a product into float32 unless its result is asked for in
     float32: then they meet as they are, twice as fast where the processor knows them.
@@ -47,7 +47,7 @@ def _low(equation: str, a: Array, b: Array) -> Array:
 
 
 def _low_by_matrix(places: Array, gradient: Array) -> Array:
-    """For each example and then a sum, as above, where maps are large."""
+    """Multiplies for each example and then sums, as above, where maps are large."""
     if places.shape[1] < LARGE_MAP:
         matrix = _low("bpi,bpo->io", places, gradient)
     else:
@@ -66,14 +66,14 @@ low_product = trilinear(
 
 
 def _low_dense(images: Array, kernel: Array) -> Array:
-    """All that a filter sees, side by side, times the filters."""
+    """Multiplies the patches that filters see, side by side, by the filters."""
     seen = [part for row in taps(images, kernel.shape[:2], 1, 1) for part in row]
     matrix = kernel.reshape(-1, kernel.shape[-1])
     return _low("bhwi,io->bhwo", jnp.concatenate(seen, -1), matrix).astype(images.dtype)
 
 
 def _low_dense_by_images(kernel: Array, gradient: Array) -> Array:
-    """Full convolution of the gradient with the rotated filters."""
+    """Convolves the gradient fully with the rotated filters."""
     rows, columns = (side - 1 for side in kernel.shape[:2])
     padded = jnp.pad(gradient, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
     return _low_dense(padded, kernel[::-1, ::-1].swapaxes(2, 3))
@@ -89,8 +89,8 @@ def _low_dense_by_kernel(images: Array, gradient: Array) -> Array:
     return matrix.reshape(rows, columns, images.shape[-1], -1).astype(images.dtype)
 
 
-# Dense, stride 1, in bfloat16. What the filters see is rows x columns times as large as the images:
-# a gain where maps are small and deep.
+# Dense, stride 1, in bfloat16. All patches together are rows x columns times as large as the
+# images: a gain where maps are small and deep.
 low_dense = trilinear(
     "low_convolution", _low_dense, _low_dense_by_images, _low_dense_by_kernel, static=()
 )
@@ -100,7 +100,7 @@ def gains_low(
     images: Float[Array, "batch height width in_channel"],
     kernel: Float[Array, "rows columns in_channel out_channel"],
 ) -> bool:
-    """Whether `low_dense` is faster than XLA's own, for padded images at stride 1."""
+    """Returns whether `low_dense` is faster than XLA's own, for padded images at stride 1."""
     height, width = (n - k + 1 for n, k in zip(images.shape[1:3], kernel.shape[:2], strict=True))
     low = images.dtype == kernel.dtype == jnp.bfloat16
     return low and height * width < LARGE_MAP and min(kernel.shape[2:]) >= DEEP
@@ -113,7 +113,7 @@ def grouped(
     dilation: int,
     groups: int,
 ) -> Float[Array, "batch out_height out_width out_channel"]:
-    """A dense convolution for each group, side by side."""
+    """Runs a dense convolution for each group, side by side."""
     maps = [
         jax.lax.conv_general_dilated(
             group,
@@ -136,7 +136,7 @@ def depthwise(
     stride: int,
     dilation: int,
 ) -> Float[Array, "batch out_height out_width out_channel"]:
-    """Shifted multiply-adds; sums are in float32 at least."""
+    """Runs shifted multiply-adds; sums are in float32 at least."""
     dtype, high = images.dtype, jnp.promote_types(images.dtype, jnp.float32)
     images = jnp.repeat(images, kernel.shape[-1] // images.shape[-1], axis=-1)
     maps = filter_each(
@@ -151,7 +151,7 @@ def depthwise(
 
 
 def taps(images: Array, sides: Sequence[int], stride: int, dilation: int) -> list[list[Array]]:
-    """For each cell of a filter, what the cell sees: [rows][columns] of [B, h, w, C]."""
+    """Returns the values that each cell of a filter sees: [rows][columns] of [B, h, w, C]."""
     reach = [n - dilation * (side - 1) for n, side in zip(images.shape[1:3], sides, strict=True)]
 
     def seen(row: int, column: int) -> Array:
@@ -162,7 +162,7 @@ def taps(images: Array, sides: Sequence[int], stride: int, dilation: int) -> lis
 
 
 def multiply_add(images: Array, kernel: Array, stride: int, dilation: int) -> Array:
-    """The forward pass, which XLA fuses into one loop."""
+    """Computes the forward pass, which XLA fuses into one loop."""
     seen = taps(images, kernel.shape[:2], stride, dilation)
     cells = [(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
     return sum((seen[i][j] * kernel[i, j] for i, j in cells[1:]), seen[0][0] * kernel[0, 0])
@@ -171,7 +171,7 @@ def multiply_add(images: Array, kernel: Array, stride: int, dilation: int) -> Ar
 def image_gradient(
     kernel: Array, gradient: Array, size: tuple[int, int], stride: int, dilation: int
 ) -> Array:
-    """Full convolution of the gradient, spread by the stride, with the rotated filter."""
+    """Convolves the gradient, spread by the stride, fully with the rotated filter."""
     pads = []
     for n, side, out in zip(size, kernel.shape[:2], gradient.shape[1:3], strict=True):
         # `low` cells before let the filter's last cell meet the first; after, as many as bring n.
@@ -185,7 +185,7 @@ def image_gradient(
 def kernel_gradient(
     images: Array, gradient: Array, sides: tuple[int, int], stride: int, dilation: int
 ) -> Array:
-    """Correlation of the images with the gradient, all cells of the filter in one pass.
+    """Correlates the images with the gradient, all cells of the filter in one pass.
 
     One reduction of many operands: separate sums take up to 8 times as long.
     """

@@ -1,4 +1,4 @@
-"""A backbone with an embedding of unit length on top, and what its losses learn beside it."""
+"""A backbone with an embedding of unit length on top, and the parameters of its losses."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -20,10 +20,10 @@ class Embedder(nn.Module):
     Attributes:
       make_backbone: takes (axis, name) and returns a model of research/models.
       size: of an embedding.
-      pooling: "average" makes one vector of the backbone's last map; "flatten" keeps where things
-        are, and ties the parameters to the image size.
+      pooling: "average" makes one vector of the backbone's last map; "flatten" keeps positions,
+        and ties the parameters to the image size.
       proxies: learned vectors, one for each training class; 0 where the loss has none.
-      siamese: whether there are weights and a bias of the classifier that says "same".
+      siamese: whether there are weights and a bias of the classifier of "same".
     """
 
     make_backbone: Callable[..., nn.Module]
@@ -37,7 +37,7 @@ class Embedder(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channel"], train: bool = False
     ) -> dict[str, Array]:
-        """Returns "embedding" [B, size] of standardised images, and what else there is:
+        """Returns "embedding" [B, size] of standardised images, and the losses' parameters:
 
         "proxies" [classes, size]; "weights" [size] (above 0) and "bias" of the Siamese classifier.
 

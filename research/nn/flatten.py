@@ -1,4 +1,4 @@
-"""From maps to vectors for a dense layer."""
+"""Flattens maps into vectors for a dense layer."""
 
 from jaxtyping import Array, Float
 
@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 def flatten(
     maps: Float[Array, "batch height width channel"],
 ) -> Float[Array, "batch height*width*channel"]:
-    """One vector for each example, channel by channel: the order in which PyTorch flattens.
+    """Returns a vector for each example, channel by channel: the order in which PyTorch flattens.
 
     Dense layers after it then take PyTorch's weights by transposition alone, for any map size.
     """

@@ -17,10 +17,10 @@ Initialiser = Callable[..., Array]  # (key, shape, dtype) -> kernel
 
 
 def normal(deviation: Callable[[Sequence[int]], float], truncated: bool = True) -> Initialiser:
-    """Normal values of the standard deviation that the kernel's shape asks for.
+    """Makes an initialiser of normal values, whose deviation depends on the kernel's shape.
 
     Args:
-      truncated: draws again what lies beyond two standard deviations before the scaling.
+      truncated: draws values beyond two standard deviations again, before the scaling.
     """
 
     def initialise(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
@@ -37,12 +37,12 @@ def normal(deviation: Callable[[Sequence[int]], float], truncated: bool = True) 
 
 
 def fan_in(shape: Sequence[int]) -> int:
-    """Inputs that one output sums."""
+    """Returns the number of inputs that one output sums."""
     return math.prod(shape[:-1])
 
 
 def fan_out(shape: Sequence[int]) -> int:
-    """Outputs that one input reaches at stride 1."""
+    """Returns the number of outputs that one input reaches at stride 1."""
     return math.prod(shape[:-2]) * shape[-1]
 
 

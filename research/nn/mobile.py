@@ -13,7 +13,7 @@ from research.nn.regularisation import Dropout
 
 
 def divisible(channels: int | float, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to `channels` that is not more than 10 % below it.
+    """Returns the multiple of `divisor` nearest to `channels`, at most 10 % below it.
 
     Every width-scaled network here rounds so: Sandler et al. 2018, in the code with the paper.
     """

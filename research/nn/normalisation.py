@@ -50,8 +50,8 @@ class BatchNorm(nn.Module):
         """Normalises x over all but its last dimension.
 
         Args:
-          train, momentum: in the place of the attributes. An interceptor sets them, which knows
-            what the model does not: see `own_statistics` and `research.forward`.
+          train, momentum: in the place of the attributes. Interceptors set them, for passes that
+            the model does not know of: see `own_statistics` and `research.forward`.
         """
         train = self.train if train is None else train
         momentum = self.momentum if momentum is None else momentum
@@ -139,7 +139,7 @@ def local_response_normalisation(
     alpha: float = 1e-4,
     beta: float = 0.75,
 ) -> Float[Array, "batch height width channel"]:
-    """a / (k + alpha sum a^2)^beta, the sum over `size` neighbouring channels at the same place.
+    """Returns a / (k + alpha sum a^2)^beta, the sum over `size` neighbouring channels.
 
     Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", 2012,
     section 3.3. PyTorch divides alpha by size.

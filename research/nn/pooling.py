@@ -18,7 +18,7 @@ def max_pool(
     padding: int = 0,
     ceil: bool = False,
 ) -> Float[Array, "batch rows columns channel"]:
-    """The largest value of each size x size window; padding counts as minus infinity.
+    """Returns each size x size window's largest value; padding counts as minus infinity.
 
     Args:
       ceil: also pool the last window where it only partly lies on the map (GoogLeNet).
@@ -34,7 +34,7 @@ def max_pool(
 
 
 def _larger(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The larger of each pair, whose gradient goes to `a` where both are equal; NaN is largest."""
+    """Returns the larger of each pair; the gradient goes to `a` in ties; NaN is largest."""
     return jnp.where((b > a) | jnp.isnan(b), b, a)
 
 
@@ -56,14 +56,14 @@ def _combine_shifted(
 
 
 def _overhang(size: int, window: int, stride: int) -> int:
-    """Cells that the last window needs beyond the map for no cell to be left out."""
+    """Returns the cells that the last window needs beyond the map, so that no cell is left out."""
     return -(size - window) % stride
 
 
 def average_pool(
     maps: Float[Array, "batch height width channel"], size: int, stride: int, padding: int = 0
 ) -> Float[Array, "batch rows columns channel"]:
-    """The mean of each size x size window; padding counts as zeros, as PyTorch's default does."""
+    """Returns each size x size window's mean; padding counts as zeros, as in PyTorch's default."""
     if jax.default_backend() == "cpu":
         padded = jnp.pad(maps, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
         return _combine_shifted(padded, size, stride, jnp.add) / size**2
@@ -73,9 +73,9 @@ def average_pool(
 def blur_pool(
     maps: Float[Array, "batch height width channel"], stride: int
 ) -> Float[Array, "batch rows columns channel"]:
-    """Every `stride`-th place of maps smoothed by 1/4, 1/2, 1/4 along rows and columns.
+    """Returns every `stride`-th place of maps smoothed by 1/4, 1/2, 1/4 along both sides.
 
-    So that what a place holds changes little when the image moves by a pixel: Zhang, "Making
+    So the values of a place change little when the image moves by a pixel: Zhang, "Making
     convolutional networks shift-invariant again", 2019. Maps are reflected at their borders.
     """
     for dimension in (2, 1):
@@ -91,14 +91,14 @@ def blur_pool(
 def global_average_pool(
     maps: Float[Array, "batch height width channel"],
 ) -> Float[Array, "batch channel"]:
-    """The mean of each channel: Lin et al., "Network in network", 2013."""
+    """Returns the mean of each channel: Lin et al., "Network in network", 2013."""
     return maps.mean((1, 2))
 
 
 def global_max_pool(
     maps: Float[Array, "batch height width channel"],
 ) -> Float[Array, "batch channel"]:
-    """The largest value of each channel."""
+    """Returns the largest value of each channel."""
     return maps.max((1, 2))
 
 
@@ -110,9 +110,9 @@ def bins(size: int, count: int) -> list[tuple[int, int]]:
 def adaptive_average_pool(
     maps: Float[Array, "batch height width channel"], rows: int, columns: int
 ) -> Float[Array, "batch {rows} {columns} channel"]:
-    """Means over rows x columns bins: a fixed size for maps of any size.
+    """Returns means over rows x columns bins: a fixed size for maps of any size.
 
-    What torchvision puts before the dense layers of AlexNet and VGG.
+    torchvision has this before the dense layers of AlexNet and VGG.
     """
     if maps.shape[1:3] == (rows, columns):
         return maps
@@ -130,7 +130,7 @@ def adaptive_average_pool(
 def adaptive_max_pool(
     maps: Float[Array, "batch height width channel"], rows: int, columns: int
 ) -> Float[Array, "batch {rows} {columns} channel"]:
-    """Maxima over rows x columns bins: a fixed size for maps of any size."""
+    """Returns maxima over rows x columns bins: a fixed size for maps of any size."""
     _, height, width, _ = maps.shape
     maps = jnp.stack([maps[:, i:j].max(1) for i, j in bins(height, rows)], 1)
     return jnp.stack([maps[:, :, i:j].max(2) for i, j in bins(width, columns)], 2)
@@ -139,7 +139,7 @@ def adaptive_max_pool(
 def spatial_pyramid_pool(
     maps: Float[Array, "batch height width channel"], levels: Sequence[int] = (1, 2, 4)
 ) -> Float[Array, "batch vector"]:
-    """Maxima over n x n bins for each n of `levels`, flattened: sum(n^2) channels long.
+    """Returns maxima over n x n bins for each n of `levels`, flattened: sum(n^2) channels.
 
     He et al., "Spatial pyramid pooling in deep convolutional networks", 2014.
     """

@@ -11,7 +11,7 @@ from research.nn.initialisers import INITIALISERS, Initialiser
 
 
 class FeaturePyramid(nn.Module):
-    """Maps of several sizes become maps of one width, in which fine ones know what coarse ones saw.
+    """Maps of several sizes, brought to one width, where fine maps get the content of coarse ones.
 
     From coarse to fine: the coarser result, enlarged to the nearest cell, plus a 1x1 convolution
     of the finer map; a 3x3 convolution smooths the sum (section 3, figure 3). One map alone becomes
@@ -19,7 +19,7 @@ class FeaturePyramid(nn.Module):
 
     Attributes:
       width: channels of every result.
-      results: how many of the finest maps are asked for; None: all.
+      results: the number of the finest maps to return; None: all.
     """
 
     width: int

@@ -1,6 +1,6 @@
 """Recurrent cells, from their equations, and layers of them run over sequences.
 
-What a cell does with its input, W x + b, needs no earlier step: it is one product for the whole
+A cell's product with its input, W x + b, needs no earlier step: it is one product for the whole
 sequence, and only U h is left in the scan.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from research.nn.initialisers import INITIALISERS, Initialiser
 
-State = tuple[Array, ...]  # [B, hidden] each; the first is h, what a cell shows of itself
+State = tuple[Array, ...]  # [B, hidden] each; the first is h, the cell's output
 # (state, W x + b, h -> U h) -> the next state. Gates lie side by side: [B, gates x hidden].
 Step = Callable[[State, Array, Callable[[Array], Array]], State]
 
@@ -55,7 +55,7 @@ def gru(state: State, x: Array, recurrent: Callable[[Array], Array]) -> State:
 
 
 class Kind(NamedTuple):
-    """What is known of a cell before it is built."""
+    """Facts about a cell before it is built."""
 
     step: Step
     gates: int
@@ -77,7 +77,7 @@ class Cell(nn.Module):
       kind: a key of CELLS.
       inputs: features of the input.
       features: of the hidden state.
-      forget_bias: where the LSTM's forget gate starts: 1 lets it remember (Gers et al. 2000).
+      forget_bias: initial bias of the LSTM's forget gate: 1 lets it remember (Gers et al. 2000).
       recurrent_init: of each gate's U.
     """
 
@@ -92,7 +92,7 @@ class Cell(nn.Module):
         gates, width = CELLS[self.kind].gates, self.features
 
         def side_by_side(initialise: Initialiser) -> Initialiser:
-            """Each gate's matrix is drawn by itself."""
+            """Returns an initialiser that draws each gate's matrix separately."""
 
             def draw(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
                 keys = jax.random.split(key, gates)
@@ -114,17 +114,17 @@ class Cell(nn.Module):
             self.recurrent_bias = self.param("recurrent_bias", nn.initializers.zeros, (size,))
 
     def initial(self, batch: int) -> State:
-        """The state before the first step: zeros, of the parameters' type."""
+        """Returns the state before the first step: zeros, of the parameters' type."""
         zeros = jnp.zeros((batch, self.features), self.kernel.dtype)
         return (zeros,) * CELLS[self.kind].states
 
     def project(self, x: Float[Array, "... in"]) -> Float[Array, "... gates"]:
-        """W x + b, of one step or of a whole sequence."""
+        """Computes W x + b, of one step or of a whole sequence."""
         x, kernel, bias = promote_dtype(x, self.kernel, self.bias)
         return x @ kernel + bias
 
     def advance(self, state: State, projected: Float[Array, "batch gates"]) -> State:
-        """The state after one more step, from W x + b."""
+        """Returns the state after one more step, from W x + b."""
         recurrent = self.recurrent.astype(projected.dtype)
         if not CELLS[self.kind].recurrent_bias:
             return CELLS[self.kind].step(state, projected, lambda h: h @ recurrent)
@@ -132,7 +132,7 @@ class Cell(nn.Module):
         return CELLS[self.kind].step(state, projected, lambda h: h @ recurrent + d)
 
     def __call__(self, state: State, x: Float[Array, "batch in"]) -> State:
-        """One step."""
+        """Runs one step."""
         return self.advance(state, self.project(x))
 
 
@@ -160,13 +160,13 @@ class Recurrent(nn.Module):
         ]
 
     def initial(self, batch: int) -> tuple[State, ...]:
-        """The state of every layer before the first step: zeros."""
+        """Returns the state of every layer before the first step: zeros."""
         return tuple(cell.initial(batch) for cell in self.cells)
 
     def step(
         self, states: tuple[State, ...], x: Float[Array, "batch in"]
     ) -> tuple[tuple[State, ...], Float[Array, "batch hidden"]]:
-        """One step through all layers: the new states and the last layer's h."""
+        """Runs one step through all layers, and returns the new states and the last layer's h."""
         new = []
         for cell, state in zip(self.cells, states, strict=True):
             state = cell(state, x)
@@ -204,7 +204,7 @@ def scan_cell(
     x: Float[Array, "batch time in"],
     mask: Bool[Array, "batch time"] | None = None,
 ) -> tuple[Float[Array, "batch time hidden"], State]:
-    """h after every step of one bound cell, and its last state."""
+    """Returns h after every step of one bound cell, and its last state."""
     projected = cell.project(x).swapaxes(0, 1)  # [T, B, gates * hidden]
     steps = jnp.ones(projected.shape[:2], bool) if mask is None else mask.T
 

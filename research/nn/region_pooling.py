@@ -16,7 +16,7 @@ def roi_pool(
     size: int,
     scale: float = 1.0,
 ) -> Float[Array, "box {size} {size} channel"]:
-    """Maxima over size x size bins of each box, rounded to whole cells; 0 for a bin off the map.
+    """Returns maxima over size x size bins of each box, in whole cells; 0 for bins off the map.
 
     Girshick, "Fast R-CNN", 2015, section 2.1. The rounding passes no gradient to the boxes.
     """
@@ -26,7 +26,7 @@ def roi_pool(
     def members(
         start: Float[Array, ""], end: Float[Array, ""], limit: int
     ) -> Bool[Array, "bin {limit}"]:
-        """Which cells belong to which bin, along one side."""
+        """Returns which cells belong to which bin, along one side."""
         # Halves round away from zero, as C's round does (jnp.round would go to even).
         first, last = (
             (jnp.sign(x) * jnp.floor(jnp.abs(x) + 0.5)).astype(int) for x in (start, end)
@@ -61,7 +61,7 @@ def roi_align(
     samples: int = 2,
     aligned: bool = True,
 ) -> Float[Array, "box {size} {size} channel"]:
-    """Means of samples x samples bilinear samples in each of size x size bins, without rounding.
+    """Returns means of samples x samples bilinear samples in size x size bins, without rounding.
 
     He et al., "Mask R-CNN", 2017, section 3. Bilinear sampling and the mean are both separable,
     so a box is one product with a matrix of row weights and one of column weights.
@@ -83,7 +83,7 @@ def roi_align(
         at = start[:, None] + length[:, None] * fraction  # [box, size * samples]
         inside = (at >= -1) & (at <= limit)
         at = jnp.clip(at, 0, limit - 1)
-        # The hat function around each cell is what bilinear sampling reads of it.
+        # The hat function around each cell is its weight in bilinear sampling.
         hat = jnp.maximum(1 - jnp.abs(at[..., None] - jnp.arange(limit)), 0.0)
         hat = jnp.where(inside[..., None], hat, 0.0)
         return hat.reshape(len(at), size, samples, limit).mean(2)
@@ -99,7 +99,7 @@ def crop_and_resize(
     boxes: Float[Array, "box 4"],
     size: tuple[int, int],
 ) -> Float[Array, "box {size[0]} {size[1]} channel"]:
-    """What each box shows, brought to `size` (rows, columns) by linear interpolation.
+    """Cuts out each box, resized to `size` (rows, columns) by linear interpolation.
 
     Where that shrinks it, the filter widens as much, so that nothing is left out between samples
     (antialiasing). Outside of the image there are zeros, which are the mean of standardised images:
@@ -108,7 +108,7 @@ def crop_and_resize(
 
     def one(box: Float[Array, "4"]) -> Float[Array, "rows columns channel"]:
         start = jnp.flip(box[:2])  # rows before columns
-        sides = jnp.maximum(jnp.flip(box[2:]) - start, 1e-3)  # of padding there is nothing to see
+        sides = jnp.maximum(jnp.flip(box[2:]) - start, 1e-3)  # padding has no area to show
         scale = jnp.array(size, jnp.float32) / sides
         return jax.image.scale_and_translate(
             image, (*size, image.shape[-1]), (0, 1), scale, -start * scale, "linear"

@@ -56,7 +56,7 @@ class Upsample(nn.Module):
 def space_to_depth(
     maps: Maps, side: int
 ) -> Float[Array, "batch height//{side} width//{side} channel*{side**2}"]:
-    """Lays each side x side block's values along the channels: nothing is lost."""
+    """Moves each side x side block's values into the channels, without loss."""
     batch, height, width, channels = maps.shape
     blocks = maps.reshape(batch, height // side, side, width // side, side, channels)
     blocks = blocks.transpose(0, 1, 3, 2, 4, 5)
@@ -64,7 +64,7 @@ def space_to_depth(
 
 
 def pad_to_multiple(maps: Maps, multiple: int) -> Float[Array, "batch rows columns channel"]:
-    """Adds zeros below and to the right, as few as make both sides divide by `multiple`."""
+    """Adds zeros below and to the right, until both sides are multiples of `multiple`."""
     below, beside = (-n % multiple for n in maps.shape[1:3])
     return jnp.pad(maps, ((0, 0), (0, below), (0, beside), (0, 0))) if below or beside else maps
 
@@ -72,6 +72,6 @@ def pad_to_multiple(maps: Maps, multiple: int) -> Float[Array, "batch rows colum
 def crop_centre(
     maps: Maps, size: Sequence[int]
 ) -> Float[Array, "batch {size[0]} {size[1]} channel"]:
-    """The middle of maps; where the margin is odd, the larger part of it goes last."""
+    """Returns the middle of maps; if the margin is odd, its larger part goes last."""
     top, left = ((n - wanted) // 2 for n, wanted in zip(maps.shape[1:3], size, strict=True))
     return maps[:, top : top + size[0], left : left + size[1]]

@@ -45,7 +45,7 @@ def stamped(
     stride: int,
     padding: int,
 ) -> Float[Array, "batch out_height out_width out_channel"]:
-    """One dense product for all stamps, then depth to space.
+    """Computes one dense product for all stamps, then depth to space.
 
     On CPU XLA's own operator takes 3 to 14 times as long with its gradient. A filter larger than
     the stride is made of several stamps of stride x stride cells, which overlap and are added.

@@ -16,7 +16,7 @@ from jax.interpreters import ad, batching, mlir
 
 Bilinear = Callable[..., jax.Array]
 
-# What each operation computes, in JAX's own: for who reads programs.
+# The value of each operation in JAX's own operations, for functions that analyse programs.
 FORMULAS: dict[Primitive, Bilinear] = {}
 
 
@@ -26,7 +26,7 @@ def trilinear(
     """Returns f(a, b, **static), which is `value` with these derivatives.
 
     Args:
-      name: what the operation is called in printed programs.
+      name: of the operation in printed programs.
       value: (a, b, **static) -> c.
       by_first: (b, c, **static) -> a, the gradient of <c, value(a, b)> by a.
       by_second: (a, c, **static) -> b, the gradient by b.
@@ -50,7 +50,7 @@ def trilinear(
 
 
 def _primitive(name: str, function: Bilinear, static: tuple[str, ...]) -> Primitive:
-    """An operation that JAX takes as one until it is compiled."""
+    """Makes an operation that JAX keeps as one until it is compiled."""
     primitive = Primitive(name)
     jitted = jax.jit(function, static_argnames=static)
     primitive.def_impl(jitted)

@@ -1,4 +1,4 @@
-"""Checkpoints that explain themselves and notice damage: what lies on disk, and how it is read.
+"""The layout and reading of checkpoints, which describe themselves and detect damage.
 
 RUN/checkpoints/latest/<step>/ and RUN/checkpoints/best/<step>/ hold the items `weights` (params,
 model_state, average), `optimizer` and `metadata` (schema, experiment, config, facts, metrics), and
@@ -28,7 +28,7 @@ METADATA = "metadata/metadata"
 
 
 class Opened(NamedTuple):
-    """A checkpoint as `evaluate` and `predict` need it."""
+    """A checkpoint that was read for evaluation and prediction."""
 
     path: Path
     metadata: dict[str, Any]  # schema, step, experiment, config, facts, metrics, environment
@@ -37,14 +37,14 @@ class Opened(NamedTuple):
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps of finished checkpoints in a folder, in order."""
+    """Returns the steps of finished checkpoints in a folder, in order."""
     if not folder.is_dir():
         return []
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and _finished(p))
 
 
 def _finished(path: Path) -> bool:
-    """Whether all of a checkpoint was written; of schema 1, Orbax's own sign must do."""
+    """Returns whether all of a checkpoint was written; for schema 1, by Orbax's own mark."""
     if (path / checksums.NAME).is_file():
         return True
     written = (path / METADATA).is_file() and ocp.path.step.is_path_finalized(path)
@@ -52,7 +52,7 @@ def _finished(path: Path) -> bool:
 
 
 def _schema(path: Path) -> int | None:
-    """The version of a checkpoint's layout; None where it cannot be read."""
+    """Returns the version of a checkpoint's layout; None if it cannot be read."""
     try:
         return int(json.loads((path / METADATA).read_text())["schema"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -60,13 +60,13 @@ def _schema(path: Path) -> int | None:
 
 
 def verify(path: Path, only: str = "") -> None:
-    """Compares a checkpoint's files with its list; of schema 1, without one, nothing can be said.
+    """Compares a checkpoint's files with its list; schema 1 has none, so it is not checked.
 
     Args:
       only: the one file to compare; "" for all.
 
     Raises:
-      DamagedError: that names the file.
+      DamagedError: with the file's name.
       UserError: where the checkpoint is unfinished.
     """
     if (path / checksums.NAME).is_file():
@@ -79,7 +79,7 @@ def verify(path: Path, only: str = "") -> None:
 
 
 def damage(path: Path) -> str:
-    """What is damaged in a finished checkpoint; "" where nothing is."""
+    """Returns the damage in a finished checkpoint; "" if there is none."""
     try:
         verify(path)
     except DamagedError as error:
@@ -88,7 +88,7 @@ def damage(path: Path) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The description of one checkpoint.
+    """Reads the description of one checkpoint.
 
     Raises:
       UserError: where it is unfinished, damaged, or newer than this code.
@@ -110,10 +110,10 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError)
 
 
 def stored(path: Path, item: str) -> PyTree:
-    """The tree of one item of a checkpoint, with shapes and types in the place of its arrays.
+    """Returns the tree of a checkpoint's item, with shapes and types in the place of arrays.
 
     Raises:
-      DamagedError: where it cannot be read, which only schema 1 leaves to be found here.
+      DamagedError: where it cannot be read, which only happens here with schema 1.
     """
     try:
         with ocp.StandardCheckpointer() as reader:
@@ -123,13 +123,13 @@ def stored(path: Path, item: str) -> PyTree:
 
 
 def read_arrays(path: Path, item: str, template: PyTree = None) -> PyTree:
-    """One item of a verified checkpoint, as NumPy arrays.
+    """Reads one item of a verified checkpoint, as NumPy arrays.
 
     Args:
       template: a tree of its structure, shapes and types; None: all that the item holds, as dicts.
 
     Raises:
-      DamagedError: where the files cannot be read, which only schema 1 leaves to be found here.
+      DamagedError: where the files cannot be read, which only happens here with schema 1.
       UserError: where the template is of another model or optimizer.
     """
     kept = stored(path, item)
@@ -157,7 +157,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _difference(kept: PyTree, wanted: PyTree) -> str:
-    """The first array that two trees do not share; "" where they share all."""
+    """Returns the first difference of two trees of arrays; "" if there is none."""
     a, b = _shapes(kept), _shapes(wanted)
     for name in sorted(a.keys() | b.keys()):
         if a.get(name) != b.get(name):
@@ -174,7 +174,7 @@ def _shapes(tree: PyTree) -> dict[str, str]:
 
 
 def locate(path: str | Path) -> Path:
-    """The folder of one checkpoint: from a run, from its best or latest folder, or itself.
+    """Finds the folder of one checkpoint: from a run, its best or latest folder, or itself.
 
     Raises:
       UserError: where there is none.

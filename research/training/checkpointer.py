@@ -1,4 +1,4 @@
-"""Writes the checkpoints of one run, in the background, and finds the one to go on with."""
+"""Writes the checkpoints of one run, in the background, and finds the one to resume from."""
 
 import re
 import shutil
@@ -40,7 +40,7 @@ class Checkpointer:
     """Writes checkpoints of one run in the background, the newest `keep` and the best.
 
     A process that is killed at any moment leaves finished checkpoints and unfinished ones, which
-    are passed over: the best is a copy, and the old ones go once the new one is finished.
+    are skipped: the best is a copy, and old ones are removed once the new one is finished.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -56,7 +56,7 @@ class Checkpointer:
         self._catch_up()
 
     def save(self, state: TrainState, metadata: Mapping[str, Any], best: bool) -> None:
-        """Starts saving; `best` also puts it in the place of the best so far, once it is written.
+        """Starts saving; with `best`, it also replaces the best so far, once it is written.
 
         Raises:
           UserError: where this or an earlier save could not be written (disk full, say).
@@ -88,7 +88,7 @@ class Checkpointer:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Ends the background threads, once what they were saving is on disk."""
+        """Waits for the background threads' writes, and ends them."""
         try:
             self.wait()
         finally:
@@ -96,7 +96,7 @@ class Checkpointer:
             self._writer.close()
 
     def _finish(self, step: int, best: bool) -> None:
-        """Waits for Orbax, writes the list that makes the checkpoint count, makes room."""
+        """Waits for Orbax, writes the list that marks the checkpoint finished, removes old ones."""
         self._writer.wait_until_finished()
         if jax.process_index() > 0:
             return
@@ -104,14 +104,14 @@ class Checkpointer:
         checksums.write(path)
         if best:
             self._put_aside(path)
-        # What is newer than this step was damaged, and passed over when the run went on.
+        # Newer checkpoints were damaged, and skipped when the run was resumed.
         kept = [str(s) for s in steps(self._latest) if s <= step][-self.keep :]
         for old in self._latest.iterdir():
             if old.is_dir() and old.name[0].isdigit() and old.name not in kept:
                 _remove(old)
 
     def _put_aside(self, path: Path) -> None:
-        """Makes a checkpoint the only one in best/."""
+        """Copies a checkpoint to best/, as the only one there."""
         unfinished = self._best / f".{path.name}"
         _remove(unfinished)
         shutil.copytree(path, unfinished)
@@ -123,9 +123,9 @@ class Checkpointer:
                 _remove(old)
 
     def _catch_up(self) -> None:
-        """Puts aside the newest that was the best when saved, if a killed process had not yet.
+        """Copies the newest best checkpoint to best/, if a killed process had not done so.
 
-        So too where the one that was put aside is damaged since.
+        It does the same if the copy in best/ was damaged since.
         """
         if jax.process_index() > 0:
             return
@@ -148,15 +148,15 @@ class Checkpointer:
             _say(f"{found} As the best, {replaced} takes its place.")
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest intact state, as NumPy arrays, and its metadata; None where none was saved.
+        """Reads the newest intact state, as NumPy arrays, and its metadata; None if none was saved.
 
-        Damaged ones are named and passed over.
+        Damaged ones are named and skipped.
 
         Args:
           template: a state of the same structure, shapes and types (values are not read).
 
         Raises:
-          UserError: where it is of another model or optimizer, or everything saved is damaged.
+          UserError: where it is of another model or optimizer, or all checkpoints are damaged.
         """
         saved = [(step, f) for f in (self._best, self._latest) for step in steps(f)]
         damaged: list[DamagedError] = []
@@ -190,21 +190,21 @@ class Checkpointer:
         return None
 
     def best_metrics(self) -> dict[str, float]:
-        """The metrics of the best checkpoint; empty where there is none that is intact."""
+        """Returns the metrics of the best checkpoint; empty if there is no intact one."""
         path = self._best / str(max(steps(self._best), default=-1))
         return read_metadata(path)["metrics"] if path.exists() and not damage(path) else {}
 
     def best_step(self) -> int | None:
-        """The step of the best checkpoint."""
+        """Returns the step of the best checkpoint."""
         return max(steps(self._best), default=None)
 
     def last_good(self) -> int | None:
-        """The step of the newest finished checkpoint on disk."""
+        """Returns the step of the newest finished checkpoint on disk."""
         return max(steps(self._latest), default=None)
 
 
 def _remove(path: Path) -> None:
-    """Removes a checkpoint, where there is one; where that stops halfway, it is unfinished."""
+    """Removes a checkpoint, if there is one; if that is interrupted, the rest is unfinished."""
     if path.exists():
         for sign in (checksums.NAME, METADATA):
             (path / sign).unlink(missing_ok=True)
@@ -216,7 +216,7 @@ def _say(text: str) -> None:
 
 
 class _Explaining:
-    """Turns what the file system refuses into one line that says what is still good."""
+    """A context that turns file errors into one line with the last good checkpoint."""
 
     def __init__(self, checkpointer: Checkpointer) -> None:
         self.checkpointer = checkpointer

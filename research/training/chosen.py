@@ -1,7 +1,7 @@
-"""Which weights a result is of, and what they were chosen by: plain values for JSON, and in words.
+"""Describes the weights of a result and their choice: plain values for JSON, and words.
 
-What is chosen by a metric of a split makes that split's metrics too good: they are no estimate of
-what new data will give. So a validation split chooses, and where there is none the result says so.
+Weights chosen by a metric of a split have too good metrics on that split: they are no estimate for
+new data. So a validation split chooses, and a result without one says so.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from research.training.checkpoint import Opened
 
 
 def chosen_by(best: tuple[str, str]) -> dict[str, Any] | None:
-    """What names the best checkpoint: a metric, "max" or "min", its split, and what that is for.
+    """Describes the choice of the best checkpoint: metric, "max" or "min", split and its purpose.
 
     Args:
-      best: as an experiment states it, ("test/accuracy", "max"); None for ("", "max").
+      best: `Evaluation.best`, such as ("test/accuracy", "max"); returns None for ("", "max").
     """
     metric, mode = best
     split = metric.partition("/")[0]
@@ -24,13 +24,13 @@ def chosen_by(best: tuple[str, str]) -> dict[str, Any] | None:
 
 
 class Weights(NamedTuple):
-    """Weights that something was measured of.
+    """Weights that were measured.
 
     Attributes:
       checkpoint: its path, within the run's folder for a result of the run itself.
       step: how many steps they were trained for.
-      average: whether they are the moving average of those of all steps.
-      chosen_by: as of `chosen_by`; None where they are just the last.
+      average: whether they are a moving average over all steps.
+      chosen_by: the value of `chosen_by`; None if they are just the last.
     """
 
     checkpoint: str
@@ -42,11 +42,11 @@ class Weights(NamedTuple):
 def weights_of_run(
     best: tuple[str, str], last_step: int, best_step: int | None, averaged: bool
 ) -> dict[str, Any]:
-    """What a run's result says of the weights that it is of, and of the best checkpoint beside it.
+    """Describes the weights of a run's result, and its best checkpoint, for result.json.
 
     Args:
-      best: as an experiment states it; where nothing names the best, nothing is said.
-      best_step: of the best checkpoint; None where there is none.
+      best: `Evaluation.best`; without a metric, no best checkpoint is described.
+      best_step: of the best checkpoint; None if there is none.
     """
     by = chosen_by(best)
     last = Weights(f"checkpoints/latest/{last_step}", last_step, averaged)
@@ -58,10 +58,10 @@ def weights_of_run(
 
 
 def opened_weights(opened: Opened, best: tuple[str, str]) -> Weights:
-    """The weights of a checkpoint.
+    """Describes the weights of a checkpoint.
 
     Args:
-      best: of its experiment, for older checkpoints, which do not say what they were chosen by.
+      best: of its experiment, for older checkpoints, which do not name their metric.
     """
     metadata = opened.metadata
     # One in latest/ was taken as the newest, even where it was the best so far, too.
@@ -71,7 +71,7 @@ def opened_weights(opened: Opened, best: tuple[str, str]) -> Weights:
 
 
 def in_words(weights: Mapping[str, Any]) -> str:
-    """One line, such as "runs/a/checkpoints/latest/12, step 12: not chosen by any metric".
+    """Writes one line, such as "runs/a/checkpoints/latest/12, step 12: not chosen by any metric".
 
     Args:
       weights: `Weights` as JSON has it.

@@ -138,14 +138,14 @@ class TransferConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(TransferConfig, OptimizationConfig, DataConfig, RunConfig):
-    """What every experiment's Config extends."""
+    """The base class of every experiment's Config."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageTrainingConfig(ImageConfig, TrainingConfig):
-    """What the Config of an experiment on images extends."""
+    """The base class of the Config of an experiment on images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentedTrainingConfig(Augmentation, ImageTrainingConfig):
-    """What it extends where training images are augmented."""
+    """The base class of such a Config if training images are augmented."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SplitResult(NamedTuple):
-    """What one pass over a split gives, on the host.
+    """The results of one pass over a split, on the host.
 
     Attributes:
       metrics: {name: value}, of all evaluators.
@@ -43,7 +43,7 @@ def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., S
     )
 
     def rows_of(outputs: PyTree, batch: Batch) -> PyTree:
-        """On the host, without padding."""
+        """Copies outputs and fields to the host, without padding."""
         return jax.tree.map(lambda x: x[batch["mask"]], parallel.get_rows(outputs))
 
     def joined(parts: list[PyTree]) -> PyTree:
@@ -54,7 +54,7 @@ def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., S
 
     def evaluate(variables: Variables, source: "Source", sample: bool = False) -> SplitResult:
         sums: dict[str, np.ndarray] = {}
-        rows: list[PyTree] = []  # what is held of each batch, without padding
+        rows: list[PyTree] = []  # the held values of each batch, without padding
         truth: list[Batch] = []
         previous: tuple[PyTree, PyTree, Batch] | None = None
 
@@ -96,7 +96,7 @@ def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., S
 
 
 def report_of(evaluation: Evaluation, results: Mapping[str, SplitResult]) -> dict[str, Any]:
-    """What result.json says of an evaluation, in plain JSON.
+    """Returns an evaluation's part of result.json, in plain JSON.
 
     "metrics"; "protocol", how each of them is computed; "bias" of each split, by evaluator; and
     "notes", lines for a person.
@@ -124,7 +124,7 @@ def report_of(evaluation: Evaluation, results: Mapping[str, SplitResult]) -> dic
 def pictures_of(
     evaluation: Evaluation, results: Mapping[str, SplitResult]
 ) -> "dict[str, Figure | np.ndarray]":
-    """{"test/predictions": figure, ...} of every split, by all evaluators."""
+    """Draws {"test/predictions": figure, ...} of every split, by all evaluators."""
     pictures: dict[str, Figure | np.ndarray] = {}
     for split, result in results.items():
         drawn: dict[str, Figure | np.ndarray] = {}
@@ -138,7 +138,7 @@ def pictures_of(
 
 
 def flat_metrics(results: Mapping[str, SplitResult]) -> dict[str, float]:
-    """{"test/accuracy": 0.98, ...}"""
+    """Returns {"test/accuracy": 0.98, ...}."""
     return {
         f"{split}/{name}": value
         for split, result in results.items()

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask for a clean end between two steps."""
+"""Handlers of SIGTERM and SIGINT, which end training cleanly between two steps."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Interrupts:
-    """While entered, remembers the first signal in `received`; a second one ends at once."""
+    """A context that keeps the first signal in `received`; a second one ends at once."""
 
     received: signal.Signals | None = None
 

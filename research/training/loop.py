@@ -35,7 +35,7 @@ STEPS_AHEAD = 2
 
 
 def new_state(experiment: Experiment, config: TrainingConfig, parallel: Parallel) -> TrainState:
-    """The state before the first step, made on the devices."""
+    """Makes the state before the first step, on the devices."""
     init = jax.jit(lambda: state_lib.init(experiment.network, config.seed))
     variables = parallel.put(experiment.training.start(init()))
 
@@ -52,7 +52,7 @@ def compile_train_step(
     state: TrainState,
     batch: Batch,
 ) -> Any:
-    """The compiled (state, batch) -> ((state, totals), None); the state's memory is reused."""
+    """Compiles (state, batch) -> ((state, totals), None); the state's memory is reused."""
 
     def make(axis: str | None) -> Any:
         return make_train_step(training, config.seed, axis, config.accumulate, config.ema_decay)
@@ -73,7 +73,7 @@ class Window:
             jax.block_until_ready(self._totals[-1 - STEPS_AHEAD])
 
     def close(self, step: int) -> dict[str, float]:
-        """Their means; raises NotFiniteError that names the first step whose loss is not finite."""
+        """Returns their means. Raises NotFiniteError with the first step of a non-finite loss."""
         rows, self._totals = jax.device_get(self._totals), []
         sums: dict[str, np.ndarray] = {}
         for number, row in enumerate(rows, step - len(rows) + 1):
@@ -88,7 +88,7 @@ class Window:
 
 
 class Finished(NamedTuple):
-    """What a complete run leaves."""
+    """The results of a complete run."""
 
     result: dict[str, Any]  # the content of result.json
     evaluations: dict[str, SplitResult]  # of each split, with the final weights
@@ -97,10 +97,9 @@ class Finished(NamedTuple):
 def train(
     experiment: Experiment, config: TrainingConfig, parallel: Parallel, run: RunFolder
 ) -> Finished | None:
-    """Trains, evaluates and records, going on where the run folder's last checkpoint ends.
+    """Trains, evaluates and records, from the run folder's last checkpoint on.
 
-    Returns None where SIGTERM or SIGINT asked to stop: the run is saved, and the same command
-    goes on with it.
+    Returns None after SIGTERM or SIGINT: the run is saved, and the same command continues it.
 
     Raises:
       UserError: a loss that is not finite, or a checkpoint that could not be written.
@@ -114,7 +113,7 @@ def train(
         first = data.train.batch(0)
         state = new_state(experiment, config, parallel)
 
-        # --- What can go wrong comes up here, before anything is written ---
+        # --- Errors are raised here, before anything is written ---
         step_fn = CompiledByShape(
             lambda state, batch: compile_train_step(
                 experiment.training, config, parallel, state, batch
@@ -209,7 +208,7 @@ def train(
             if not (due_eval or due_save or step % plan.log_every == 0):
                 continue
 
-            # The losses are looked at before anything is saved: what is on disk is finite.
+            # The losses are checked before anything is saved: checkpoints are finite.
             metrics = window.close(step)
             warning = watch(metrics) if watch else None
             if warning:
@@ -267,5 +266,5 @@ def train(
 
 
 def better(value: float, best: float, mode: str) -> bool:
-    """Whether `value` beats `best`; mode is "max" or "min"."""
+    """Returns whether `value` beats `best`; mode is "max" or "min"."""
     return value > best if mode == "max" else value < best

@@ -115,9 +115,9 @@ def _scale_by_path(rate: Callable[[str], float]) -> optax.GradientTransformation
 
 
 def _scale_by_trust_ratio() -> optax.GradientTransformation:
-    """optax's, of parameters that decay; the steps of the others stay as they are.
+    """Applies optax's trust ratio to parameters that decay; steps of the others stay as they are.
 
-    Not `optax.masked`, whose state would be laid out otherwise than in checkpoints that there are.
+    `optax.masked` would change the layout of the state, which existing checkpoints hold.
     """
     every = optax.scale_by_trust_ratio()
 
@@ -130,7 +130,7 @@ def _scale_by_trust_ratio() -> optax.GradientTransformation:
 
 
 def _scale_by_root_of_sum(eps: float) -> optax.GradientTransformation:
-    """g / (sqrt(s) + eps), s the sum of all g² so far.
+    """Scales gradients to g / (sqrt(s) + eps), s the sum of all g² so far.
 
     optax.scale_by_rss adds eps to s: gradients below its root then hardly move anything.
     """
@@ -153,7 +153,7 @@ def _has_more_than_one_dimension(params: PyTree) -> PyTree:
 
 
 def _stay() -> optax.GradientTransformation:
-    """Updates that change no bit: p + -0.0 is p for every p, whereas -0.0 + 0.0 is 0.0."""
+    """Makes updates that change no bit: p + -0.0 is p for every p, whereas -0.0 + 0.0 is 0.0."""
 
     def update(updates: PyTree, state: optax.EmptyState, params: PyTree | None = None) -> Any:
         return jax.tree.map(lambda u: jnp.full_like(u, -0.0), updates), state

@@ -21,7 +21,7 @@ Make = Callable[[str | None], Callable[[PyTree, Batch], tuple[PyTree, PyTree]]]
 
 
 class Parallel(NamedTuple):
-    """Where replicated values and batches live, and how functions of them are compiled."""
+    """The placement of replicated values and batches, and the compilation of functions of them."""
 
     mode: str  # "single", "jit" or "pmap"
     devices: int  # over all processes
@@ -44,7 +44,7 @@ class Parallel(NamedTuple):
         return {k: jax.make_array_from_process_local_data(self.split, x) for k, x in batch.items()}
 
     def get_rows(self, outputs: PyTree) -> PyTree:
-        """Per-example outputs of the global batch, on the host, with one leading dimension."""
+        """Returns per-example outputs of the global batch on the host, in one leading dimension."""
         if self.mode == "pmap":
             outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
         if jax.process_count() > 1:
@@ -89,7 +89,7 @@ def placed_batches(batches: Iterator[Batch], parallel: Parallel) -> Iterator[Bat
 
 
 def for_evaluation(config: Any) -> Parallel:
-    """The parallel mode for batches of --eval_batch_size, or else --batch_size."""
+    """Returns the parallel mode for batches of --eval_batch_size, or else --batch_size."""
     if config.eval_batch_size:
         return create(config.parallel, config.eval_batch_size, flag="--eval_batch_size")
     return create(config.parallel, config.batch_size)
@@ -105,7 +105,7 @@ class CompiledByShape:
         self._compile, self._programs = compile, dict[Any, Any]()
 
     def program(self, values: PyTree, batch: Batch) -> Any:
-        """The program of the batch's shapes. Batches are as `Parallel.put_batch` returns them."""
+        """Returns the program of the shapes of a batch, as `Parallel.put_batch` returns it."""
         shapes = tuple((name, value.shape) for name, value in batch.items())
         if shapes not in self._programs:
             self._programs[shapes] = self._compile(values, batch)
@@ -117,15 +117,15 @@ class CompiledByShape:
 
 
 def create(mode: str, batch_size: int, accumulate: int = 1, flag: str = "--batch_size") -> Parallel:
-    """The parallel mode over all devices there are.
+    """Makes the parallel mode over all devices.
 
     Args:
       mode: "auto" (jit where there are several devices), "single", "jit" or "pmap".
       batch_size: of the global batch; must divide by devices x accumulate.
-      flag: where that number comes from.
+      flag: the name of the flag that gives this number.
 
     Raises:
-      UserError: where it does not.
+      UserError: where it does not divide.
     """
     devices = jax.device_count()
     if mode == "auto":

@@ -1,4 +1,4 @@
-"""Epochs, and zeros that mean "choose for me", become steps."""
+"""The plan of a run: epochs, and zeros that mean "choose for me", become steps."""
 
 import math
 from typing import NamedTuple
@@ -10,7 +10,7 @@ MOST_STEPS = 2**31 - 1
 
 
 class Plan(NamedTuple):
-    """When things happen, in steps."""
+    """The intervals and the length of a run, in steps."""
 
     steps: int
     eval_every: int
@@ -22,7 +22,7 @@ def make_plan(config: TrainingConfig, num_examples: int, steps: int | None = Non
     """Resolves epochs, and zeros that mean "choose for me", into steps.
 
     Args:
-      steps: in the place of what the configuration says; may be 0.
+      steps: replaces the configuration's number; may be 0.
 
     Raises:
       UserError: for more steps than a counter of 32 bits holds.

@@ -1,4 +1,4 @@
-"""All that changes while training."""
+"""The state of training: all values that change."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from research.random import stream
 
 
 class TrainState(NamedTuple):
-    """Replicated in every parallel mode, so a checkpoint looks the same whatever it was trained on.
+    """The state of training, replicated in every parallel mode, so checkpoints look alike.
 
     There is no random generator in it: keys are functions of the seed and the step.
     """
@@ -24,13 +24,13 @@ class TrainState(NamedTuple):
 
     @property
     def variables(self) -> Variables:
-        """The variables to evaluate: the average where there is one."""
+        """Returns the variables to evaluate: the average if there is one."""
         if self.average is not None:
             return self.average
         return {"params": self.params, **self.model_state}
 
     def evaluated_with(self, variables: Variables) -> "TrainState":
-        """Returns the state whose variables to evaluate are these; what is trained stays."""
+        """Returns the state with these variables to evaluate; the trained ones stay."""
         if self.average is not None:
             return self._replace(average=variables)
         state = {name: value for name, value in variables.items() if name != "params"}
@@ -38,12 +38,12 @@ class TrainState(NamedTuple):
 
 
 def init(network: Network, seed: int) -> Variables:
-    """The variables before training. Pure, meant for jax.jit."""
+    """Returns the variables before training. Pure, meant for jax.jit."""
     return network.init(stream(jax.random.key(seed), "init"))
 
 
 def create(training: Training, variables: Variables, averaged: bool) -> TrainState:
-    """The state before the first step. Pure, meant for jax.jit."""
+    """Returns the state before the first step. Pure, meant for jax.jit."""
     # Copies: the buffers of state and average are both donated to the first step.
     average = jax.tree.map(jnp.copy, dict(variables)) if averaged else None
     model_state = {name: value for name, value in variables.items() if name != "params"}

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from research.data.source import Source
 
 COLLECTION = "batch_stats"
-BATCHES, EXAMPLES = 8, 256  # that statistics are averaged over, at least
-FEW = 16  # values of a channel below which statistics are too noisy to train on without a word
+BATCHES, EXAMPLES = 8, 256  # the least that statistics are averaged over
+FEW = 16  # with fewer values of a channel, a warning says that statistics are noisy
 
 
 class Estimate(NamedTuple):

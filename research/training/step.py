@@ -33,10 +33,10 @@ def add_over(axis: Axis, x: PyTree) -> PyTree:
 
 
 def without_padding(batch: Batch, axis: Axis) -> Batch:
-    """Rows that only pad the batch become copies of its first; the mask stays.
+    """Replaces rows that only pad the batch by copies of its first; the mask stays.
 
-    So nothing that stands in them, not even NaN, reaches the network, its batch statistics or its
-    gradient, where 0 x NaN would spoil the sum. The first row of a batch is always a real one.
+    So no value in them, not even NaN, reaches the network, its batch statistics or its gradient,
+    where 0 x NaN would be NaN. The first row of a batch is always a real one.
     """
 
     def fill(x: jax.Array) -> jax.Array:
@@ -48,7 +48,7 @@ def without_padding(batch: Batch, axis: Axis) -> Batch:
 
 
 def masked_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
-    """The weighted sum in float32; what stands in rows of weight 0, even NaN, has no part in it."""
+    """Returns the weighted sum in float32; values in rows of weight 0, even NaN, do not count."""
     return jnp.where(weight > 0, values.astype(jnp.float32) * weight, 0.0).sum()
 
 
@@ -56,7 +56,7 @@ class Keys(NamedTuple):
     """The random keys of a part of a batch.
 
     Attributes:
-      augment: the same for all parts, so that what happens to an example depends on none.
+      augment: the same for all parts, so that an example's changes do not depend on its part.
       loss: each part's own.
     """
 
@@ -65,9 +65,9 @@ class Keys(NamedTuple):
 
 
 def parts_of(batch: Batch, key: jax.Array, accumulate: int) -> tuple[Batch, Keys]:
-    """The parts that a batch is worked through in, with their keys: a leading dimension for them.
+    """Splits a batch into parts, with their keys: they get a leading dimension.
 
-    One part has none: it is the batch as it is.
+    A single part has no such dimension: it is the batch as it is.
     """
     augment, loss = stream(key, "augment"), stream(key, "loss")
     if accumulate == 1:
@@ -93,7 +93,7 @@ def make_train_step(
       training: supplies augment, loss and optimizer.
       seed: every random key is a function of it and of state.step.
       axis: the pmap axis the batch is split over, None where the step sees the global batch.
-      accumulate: parts the batch is worked through in, one after another. Gradients add up to
+      accumulate: the number of parts of a batch, processed one after another. Gradients add up to
         those of the whole batch; batch statistics and batch-wide losses see one part at a time.
       ema_decay: of the moving average of all variables; 0 for none. It starts at 0.1 and rises
         as (1 + t) / (10 + t), so that the first, random weights are soon forgotten.

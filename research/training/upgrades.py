@@ -1,4 +1,4 @@
-"""Brings the weights of older checkpoints to the names that today's models have."""
+"""Renames the weights of older checkpoints to the names of today's models."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ SHARED_NORMALISATION = (
 
 
 def upgrade(weights: PyTree, metadata: Mapping[str, Any]) -> tuple[PyTree, str]:
-    """Returns weights under today's names, and a line that says what was done; "" where nothing.
+    """Returns weights under today's names, and a line on the changes; "" if there are none.
 
     Args:
       weights: nested dictionaries of arrays, as they lie in a checkpoint.

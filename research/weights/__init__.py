@@ -16,14 +16,14 @@ from research.weights.torchfile import load_torch
 
 __all__ = ["PRETRAINED", "Loaded", "Pretrained", "into", "load", "unwrapped"]
 
-# What torch.compile, data parallelism, a training framework and a checkpoint put before each name.
+# Prefixes of each name by torch.compile, data parallelism, a training framework and checkpoints.
 PREFIXES = ("_orig_mod.", "module.", "model.", "state_dict.")
 
 
 def load(path_or_name: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads tensors by their names, torch's, from a file or a name in PRETRAINED.
 
-    What wrapped the network when it was saved is taken off the names; see `PREFIXES`.
+    Prefixes of wrappers around the saved network are removed from the names; see `PREFIXES`.
 
     Args:
       path_or_name: a `.safetensors` file, a PyTorch checkpoint (`.pth`, `.pt`, `.bin`) or a name.
@@ -54,7 +54,7 @@ def load(path_or_name: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def unwrapped(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tensors without the PREFIXES that all of their names begin with, however many."""
+    """Removes all PREFIXES that the names of all tensors begin with."""
     found = dict(tensors)
     while found and (
         prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in found)), None)

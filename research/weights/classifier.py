@@ -1,4 +1,4 @@
-"""Trained classifiers as --init_from names them, to be used as they are: nothing is trained."""
+"""Trained classifiers of --init_from, for use without training."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -18,7 +18,7 @@ from research.weights import trained as trained_weights
 
 @runtime_checkable
 class ClassifierOptions(Protocol):
-    """The flags that say which classifier, and how its images are prepared."""
+    """The flags that choose a classifier and the preparation of its images."""
 
     @property
     def model(self) -> str: ...
@@ -56,7 +56,7 @@ def open_classifier(options: ClassifierOptions, given: Collection[str] = ()) -> 
     """Opens the classifier of --init_from.
 
     Args:
-      given: the names of the flags that were typed: of images, those say otherwise than the
+      given: the names of the flags that were typed: flags of images among them replace the
         weights' own preprocessing.
 
     Raises:

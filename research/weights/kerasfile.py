@@ -1,4 +1,4 @@
-"""Weights that Keras 3 saved (`.weights.h5`), read with h5py: neither Keras nor TensorFlow."""
+"""Reads weights that Keras 3 saved (`.weights.h5`) with h5py, without Keras and TensorFlow."""
 
 import os
 

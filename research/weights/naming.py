@@ -1,4 +1,4 @@
-"""Foreign tensors into Flax variables by one naming rule.
+"""Converts foreign tensors to Flax variables by one naming rule.
 
 The Flax path joined by "_" is torch's name with "." written as "_", where `kernel` and `scale` are
 torch's `weight`, and batch statistics `mean` and `var` its `running_mean` and `running_var`:
@@ -33,12 +33,12 @@ Shape = tuple[int, ...]
 
 
 class Loaded(NamedTuple):
-    """What `into` returns.
+    """Flax variables that were filled with foreign tensors.
 
     Attributes:
-      variables: as given, with the foreign numbers, in the given dtypes.
+      variables: the given ones with the foreign numbers, in the given dtypes.
       fresh: the layers that keep their initial values, as "fc" or "aux1/fc2"; none unless asked.
-      outputs: how many outputs those layers have in the file; None where there are no such layers.
+      outputs: the number of outputs of those layers in the file; None without such layers.
     """
 
     variables: dict[str, Any]
@@ -47,17 +47,17 @@ class Loaded(NamedTuple):
 
 
 def torch_name(path: Path) -> str:
-    """The name of a Flax variable in torch, but with "_" for every "."."""
+    """Returns the torch name of a Flax variable, but with "_" for every "."."""
     return "_".join((*path[1:-1], LEAVES.get(path[-1], path[-1])))
 
 
 def torch_shape(shape: Shape, path: Path) -> Shape:
-    """The shape in torch of a Flax variable."""
+    """Returns the torch shape of a Flax variable."""
     return (shape[-1], shape[-2], *shape[:-2]) if path[-1] == "kernel" else shape
 
 
 def out_of(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Flax variables as tensors by torch's names and shapes: what `into` reads back."""
+    """Converts Flax variables to tensors by torch's names and shapes, which `into` reads back."""
     tensors = {}
     for path, value in flatten_dict(dict(variables)).items():
         array = np.asarray(value)
@@ -80,10 +80,10 @@ def into(
       variables: {"params": ..., "batch_stats": ...}, as `init` makes them.
       tensors: arrays by torchvision's or timm's names; counters (num_batches_tracked) are ignored.
       new_head: layers that differ in their number of outputs alone, and all in the same way, keep
-        the values in `variables`: the classifier of a model that is to tell other classes apart.
-      unused: a regular expression; tensors whose name it matches from the start may lack a place,
-        as "fc" for a backbone without its classifier.
-      source: what the tensors are called in messages, such as the file's path.
+        the values in `variables`: the classifier of a model for other classes.
+      unused: a regular expression; tensors whose name it matches from the start may be unused, as
+        "fc" for a backbone without its classifier.
+      source: the tensors' name in messages, such as the file's path.
 
     Raises:
       UserError: variables without a tensor, tensors without a place, wrong shapes; all in one line,
@@ -140,7 +140,7 @@ def into(
 
 
 def _listed(what: str, keys: Iterable[str], remark: Callable[[str], str]) -> list[str]:
-    """["what a (remark), b (remark) and 12 more"], or [] where there are no keys."""
+    """Returns ["what a (remark), b (remark) and 12 more"], or [] if there are no keys."""
     keys = list(keys)
     shown = ", ".join(f"{key} ({remark(key)})" for key in keys[:SHOWN])
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""

@@ -1,9 +1,9 @@
-"""Whose weights a file holds: what they expect of images, and what their network has otherwise.
+"""Finds the origin of a file's weights: their preprocessing, and details of their network.
 
 timm's EfficientNets and MobileNet-v3s come in two kinds under the same tensors' names: trained in
 PyTorch, and (tf_...) brought over from TensorFlow, with its padding and its epsilon. Neither is
-torchvision's in all. What tells them apart is, in this order: the config.json that timm puts beside
-weights, --init_as, a file's or folder's name as timm publishes it.
+torchvision's in all. They are distinguished, in this order, by the config.json that timm puts
+beside weights, by --init_as, and by a file's or folder's name as timm publishes it.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from research.data.preprocessing import Preprocessing
 from research.errors import UserError, choose
 from research.models import Entry
 
-# On the scale 0..255: of ImageNet's pixels, and of what goes from -1 to 1.
+# On the scale 0..255: of ImageNet's pixels, and of inputs from -1 to 1.
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 HALF = {"mean": (127.5,) * 3, "std": (127.5,) * 3}
 
@@ -26,7 +26,7 @@ HALF = {"mean": (127.5,) * 3, "std": (127.5,) * 3}
 def evaluation(
     side: int, resized: int = 256, interpolation: Any = "bicubic", values: Any = IMAGENET
 ) -> Preprocessing:
-    """The shorter side of an image to `resized` pixels, and side x side of its middle."""
+    """Resizes an image's shorter side to `resized` pixels, and crops its middle, side x side."""
     return Preprocessing(
         (side, side),
         resize="crop",
@@ -37,7 +37,7 @@ def evaluation(
 
 
 _USUAL = evaluation(224, 256, "bilinear")
-# Model -> what torchvision does to images for its weights IMAGENET1K_V1. GoogLeNet and Inception-v3
+# Model -> torchvision's preprocessing for its weights IMAGENET1K_V1. GoogLeNet and Inception-v3
 # change their input themselves (transform_input).
 TORCHVISION: Mapping[str, Preprocessing] = {
     **dict.fromkeys(("alexnet", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), _USUAL),
@@ -66,7 +66,7 @@ TORCHVISION_SECOND: Mapping[str, Preprocessing] = {
 
 
 class Network(NamedTuple):
-    """A network of timm's: the model here that it is, and what its default weights expect."""
+    """A network of timm's: its model here, and the preprocessing of its default weights."""
 
     model: str
     preprocessing: Preprocessing
@@ -112,17 +112,17 @@ TIMM: Mapping[str, Network] = {
     **{name: Network(name, _USUAL) for name in ("vgg16", "vgg16_bn", "vgg19", "vgg19_bn")},
 }
 CROP_MODES: Mapping[str, Resize] = {"center": "crop", "squash": "stretch"}
-# Of other widths and the same otherwise: mobilenetv2_050 and --model_options=width=0.5.
+# Networks that differ in width alone: mobilenetv2_050 and --model_options=width=0.5.
 WIDTHS = re.compile(r"(?:tf_)?mobilenetv[123](?:_small|_large)?_(?=\d{3}$)")
 
 
 class Origin(NamedTuple):
-    """What is known of weights beside their numbers.
+    """The origin of weights, and facts that follow from it.
 
     Attributes:
-      said: whose they are taken to be, for a person.
+      said: the assumed origin, in words for a person.
       preprocessing: of the images they were trained on.
-      epsilon: of their network's batch normalisation; None where the model has the same.
+      epsilon: of their network's batch normalisation; None if the model has the same.
     """
 
     said: str
@@ -133,16 +133,16 @@ class Origin(NamedTuple):
 def origin_of(
     file: Path, tensors: Collection[str], model: str, entry: Entry, init_as: str = ""
 ) -> Origin:
-    """Whose the weights in a file are, for the model that they are to fill.
+    """Finds the origin of the weights in a file, for the model that they are to fill.
 
     Args:
-      tensors: their names.
-      model: the model's name, and what is known of it: `entry`.
-      init_as: what timm calls their network, where a person said so.
+      tensors: the names of the file's tensors.
+      model: the model's name; `entry` has its facts.
+      init_as: timm's name of their network, if a person gave it.
 
     Raises:
-      UserError: where this cannot be told, or is another network than the model, though it has the
-        same tensors.
+      UserError: where the origin is unclear, or is another network than the model with the same
+        tensors.
     """
     stated = hub_config(file)
     name = stated.get("architecture", "")
@@ -181,7 +181,7 @@ def origin_of(
 
 
 def hub_config(file: Path) -> Mapping[str, Any]:
-    """What timm writes into config.json beside weights; nothing where there is none of timm's."""
+    """Reads timm's config.json beside weights; empty if there is none of timm's."""
     try:
         found = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -191,7 +191,7 @@ def hub_config(file: Path) -> Mapping[str, Any]:
 
 
 def published_name(file: Path) -> str:
-    """timm's name of a network in a path as it publishes weights; "" where there is none.
+    """Finds timm's name of a network in the path of published weights; "" if there is none.
 
     NAME.TAG in its repositories, as .../models--timm--resnet50.a1_in1k/..., and before them
     NAME_TAG-HASH.pth, where names that torchvision has too say nothing.
@@ -213,7 +213,7 @@ def _full_width(name: str) -> str:
 
 
 def _only_choice(file: Path, model: str) -> str:
-    """timm's name of the model, where the model says it, or there is but one with such tensors."""
+    """Returns timm's name of the model, if the model has it, or if only one has such tensors."""
     kind = re.compile("(tf|timm)_")
     alike = {
         name: network.model
@@ -238,7 +238,7 @@ def _guessed(entry: Entry) -> Preprocessing:
 
 
 def _from_config(file: Path, stated: Mapping[str, Any]) -> Preprocessing:
-    """The preprocessing that timm makes of a pretrained_cfg."""
+    """Returns the preprocessing that timm makes of a pretrained_cfg."""
     try:
         side = int(stated["input_size"][1])
         found = evaluation(side, int(side / stated["crop_pct"]), stated["interpolation"])

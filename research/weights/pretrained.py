@@ -1,4 +1,4 @@
-"""Trained networks that ship inside Python packages, by name: nothing is downloaded."""
+"""Trained networks inside Python packages, by name, without a download."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ class Pretrained(NamedTuple):
 
     Attributes:
       model: its name in research.models.
-      file: finds the weights; raises UserError with what to install where they are not there.
+      file: finds the weights; if they are missing, raises UserError with the package to install.
       rename: the file's name of a tensor -> torchvision's, which the model follows; "" where the
         model has no place for it.
       class_names: the names of its classes, in order; none for a trunk without a classifier, whose
@@ -38,7 +38,7 @@ class Pretrained(NamedTuple):
 
 
 def package_file(package: str, path: str, distribution: str, options: str = "") -> Path:
-    """The path of a file inside an installed package, which is not imported.
+    """Finds a file inside an installed package, without importing the package.
 
     Args:
       options: of pip, where the package needs some.
@@ -58,7 +58,7 @@ def package_file(package: str, path: str, distribution: str, options: str = "") 
 
 
 def imagenet_names() -> tuple[str, ...]:
-    """The 1,000 classes of ImageNet as WordNet calls them, first synonym: "tiger cat".
+    """Returns the 1,000 classes of ImageNet by WordNet's first synonym: "tiger cat".
 
     Where two classes share a name (the crane is a bird and a machine) the number is added.
     """
@@ -69,7 +69,7 @@ def imagenet_names() -> tuple[str, ...]:
 
 
 def lite0_rename(name: str) -> str:
-    """_blocks.3._bn1.bias -> features.3.0.block.1.1.bias; blocks are numbered within a stage."""
+    """Renames _blocks.3._bn1.bias to features.3.0.block.1.1.bias; stages number their blocks."""
     outer = {
         "_conv_stem": "features.0.0",
         "_bn0": "features.0.1",
@@ -94,7 +94,7 @@ VGG16_FIRST = (0, 5, 10, 17, 24)
 
 
 def hed_rename(name: str) -> str:
-    """block2/layers/conv2d_1/vars/0 -> features.7.weight; side outputs have no place."""
+    """Renames block2/layers/conv2d_1/vars/0 to features.7.weight; side outputs have no place."""
     found = re.fullmatch(r"block(\d)/layers/conv2d(?:_(\d))?/vars/([01])", name)
     if found is None:
         return ""
@@ -103,7 +103,7 @@ def hed_rename(name: str) -> str:
 
 
 def blue_first(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Turns the first filters round: they were trained on blue, green, red."""
+    """Reverses the first filters' channels, which were trained on blue, green, red."""
     return {**tensors, "features.0.weight": tensors["features.0.weight"][:, ::-1]}
 
 

@@ -1,7 +1,6 @@
-"""timm's names for MobileNet-v2, -v3, EfficientNet and VGG, as torchvision's.
+"""Renames timm's tensors of MobileNet-v2, -v3, EfficientNet and VGG to torchvision's names.
 
-timm's ResNets, Inception-v3 and MobileNet-v1 need none of this: the models here have the same
-names.
+timm's ResNets, Inception-v3 and MobileNet-v1 need no renaming: the models here have their names.
 """
 
 import re
@@ -42,7 +41,7 @@ def as_torchvision(
 def with_epsilon(
     tensors: Mapping[str, np.ndarray], theirs: float, ours: float
 ) -> dict[str, np.ndarray]:
-    """Tensors that give with `ours` as epsilon of batch normalisation what they gave with `theirs`.
+    """Changes tensors to give the same outputs with epsilon `ours` as before with `theirs`.
 
     (x - mean) scale / sqrt(var + theirs) is (x - mean) scale' / sqrt(var + ours).
     """
@@ -57,7 +56,7 @@ def with_epsilon(
 
 
 def _vgg(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Its dense layers are convolutions in timm, over 7x7 and then 1x1 cells."""
+    """Converts VGG's dense layers, which are convolutions over 7x7 and then 1x1 cells in timm."""
     dense = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3"}
     dense["head.fc"] = "classifier.6"
     renamed = {}

@@ -1,4 +1,4 @@
-"""PyTorch checkpoints read without PyTorch and without trusting them.
+"""Reads PyTorch checkpoints without PyTorch and without trusting them.
 
 A `.pth` file is a pickle, and a pickle is a program. The reader here knows the functions with
 which torch rebuilds a tensor or a parameter, its storages, `OrderedDict`, `Size` and `device`, and
@@ -51,7 +51,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """Which elements of a storage make up a tensor; offset and strides count elements."""
+    """The elements of a storage that make up a tensor; offset and strides count elements."""
 
     storage: Storage
     offset: int
@@ -62,7 +62,7 @@ class Tensor(NamedTuple):
 def _rebuild_tensor(
     storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
 ) -> Tensor:
-    """torch._utils._rebuild_tensor_v2; gradients and hooks, which follow, mean nothing here."""
+    """Stands for torch._utils._rebuild_tensor_v2; gradients and hooks are ignored."""
     if not isinstance(storage, Storage) or not len(shape) == len(strides) <= 8:
         raise RefusedError("a tensor without a storage")
     if not all(isinstance(n, int) and n >= 0 for n in (offset, *shape, *strides)):
@@ -76,11 +76,11 @@ def _rebuild_tensor(
 
 
 def _ordered_dict(*items: Any) -> dict[str, Any]:
-    """collections.OrderedDict(), whose items follow, or with a list of its items."""
+    """Stands for collections.OrderedDict(), with a list of its items, or with items that follow."""
     return {key: value for key, value in items[0] if isinstance(key, str)} if items else {}
 
 
-# All that a checkpoint may name: functions to call with what it holds, and the storages' names.
+# All names that a checkpoint may use: of functions to call on its content, and of storages.
 KNOWN: Mapping[str, Callable[..., Any] | str] = {
     "collections OrderedDict": _ordered_dict,
     "torch._utils _rebuild_tensor_v2": _rebuild_tensor,
@@ -93,7 +93,7 @@ KNOWN: Mapping[str, Callable[..., Any] | str] = {
 
 
 def _storage(pid: Any) -> Storage:
-    """The storage that torch's persistent id describes."""
+    """Returns the storage that torch's persistent id describes."""
     tag, kind, key, _location, size, *view = pid
     if tag != "storage" or kind not in STORAGES or not isinstance(size, int):
         raise RefusedError("a persistent object that is no storage")
@@ -135,7 +135,7 @@ def load_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _read_zip(file: io.BufferedReader) -> tuple[Any, dict[str, bytes]]:
-    """The layout of torch 1.6 and later: NAME/data.pkl, NAME/data/KEY and NAME/byteorder."""
+    """Reads the layout of torch 1.6 and later: NAME/data.pkl, NAME/data/KEY and NAME/byteorder."""
     with zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}
         root = next((name[: -len("data.pkl")] for name in members if name.endswith("data.pkl")), "")
@@ -156,7 +156,7 @@ def _read_zip(file: io.BufferedReader) -> tuple[Any, dict[str, bytes]]:
 
 
 def _read_legacy(file: io.BufferedReader) -> tuple[Any, dict[str, bytes]]:
-    """The layout before torch 1.6: magic number, version, machine, content, keys; then storages."""
+    """Reads the layout before torch 1.6: magic, version, machine, content, keys, storages."""
 
     widths: dict[str, int] = {}  # bytes an element of each storage; the file counts elements
 
@@ -182,7 +182,7 @@ def _read_legacy(file: io.BufferedReader) -> tuple[Any, dict[str, bytes]]:
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:
-    """The mapping from names to tensors within a checkpoint's content."""
+    """Finds the mapping from names to tensors within a checkpoint's content."""
     if not isinstance(content, Mapping):
         raise RefusedError(f"a {type(content).__name__} where a state dict should be")
     for wrapper in ("state_dict", "model", "model_state_dict", "net"):

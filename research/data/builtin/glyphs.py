@@ -98,7 +98,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
 
 def font_folder() -> Path:
-    """Where matplotlib keeps its fonts, found without importing it."""
+    """Returns matplotlib's folder of fonts, without importing matplotlib."""
     package = importlib.util.find_spec("matplotlib")
     if package is None or package.origin is None:
         raise UserError("the data set glyphs needs the package matplotlib: pip install matplotlib")
@@ -106,7 +106,7 @@ def font_folder() -> Path:
 
 
 def is_wanted(code: int) -> bool:
-    """Whether a code point is a letter of its own, not another with an accent or in another form.
+    """Returns whether a code point is a basic letter, not one with an accent or in another form.
 
     Box drawing, Braille, digits and signs are no letters.
     """
@@ -120,7 +120,7 @@ def is_wanted(code: int) -> bool:
 
 
 def render_all(folder: Path) -> dict[str, dict[int, Glyph]]:
-    """{face: {code point: glyph}} of the letters that at least LEAST_FACES faces have."""
+    """Returns {face: {code point: glyph}} of the letters that at least LEAST_FACES faces have."""
     from matplotlib.ft2font import FT2Font
 
     have = {
@@ -140,7 +140,7 @@ def render_all(folder: Path) -> dict[str, dict[int, Glyph]]:
 
 
 def render(font: ImageFont.FreeTypeFont, character: str) -> Glyph | None:
-    """A character, its ink scaled to fit the box in the middle; None where there is no ink."""
+    """Draws a character, its ink scaled to fit the central box; None if there is no ink."""
     left, top, right, bottom = font.getbbox(character)
     canvas = Image.new("L", (int(right - left) + 8, int(bottom - top) + 8))
     ImageDraw.Draw(canvas).text((4 - left, 4 - top), character, fill=255, font=font)
@@ -157,12 +157,12 @@ def render(font: ImageFont.FreeTypeFont, character: str) -> Glyph | None:
 
 
 def shrink(glyph: Glyph) -> UInt8[np.ndarray, "side side"]:
-    """The mean of the subpixels of each pixel."""
+    """Returns the mean of the subpixels of each pixel."""
     return cv2.resize(glyph, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
 def moved(glyph: Glyph, random: np.random.RandomState) -> UInt8[np.ndarray, "side side 1"]:
-    """Turned by up to 8 degrees, leaned by up to 8, scaled by 0.85 to 1.05, shifted 1.5 pixels."""
+    """Turns by up to 8 degrees, leans by up to 8, scales by 0.85 to 1.05, shifts 1.5 pixels."""
     turn, lean, grow, right, down = random.uniform(-1, 1, 5)
     angle, scale = np.deg2rad(8 * turn), 0.95 + 0.1 * grow
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -174,7 +174,7 @@ def moved(glyph: Glyph, random: np.random.RandomState) -> UInt8[np.ndarray, "sid
 
 
 def merge(glyphs: Mapping[str, Mapping[int, Glyph]]) -> list[list[int]]:
-    """Code points as classes: those that look alike, directly or through others, are one.
+    """Groups code points into classes: those that look alike, directly or through others, are one.
 
     Two look alike where |a - b|² < ALIKE (|a|² + |b|²) / 2 in at least a quarter of the faces that
     have both.
@@ -195,12 +195,12 @@ def merge(glyphs: Mapping[str, Mapping[int, Glyph]]) -> list[list[int]]:
 
 
 def relative_distances(x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n n"]:
-    """|a - b|² as a share of (|a|² + |b|²) / 2."""
+    """Returns |a - b|² as a share of (|a|² + |b|²) / 2."""
     squares = (x**2).sum(1)
     both = squares[:, None] + squares
     return 2 * (both - 2 * x @ x.T) / both
 
 
 def class_name(members: list[int]) -> str:
-    """As "U+0041 LATIN CAPITAL LETTER A" of the first of its code points."""
+    """Names a class by its first code point, such as "U+0041 LATIN CAPITAL LETTER A"."""
     return f"U+{members[0]:04X} {unicodedata.name(chr(members[0]))}"

@@ -20,7 +20,7 @@ POINTS = 64
 
 
 def landmarks(ink: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """[64, 2] (x, y) in pixels, on the convex hull of the pixels that are ink (bool [h, w])."""
+    """Returns [64, 2] (x, y) in pixels, on the convex hull of the ink (bool [h, w])."""
     rows, columns = np.nonzero(ink)
     corners = np.concatenate(
         [np.stack([columns + i, rows + j], axis=1) for i in (0, 1) for j in (0, 1)]

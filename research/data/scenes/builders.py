@@ -1,4 +1,4 @@
-"""What the builders of scenes of digits share."""
+"""The common part of the builders of scenes of digits."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from research.data.scenes.drawing import SIDE, Digits, Thing, cut_out
 
 
 def info(builder: Any, description: str, features: Mapping[str, Any]) -> tfds.core.DatasetInfo:
-    """The description of a set of such scenes, with who made the digits and the photographs."""
+    """Returns the description of a set of scenes, with the sources of digits and photographs."""
     return tfds.core.DatasetInfo(
         builder=builder,
         description=description,
@@ -28,7 +28,7 @@ def info(builder: Any, description: str, features: Mapping[str, Any]) -> tfds.co
 def splits(
     sizes: Mapping[str, int], generate: Callable[[int, int, Digits, list[np.ndarray]], Any]
 ) -> dict[str, Any]:
-    """{split: generate(number of the split, its size, its digits, its photographs)}."""
+    """Returns {split: generate(number of the split, its size, its digits, its photographs)}."""
     images, labels, rows = read_digits()
     photographs = textures.load()
     generators = {}
@@ -40,6 +40,6 @@ def splits(
 
 
 def box(thing: Thing) -> tfds.features.BBox:
-    """The thing's box in shares of the image, as TFDS keeps boxes."""
+    """Returns the thing's box in shares of the image, as TFDS keeps boxes."""
     x0, y0, x1, y1 = (value / SIDE for value in thing.box)
     return tfds.features.BBox(ymin=y0, xmin=x0, ymax=y1, xmax=x1)

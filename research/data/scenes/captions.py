@@ -10,7 +10,7 @@
     an orange three in the upper left           (upper right, lower left, lower right)
 
 Sentences are lower-case words and spaces. Each can be decided from the picture: sizes and places
-that differ by less than a few pixels are not spoken of.
+that differ by less than a few pixels are not mentioned.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from research.data.scenes.drawing import COLOURS, SIDE, Thing
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-MARGIN = 4.0  # pixels by which places that are told apart differ at least
+MARGIN = 4.0  # pixels by which two places must differ to be compared
 _LISTED = 3  # things that a sentence lists at most
 
 
@@ -29,9 +29,9 @@ Things = Sequence[Thing]
 
 
 def describe(things: Things) -> list[str]:
-    """All sentences that are true of the things and can be decided, at least two, in fixed order.
+    """Returns all true sentences about the things that can be decided, two or more, in fixed order.
 
-    Sizes differ, and no two things agree in colour and digit, as `drawing.draw` has it.
+    As `drawing.draw` makes scenes, sizes differ, and no two things share both colour and digit.
     """
     if len(things) == 1:
         (only,) = things
@@ -57,7 +57,7 @@ def describe(things: Things) -> list[str]:
 
 
 def mentioned(sentence: str) -> list[tuple[str, int]]:
-    """The (colour, digit) of each thing that a sentence names, in its order.
+    """Returns the (colour, digit) of each thing that a sentence names, in its order.
 
     Any text will do, a network's too: a colour followed by a digit is a mention.
     """
@@ -70,9 +70,9 @@ def mentioned(sentence: str) -> list[tuple[str, int]]:
 
 
 def is_true(sentence: str, things: Things) -> bool:
-    """Whether a sentence is of this language, and what it claims holds of the things.
+    """Returns whether a sentence is of this language and its claim is true of the things.
 
-    It holds by any margin: that two places are too close for `describe` does not make it false.
+    Any margin is enough: two places too close for `describe` do not make a claim false.
     """
     for pattern, holds in _CLAIMS:
         if match := pattern.fullmatch(sentence):
@@ -84,7 +84,7 @@ def is_true(sentence: str, things: Things) -> bool:
 
 
 def vocabulary() -> list[str]:
-    """All words of the language, sorted."""
+    """Returns all words of the language, sorted."""
     frame = "there is are one digit digits and the it only a an in from left to right"
     words = {*frame.split(), *NUMBERS, *COLOURS, *_EXTREMES}
     phrases = (*_PLACES, *_RELATIONS)
@@ -110,7 +110,7 @@ _EXTREMES: dict[str, Callable[[Thing], float]] = {
     "lowest": lambda thing: thing.centre[1],
 }
 _RELATIONS = {
-    "left of": _Direction(1, 0),  # from this to that one leads to the right
+    "left of": _Direction(1, 0),  # in "a is left of b", b lies to the right of a
     "right of": _Direction(-1, 0),
     "above": _Direction(0, 1),
     "below": _Direction(0, -1),
@@ -128,7 +128,7 @@ def _name(thing: Thing) -> str:
 
 
 def _coloured(colour: str) -> str:
-    """The colour with its article: "a red", "an orange"."""
+    """Returns the colour with its article: "a red", "an orange"."""
     return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour}"
 
 
@@ -137,13 +137,13 @@ def _first(things: Things, extreme: str) -> Thing:
 
 
 def _leads(thing: Thing, things: Things, extreme: str, margin: float = 0.0) -> bool:
-    """Whether a thing is ahead of all others by a margin."""
+    """Returns whether a thing is ahead of all others by a margin."""
     value = _EXTREMES[extreme]
     return all(value(thing) - value(other) >= margin for other in things if other is not thing)
 
 
 def _related(a: Thing, relation: str, b: Thing, margin: float = 0.0, clear: float = 1.0) -> bool:
-    """Whether b lies off in the relation's direction, and less so (by a factor) to its sides."""
+    """Returns whether b lies in the relation's direction from a, and less (a factor) sideways."""
     direction = _RELATIONS[relation]
     step = (b.centre[0] - a.centre[0], b.centre[1] - a.centre[1])
     ahead, aside = direction.along(step), abs(_Direction(direction.y, direction.x).along(step))
@@ -151,7 +151,7 @@ def _related(a: Thing, relation: str, b: Thing, margin: float = 0.0, clear: floa
 
 
 def _lies(thing: Thing, place: str, margin: float = 0.0) -> bool:
-    """Whether a thing's centre lies in a quarter of the scene, so far from its inner borders."""
+    """Returns whether a thing's centre lies in a quarter, `margin` from its inner borders."""
     off = (thing.centre[0] - SIDE / 2, thing.centre[1] - SIDE / 2)
     return min(_PLACES[place].x * off[0], _PLACES[place].y * off[1]) >= margin
 

@@ -64,12 +64,12 @@ class Thing(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The longer side of its box, pixels."""
+        """Returns the longer side of the box, pixels."""
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y) of its box's centre, pixels."""
+        """Returns (x, y) of the box's centre, pixels."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
@@ -88,7 +88,7 @@ class Scene(NamedTuple):
 
     @property
     def classes(self) -> UInt8[np.ndarray, "side side"]:
-        """0 where there is no ink, else 1 + the digit on top."""
+        """Returns 0 where there is no ink, else 1 + the digit on top."""
         table = np.array([0, *(1 + thing.digit for thing in self.things)], np.uint8)
         return table[self.instances]
 
@@ -145,8 +145,8 @@ def draw(
 def _tries(
     random: np.random.RandomState, digits: Digits, size: int
 ) -> Iterator[tuple[Thing, np.ndarray]]:
-    """Any digits of a size in any colours at any places, with their glyphs."""
-    # Whatever comes of them, all are drawn at once, which is quicker.
+    """Yields random digits of a size in random colours at random places, with their glyphs."""
+    # All random numbers are drawn at once, even if few are used, which is quicker.
     draws = random.randint(2**31, size=(_TRIES, 4)).tolist()
     for which, colour, across, down in draws:
         which %= len(digits.glyphs)
@@ -158,26 +158,26 @@ def _tries(
 
 
 def _extent(glyph: np.ndarray, size: int) -> tuple[int, int]:
-    """(width, height) of a glyph whose longer side becomes `size` pixels."""
+    """Returns (width, height) of a glyph whose longer side becomes `size` pixels."""
     height, width = glyph.shape
     longer = max(height, width)
     return max(size * width // longer, 4), max(size * height // longer, 4)
 
 
 def _opacity(glyph: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The glyph at another size, with slightly bolder strokes."""
+    """Returns the glyph at another size, with slightly bolder strokes."""
     # The exact variant gives the same values on every machine.
     resized = cv2.resize(glyph, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     return cv2.add(resized, resized // 2)  # stops at 255
 
 
 def _spans(ink: np.ndarray) -> bool:
-    """Whether there is ink on all four sides."""
+    """Returns whether there is ink on all four sides."""
     return bool(ink[0].any() and ink[-1].any() and ink[:, 0].any() and ink[:, -1].any())
 
 
 def _apart(a: Thing, b: Thing) -> bool:
-    """Whether two things differ in colour or digit, and share at most a quarter of a box."""
+    """Returns whether two things differ in colour or digit, and overlap by a quarter at most."""
     if (a.digit, a.colour) == (b.digit, b.colour):
         return False
     width = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
@@ -189,7 +189,7 @@ def _apart(a: Thing, b: Thing) -> bool:
 
 
 def _seen(instances: np.ndarray, things: list[Thing], inks: list[int]) -> bool:
-    """Whether enough of each thing is visible, and its box is what it was."""
+    """Returns whether enough of each thing is visible, and its box is unchanged."""
     for number, (thing, ink) in enumerate(zip(things, inks, strict=True), 1):
         x0, y0, x1, y1 = thing.box
         part = instances[y0:y1, x0:x1] == number

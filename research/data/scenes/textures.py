@@ -43,7 +43,7 @@ def load() -> Textures:
 def background(
     random: np.random.RandomState, photographs: list[np.ndarray], side: int
 ) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    """A crop of a photograph, one colour, or a gradient; darkened, so that colours stand out."""
+    """Makes a crop of a photograph, one colour, or a gradient; dark, so that colours stand out."""
     kind = random.randint(len(photographs) + _PLAIN)
     if kind < len(photographs):
         photograph = photographs[kind]

@@ -1,4 +1,4 @@
-"""What a data set must hold for a task, one task a file; a file's TASK is all that registers it."""
+"""The fields that tasks need of data sets, one task a file, registered by the file's TASK."""
 
 import importlib
 import pkgutil
@@ -14,16 +14,16 @@ class Record(Protocol):
     """Reads one example of a prepared set; it can be pickled for worker processes."""
 
     def example(self, features: Mapping[str, Any], where: str) -> Example:
-        """The example, decoded. `features` are those of a tf.train.Example, `where` names it."""
+        """Decodes `features`, those of a tf.train.Example; `where` names it in messages."""
         ...
 
     def label(self, features: Mapping[str, Any]) -> int:
-        """The class by which splits are divided evenly; 0 for all where examples have none."""
+        """Returns the class by which splits are stratified; 0 for examples without classes."""
         ...
 
 
 class Stored(NamedTuple):
-    """What a task finds in a prepared set."""
+    """The fields of a prepared set that a task uses."""
 
     record: Record
     class_names: tuple[str, ...]
@@ -34,15 +34,15 @@ class Own(NamedTuple):
     """A layout of a person's own files, which --dataset=PREFIX:... names."""
 
     load: Callable[..., Dataset]  # (what follows the colon, skip_corrupt=...)
-    usage: str  # what follows the colon: PATH
+    usage: str  # the part after the colon, for messages: PATH
     content: str  # what must lie there, in one line
 
 
 class Task(NamedTuple):
-    """How data sets are read for a task.
+    """The ways of reading data sets for a task.
 
     Attributes:
-      noun: what such a set is called in messages.
+      noun: the name of such a set in messages.
       find: the task's features in a TFDS DatasetInfo; None where the set holds others.
       own: layouts of a person's own files by prefix.
     """
@@ -53,7 +53,7 @@ class Task(NamedTuple):
 
 
 def available() -> dict[str, Task]:
-    """Every task by the name of its file."""
+    """Returns every task by the name of its file."""
     modules = [
         importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)
     ]

@@ -1,7 +1,7 @@
 """Captioning: {"image": uint8 [h, w, c], "captions": str [k]}, k of each image's own.
 
 digit_scenes adds "things" int32 [MOST, 6]: digit, colour, box (x0, y0, x1, y1) in pixels of each
-thing, -1 in rows that stand for none; so captions can be held against what is there.
+thing, -1 in empty rows; so captions can be compared with the scene.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ class CaptionedImage:
 
 
 def find(info: Any) -> Stored | None:
-    """The captions of a TFDS set that stores them as coco_captions does, below captions/text."""
+    """Finds the captions of a TFDS set that stores them as coco_captions does: captions/text."""
     import tensorflow_datasets as tfds
 
     captions = dict(info.features).get("captions")
@@ -62,7 +62,7 @@ def find(info: Any) -> Stored | None:
 
 
 def captions(examples: Examples) -> list[list[str]]:
-    """The sentences of every example, without decoding an image."""
+    """Returns the sentences of every example, without decoding an image."""
     if isinstance(examples, Subset):
         whole = captions(examples.examples)
         return [whole[i] for i in examples.positions]
@@ -75,7 +75,7 @@ def captions(examples: Examples) -> list[list[str]]:
 
 
 def as_things(table: np.ndarray) -> list[Thing]:
-    """The things of one scene, from the rows of its "things"."""
+    """Returns the things of one scene, from the rows of its "things"."""
     names = list(COLOURS)
     return [
         Thing(row=0, digit=int(digit), colour=names[colour], box=(int(a), int(b), int(c), int(d)))
@@ -85,7 +85,7 @@ def as_things(table: np.ndarray) -> list[Thing]:
 
 
 def inspect(dataset: Dataset) -> list[str]:
-    """What is wrong with a data set, one line each: no captions, empty ones, unreadable images."""
+    """Lists a data set's faults, one line each: missing or empty captions, unreadable images."""
     problems = []
     for split, examples in dataset.splits.items():
         where = f"{dataset.name}, {split}:"

@@ -35,7 +35,7 @@ class LabelledImage:
 
 
 def find(info: Any) -> Stored | None:
-    """The image and the class that a TFDS set names as its supervised pair, or calls by name."""
+    """Finds a TFDS set's image and class: its supervised pair, or features of these names."""
     import tensorflow_datasets as tfds
 
     keys = info.supervised_keys or ("image", "label")
@@ -49,10 +49,10 @@ def find(info: Any) -> Stored | None:
 
 
 def inspect(dataset: Dataset) -> list[str]:
-    """What is wrong with a data set, one line each; reads every example once.
+    """Lists a data set's faults, one line each; reads every example once.
 
-    Empty classes, labels out of range, classes that only other splits than train have, and
-    examples that cannot be read.
+    Faults are empty classes, labels out of range, classes that train lacks, and unreadable
+    examples.
     """
     names = dataset.class_names
     problems: list[str] = []
@@ -81,7 +81,7 @@ def inspect(dataset: Dataset) -> list[str]:
 
 
 def unreadable(examples: Examples) -> Iterator[str]:
-    """Why examples cannot be read, one message each."""
+    """Yields a message for each example that cannot be read."""
     for start in range(0, len(examples), 256):
         block = range(start, min(start + 256, len(examples)))
         try:

@@ -22,7 +22,7 @@ from research.data.tasks.classification import unreadable
 from research.errors import UserError
 from research.progress import console
 
-# What TFDS sets call the class of an object, and what is neither to be found nor wrong to find.
+# Names in TFDS sets of an object's class, and of flags of crowds and difficult objects.
 _LABELS = ("label", "type")
 _CROWDS = ("is_crowd", "is_difficult", "is_group_of", "invalid")
 _UPSIDE_DOWN = ("kitti",)  # its builder counts y from the image's bottom
@@ -68,7 +68,7 @@ class ImageWithObjects:
         return 0
 
     def crowd(self, features: Mapping[str, Any]) -> np.ndarray:
-        """bool [n]: which objects are neither to be found nor wrong to find."""
+        """Returns bool [n]: which objects are crowds or difficult, and ignored in evaluation."""
         crowd = np.zeros(len(features[f"{self.sequence}/bbox"].float_list.value) // 4, bool)
         for key in self.crowds:
             crowd |= np.array(features[f"{self.sequence}/{key}"].int64_list.value, bool)
@@ -76,7 +76,7 @@ class ImageWithObjects:
 
 
 def find(info: Any, drop_bad_boxes: bool = False) -> Stored | None:
-    """The image, and the first sequence of objects with a box each."""
+    """Finds the image, and the first sequence of objects with a box each."""
     import tensorflow_datasets as tfds
 
     image = dict(info.features).get("image")
@@ -88,7 +88,7 @@ def find(info: Any, drop_bad_boxes: bool = False) -> Stored | None:
         if not isinstance(parts.get("bbox"), tfds.features.BBoxFeature):
             continue
         labels = [k for k in _LABELS if isinstance(parts.get(k), tfds.features.ClassLabel)]
-        # Sets of one class, such as faces, do not say it again for each object.
+        # Sets of one class, such as faces, do not repeat it for each object.
         names = parts[labels[0]].names if labels else [name.removesuffix("s")]
         record = ImageWithObjects(
             sequence=name,
@@ -140,10 +140,10 @@ TASK = task()
 
 
 def counts(examples: Examples, crowds: bool = True) -> np.ndarray:
-    """int [n]: how many objects each example of a split of this task holds; no image is decoded.
+    """Counts the objects of each example of a split, int [n]; no image is decoded.
 
     Args:
-      crowds: whether those count that are neither to be found nor wrong to find.
+      crowds: whether to count crowds and difficult objects.
     """
     if isinstance(examples, Subset):
         return counts(examples.examples, crowds)[examples.positions]
@@ -156,20 +156,20 @@ def counts(examples: Examples, crowds: bool = True) -> np.ndarray:
     return np.array([len(crowd) if crowds else int((~crowd).sum()) for crowd in found])
 
 
-@functools.lru_cache(maxsize=8)  # a second's reading for 30,000 examples, asked for again and again
+@functools.lru_cache(maxsize=8)  # read once: a second for 30,000 examples
 def _scanned(examples: PreparedSplit, record: ImageWithObjects) -> list[np.ndarray]:
-    """Of each example, which of its objects are a crowd."""
+    """Returns for each example which of its objects are a crowd."""
     return examples.scan(record.crowd)
 
 
 def with_objects(dataset: Dataset) -> Dataset:
-    """The data set without splits to evaluate on that hold no object to be found.
+    """Returns the data set without evaluation splits that hold no object to find.
 
-    Nothing could be measured on them. Prepared splits of more than 50,000 examples are not looked
-    through.
+    Nothing could be measured on them. Prepared splits of more than 50,000 examples are not
+    searched.
 
     Raises:
-      UserError: where "train", or every other split, holds none.
+      UserError: where "train", or every other split, has no object.
     """
     empty = [
         split for split, found in _counted(dataset).items() if not counts(found, crowds=False).any()
@@ -187,7 +187,7 @@ def with_objects(dataset: Dataset) -> Dataset:
 
 
 def _counted(dataset: Dataset) -> dict[str, Labelled]:
-    """The splits whose objects can be counted soon enough."""
+    """Returns the splits whose objects can be counted quickly."""
     return {
         split: examples
         for split, examples in dataset.splits.items()
@@ -196,7 +196,7 @@ def _counted(dataset: Dataset) -> dict[str, Labelled]:
 
 
 def check_room(dataset: Dataset, max_objects: int) -> None:
-    """Raises UserError, with the number needed, where an example has more objects than that.
+    """Raises UserError, with the number needed, if an example has more than `max_objects`.
 
     Prepared splits of more than 50,000 examples are not read for it; `fit_objects` then refuses
     the first example that has too many.
@@ -211,10 +211,9 @@ def check_room(dataset: Dataset, max_objects: int) -> None:
 
 
 def inspect(dataset: Dataset) -> list[str]:
-    """What is wrong with a data set, one line each; reads every example once or twice.
+    """Lists a data set's faults, one line each; reads every example once or twice.
 
-    Examples that cannot be read, classes that have no objects, and classes that only other splits
-    than train have.
+    Faults are unreadable examples, classes without objects, and classes that train lacks.
     """
     problems: list[str] = []
     trained: np.ndarray | None = None

@@ -1,7 +1,7 @@
 """Embedding: {"image": uint8 [h, w, c], "label": int32 []}, split by class.
 
-Where the set says so, "domain" int32 [] is what a picture of the same thing may differ in (typeface
-family, drawer), and "run" and "is_query" place it in published one-shot runs.
+Some sets have "domain" int32 [], in which pictures of one class differ (typeface family, drawer),
+and "run" and "is_query", a picture's place in published one-shot runs.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ from research.data.tasks.classification import unreadable
 from research.errors import UserError
 from research.spacing import spaced
 
-DOMAINS = ("family", "drawer")  # the features that are read as "domain"
+DOMAINS = ("family", "drawer")  # features that are read as "domain"
 TEST_SHARE = 0.3  # of the classes, where a set is not split by class
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """An encoded image, and whose it is: a number, or a name among `names`.
+    """An encoded image, and its identity: a number, or a name among `names`.
 
     Attributes:
       others: (name in the batch, name in the set) of further integers.
@@ -57,7 +57,7 @@ class Identity:
 
 
 def find(info: Any) -> Stored | None:
-    """The image, and the class or the name, that a TFDS set calls its supervised pair."""
+    """Finds the image, and the class or the name, of a TFDS set's supervised pair."""
     import tensorflow_datasets as tfds
 
     features = dict(info.features)
@@ -81,7 +81,7 @@ def find(info: Any) -> Stored | None:
 
 
 def _texts(info: Any, key: str) -> Iterator[str]:
-    """A text of every example of a prepared set, without decoding its images."""
+    """Yields a text of every example of a prepared set, without decoding its images."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -97,12 +97,12 @@ def _texts(info: Any, key: str) -> Iterator[str]:
 
 
 def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
-    """The splits such that no class that is evaluated on is trained on.
+    """Divides a data set so that evaluation has no class of training.
 
-    Of a set whose other splits have classes that train lacks, these classes alone are kept there;
-    splits that have none are left out. Of any other set TEST_SHARE of the classes, evenly spaced,
-    are left out of train; the other splits, or "test" made of train where there is no other, hold
-    these alone.
+    If other splits have classes that train lacks, they keep these classes alone; splits without
+    such classes are left out. In any other set, TEST_SHARE of the classes, evenly spaced, are left
+    out of train; the other splits, or a "test" made of train if there is no other, hold these
+    alone.
 
     Args:
       validation: share of train's classes that become "validation".
@@ -137,13 +137,13 @@ def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
 
 
 def _of(examples: Labelled, classes: np.ndarray) -> Labelled:
-    """The examples of some classes."""
+    """Returns the examples of some classes."""
     chosen = np.flatnonzero(np.isin(examples.labels, classes))
     return examples if len(chosen) == len(examples) else Subset(examples, chosen)
 
 
 def minable(dataset: Dataset, train: Labelled, drop_small: bool) -> Labelled:
-    """The training examples of which each has a positive: classes of two images or more.
+    """Returns the training examples that have a positive: those of classes of two or more images.
 
     Raises:
       UserError: for a class of one image, unless drop_small leaves it out.
@@ -160,7 +160,7 @@ def minable(dataset: Dataset, train: Labelled, drop_small: bool) -> Labelled:
 
 
 def inspect(dataset: Dataset, splits: Mapping[str, Labelled]) -> list[str]:
-    """What is wrong, one line each: classes of one image, and examples that cannot be read."""
+    """Lists faults, one line each: classes of one image, and examples that cannot be read."""
     problems = []
     for split, examples in splits.items():
         classes, counts = np.unique(examples.labels, return_counts=True)

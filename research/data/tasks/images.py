@@ -35,7 +35,7 @@ class Image:
 
 
 def find_images(info: Any) -> Stored | None:
-    """The image of a TFDS set: its feature "image", or the only one of this kind."""
+    """Finds the image of a TFDS set: its feature "image", or its only image feature."""
     import tensorflow_datasets as tfds
 
     found = {k: f for k, f in dict(info.features).items() if isinstance(f, tfds.features.Image)}
@@ -59,15 +59,15 @@ class ImageFiles:
 
     @property
     def labels(self) -> np.ndarray:
-        """One class for all: splits are divided evenly."""
+        """Returns class 0 for all examples, as stratified splits need labels."""
         return np.zeros(len(self.files), np.int32)
 
 
 def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
     """Opens all images below PATH; or those below PATH/train and PATH/test.
 
-    Where there is no such folder, every fifth, in natural order, is the test split. Every file is
-    decoded once to see that it can be.
+    Without these folders, every fifth file, in natural order, is the test split. Every file is
+    decoded once, to find those that cannot be.
 
     Raises:
       UserError: for a folder without images, and a file that is no image or is damaged.
@@ -103,7 +103,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
 
 
 def inspect(dataset: Dataset) -> list[str]:
-    """What is wrong with a data set, one line each: images that cannot be read."""
+    """Lists a data set's faults, one line each: images that cannot be read."""
     return [
         f"{dataset.name}, {split}: {message}"
         for split, examples in dataset.splits.items()

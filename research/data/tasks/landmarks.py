@@ -27,7 +27,7 @@ class ImageWithLandmarks(ImageWithObjects):
 
 
 def find(info: Any, drop_bad_boxes: bool = False) -> Stored | None:
-    """What detection finds, where there are landmarks too."""
+    """Finds the fields of detection in a set that also has landmarks."""
     import tensorflow_datasets as tfds
 
     points = dict(info.features).get(_KEY)
@@ -41,7 +41,7 @@ def find(info: Any, drop_bad_boxes: bool = False) -> Stored | None:
 def fit_landmarks(
     example: Example, preprocessing: Preprocessing, *, max_objects: int, points: int
 ) -> Example:
-    """`fit_objects`, and "points" float32 [points, 2], evenly chosen, in the model's pixels.
+    """Adds "points" float32 [points, 2], evenly chosen, in the model's pixels, to `fit_objects`.
 
     Raises:
       UserError: for fewer points than are asked for.
@@ -59,7 +59,7 @@ def fit_landmarks(
 
 
 def task(drop_bad_boxes: bool = False) -> Task:
-    """The task; see `research.data.tasks.detection.task`."""
+    """Makes the task; see `research.data.tasks.detection.task`."""
     return Task("set with landmarks", functools.partial(find, drop_bad_boxes=drop_bad_boxes), {})
 
 

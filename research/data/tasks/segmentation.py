@@ -36,7 +36,7 @@ _CITYSCAPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where a TFDS set keeps images and masks, and what values of masks mean."""
+    """The features of a TFDS set's images and masks, and the meaning of mask values."""
 
     image: str
     mask: str
@@ -44,7 +44,7 @@ class Layout:
 
 
 def _numbered(names: Mapping[int, str], most: int) -> Classes:
-    """Classes at some values of a mask; all others up to `most` are ignored."""
+    """Returns classes at some values of a mask; all others up to `most` are ignored."""
     numbers = {value: number for number, value in enumerate(names)}
     keys = {value: numbers.get(value, IGNORE) for value in range(most + 1)}
     return Classes(tuple(names.values()), keys)
@@ -89,7 +89,7 @@ class MaskedImage:
 
 
 def find(info: Any, ignore_label: int = -1) -> Stored | None:
-    """Image and mask of the sets in LAYOUTS."""
+    """Finds image and mask of the sets in LAYOUTS."""
     layout = LAYOUTS.get(info.name)
     features = dict(info.features)
     if layout is None or not {layout.image, layout.mask} <= features.keys():
@@ -100,7 +100,7 @@ def find(info: Any, ignore_label: int = -1) -> Stored | None:
 
 
 def task(ignore_label: int = -1) -> Task:
-    """The task, where one more value of masks counts for nothing; see `masks.ignoring`."""
+    """Makes the task, with one more ignored value of masks; see `masks.ignoring`."""
     return Task(
         noun=f"segmentation set that is known here ({', '.join(LAYOUTS)})",
         find=functools.partial(find, ignore_label=ignore_label),
@@ -121,7 +121,7 @@ SHRINKS_MUCH = 0.5  # factor of a side below which a person is warned
 
 
 def warn_of_shrinking(scale: Sequence[float], size: tuple[int, int]) -> None:
-    """Says where images lose much on their way to the model, which no mask gives back.
+    """Warns where resizing to the model loses much detail, which no mask can restore.
 
     Args:
       scale: factors of height and width.
@@ -138,10 +138,9 @@ def warn_of_shrinking(scale: Sequence[float], size: tuple[int, int]) -> None:
 
 
 def inspect(dataset: Dataset) -> list[str]:
-    """What is wrong with a data set, one line each; reads every example once or twice.
+    """Lists a data set's faults, one line each; reads every example once or twice.
 
-    Examples that cannot be read, classes that never occur, and classes that only other splits than
-    train have.
+    Faults are unreadable examples, classes that never occur, and classes that train lacks.
     """
     problems: list[str] = []
     trained: np.ndarray | None = None
