@@ -183,19 +183,13 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     # --- Training ---
     def augment(key: jax.Array, batch: "Batch", axis: str | None) -> "Batch":
         keys = example_keys(key, batch["index"], batch["occurrence"])
-        chosen = {**batch, "tokens": chosen_references(keys, batch["tokens"])}
+        chosen = {
+            **batch,
+            "tokens": captions_lib.draw_references(keys, batch["tokens"], config.references),
+        }
         if "image" not in batch:
             return chosen
         return {**chosen, "image": augment_batch(config, key, batch, data.components)[1]}
-
-    def chosen_references(keys: jax.Array, tokens: jax.Array) -> jax.Array:
-        """--references of each image's captions, drawn without repetition, real ones first."""
-        noise = jax.vmap(
-            lambda key: jax.random.uniform(stream(key, "references"), tokens.shape[1:2])
-        )
-        order = jnp.argsort(noise(keys) + (tokens[:, :, 0] == PADDING), axis=1)
-        count = min(config.references, tokens.shape[1])
-        return jnp.take_along_axis(tokens, order[:, :count, None], axis=1)
 
     def loss(
         variables: Any, batch: "Batch", key: jax.Array, axis: str | None

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from research.config import option, options, redefault
+from research.config import option, redefault
 from research.data.config import Augmentation
 from research.models.config import ModelConfig
 from research.modes import Modes
@@ -105,13 +105,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return jax.nn.log_softmax(network.evaluate(variables, network.see(batch)))
 
     def describe(outputs: np.ndarray, batch: "Batch") -> list[dict[str, Any]]:
-        rows = []
-        for probabilities in np.exp(outputs):
-            order = np.argsort(-probabilities)[:5]
-            top = {classes[i]: float(probabilities[i]) for i in order}
-            summary = ", ".join(f"{name} {value:.2f}" for name, value in list(top.items())[:3])
-            rows.append({"summary": summary, "class": classes[order[0]], "probabilities": top})
-        return rows
+        return [metrics.top_classes(row, classes) for row in np.exp(outputs)]
 
     def draw(outputs: np.ndarray, batch: "Batch") -> "Pictures":
         labels = batch.get("label")  # a person's own files have none
@@ -160,7 +154,7 @@ def pretrained(
     import jax
 
     from research.weights import into
-    from research.weights.classifier import open_classifier
+    from research.weights.classifier import open_classifier, refuse_training
 
     refuse_training(config, given)
     known = open_classifier(config, given)
@@ -174,26 +168,6 @@ def pretrained(
     shapes = jax.eval_shape(build(config, facts).network.init, jax.random.key(0))
     source = f"--model={config.model} --init_from={config.init_from}"
     return config, facts, into(shapes, known.tensors, source=source).variables
-
-
-# What has an effect on a network that --init_from names and nothing trains.
-NOT_TRAINED = {
-    *("init_from", "init_as", "model", "model_options", "activation", "precision", "batch_size"),
-    *("image_size", "resize", "input_normalisation", "dataset", "validation", "skip_corrupt"),
-}
-
-
-def refuse_training(config: Config, given: Collection[str]) -> None:
-    """Raises UserError for the flags of training, where nothing is trained."""
-    from research.errors import UserError
-
-    for row in options(type(config)):
-        decides = row.changes_result and row.learned
-        if row.name in given and decides and row.name not in NOT_TRAINED:
-            raise UserError(
-                f"--{row.flag}: is about training, and has no effect on the weights of "
-                "--init_from; leave it out."
-            )
 
 
 def diagnose(config: Config) -> "Report":

@@ -8,7 +8,6 @@ trains on glyphs, characters of 13 scripts in 16 typefaces, with a triplet loss,
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault, refuse_unused
@@ -18,7 +17,6 @@ from research.training.config import AugmentedTrainingConfig, TrainingConfig
 if TYPE_CHECKING:
     from research.experiment import Batch, Data, Experiment, Facts, Pictures
 
-COLLAPSED = 1e-3  # spread of unit vectors, below which all are as good as one
 LossName = Literal["triplet", "contrastive", "supcon", "siamese", "softmax", "arcface", "proxy_nca"]
 
 
@@ -132,7 +130,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.errors import UserError, choose
     from research.experiment import Evaluation, Evaluator, Experiment
     from research.figures import embedding as figures
-    from research.losses.embedding import PROXY_LOSSES, embedding_loss
+    from research.losses.embedding import PROXY_LOSSES, embedding_loss, watch_for_collapse
     from research.metrics import embedding as metrics
     from research.metrics.recognition import ways_of
     from research.neighbours import Metric
@@ -221,19 +219,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         )
         return per_example, state, measures
 
-    def watch(means: Mapping[str, float]) -> str | None:
-        if means["train/spread"] >= COLLAPSED:
-            return None
-        spread, value = means["train/spread"], means["train/loss"]
-        message = (
-            f"the embeddings have collapsed into one point: their spread is {spread:.1e}, the loss "
-            f"{value:.3f} (--margin={config.margin:g}). Lower --learning_rate, raise "
-            "--warmup, or mine easier triplets (--mining=semi_hard, batch_all)."
-        )
-        if config.stop_on_collapse:
-            raise UserError(message)
-        return message
-
     # --- Evaluation ---
     def embed(variables: Any, pictures: Any) -> jax.Array:
         outputs = network.evaluate(variables, network.see({"image": pictures}))
@@ -264,6 +249,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         draw_split=draw_split,
     )
     ways = data.facts["ways"][data.facts["monitored"]]
+    watch = functools.partial(watch_for_collapse, config)
     training = make_training(config, network, data, loss, augment, watch=watch, below="backbone")
     return Experiment(
         network=network,

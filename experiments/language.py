@@ -86,6 +86,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.errors import UserError
     from research.experiment import Data, Evaluation, Evaluator, Experiment, Prediction
     from research.figures import memory as figures
+    from research.metrics import language as metrics
     from research.models.language import CharacterModel
     from research.random import stream
 
@@ -120,19 +121,11 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     network = bind(config, model, jnp.zeros((1, 1), jnp.int32))
 
     # --- Training ---
-    def compared(log_p: jax.Array, batch: "Batch") -> tuple[jax.Array, jax.Array]:
-        """Returns mean -log p of the next characters, nats, and the share predicted correctly."""
-        follows = batch["tokens"][:, 1:]
-        right = (log_p.argmax(-1) == follows).astype(jnp.float32)
-        nats = -jnp.take_along_axis(log_p, follows[..., None], -1)[..., 0]
-        counted = jnp.asarray(batch["counted"])
-        return nats.mean(1, where=counted), right.mean(1, where=counted)
-
     def loss(
         variables: Any, batch: "Batch", key: jax.Array, axis: str | None
     ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
         (logits, _), state = network.train(variables, batch["tokens"][:, :-1], key=key, axis=axis)
-        per_example, right = compared(jax.nn.log_softmax(logits), batch)
+        per_example, right = metrics.compared(jax.nn.log_softmax(logits), batch)
         return per_example, state, {"accuracy": right}
 
     # --- Evaluation and prediction ---
@@ -159,15 +152,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
             config.temperature,
         ).tokens
 
-    def measure(outputs: Any, batch: "Batch") -> dict[str, tuple[jax.Array, jax.Array]]:
-        nats, right = compared(outputs["log_probabilities"], batch)
-        counted = jnp.asarray(batch["counted"]).sum(1).astype(jnp.float32)
-        return {
-            "cross_entropy": (nats, counted),
-            "bits_per_character": (nats / jnp.log(2.0), counted),
-            "accuracy": (right, counted),
-        }
-
     def draw(outputs: Any, batch: "Batch") -> "Pictures":
         length = min(int(batch["counted"][0].sum()), 48)
         read = characters.decode(batch["tokens"][0, : length + 1])
@@ -193,12 +177,11 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         else "the text that was learned"
     )
     how = f"windows of {config.sequence_length} characters of {where}, each from a blank state"
-    protocol = {
-        "cross_entropy": f"mean -log probability of the next character, nats; {how}",
-        "bits_per_character": f"the same in bits; {how}",
-        "accuracy": f"share of characters that were the most probable; {how}",
-    }
-    following = Evaluator(protocol, measure, draw=draw)
+    following = Evaluator(
+        metrics.protocol(how),
+        lambda outputs, batch: metrics.measure(outputs["log_probabilities"], batch),
+        draw=draw,
+    )
     return Experiment(
         network=network,
         training=make_training(config, network, Learned(facts, trains), loss),

@@ -8,8 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Array, Int, Int32, Key
 
 from research.data.captioned import CaptionedSplit
 from research.data.prepared import PreparedSplit
@@ -19,6 +21,7 @@ from research.data.splits import Labelled, Subset
 from research.data.tokens import PADDING, UNKNOWN, Vocabulary, pad, words
 from research.errors import UserError
 from research.progress import console
+from research.random import stream
 
 Texts = Mapping[str, Sequence[Sequence[str]]]  # sentences of each image of each split
 
@@ -136,3 +139,17 @@ def references(tokens: Int32[np.ndarray, "captions length"], vocabulary: Vocabul
 def _knows(vocabulary: Vocabulary, tokens: Sequence[int]) -> bool:
     """Returns whether at least one word is known."""
     return any(UNKNOWN < token < vocabulary.size for token in tokens)
+
+
+def draw_references(
+    keys: Key[Array, " batch"], tokens: Int[Array, "batch captions length"], count: int
+) -> Int[Array, "batch _ length"]:
+    """Draws up to `count` captions of each image without repetition, real ones first.
+
+    Args:
+      keys: of each example.
+    """
+    noise = jax.vmap(lambda key: jax.random.uniform(stream(key, "references"), tokens.shape[1:2]))
+    order = jnp.argsort(noise(keys) + (tokens[:, :, 0] == PADDING), axis=1)
+    chosen = order[:, : min(count, tokens.shape[1]), None]
+    return jnp.take_along_axis(tokens, chosen, axis=1)

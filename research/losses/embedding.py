@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from research.errors import UserError
 from research.losses.metric_pairs import (
     contrastive_loss,
     siamese_loss,
@@ -16,6 +17,7 @@ from research.losses.pairwise import spread
 from research.losses.proxies import arcface_logits, proxy_nca_loss, softmax_logits
 from research.losses.triplet import triplet_loss
 
+COLLAPSED = 1e-3  # spread of unit vectors, below which all are as good as one
 PROXY_LOSSES = ("softmax", "arcface", "proxy_nca")
 
 
@@ -75,3 +77,26 @@ def embedding_loss(
         else:
             loss = optax.softmax_cross_entropy_with_integer_labels(plain, classes)
     return loss, measures
+
+
+def watch_for_collapse(options: Any, means: Mapping[str, float]) -> str | None:
+    """Returns a warning where all embeddings have become one point; None where they have not.
+
+    Args:
+      options: margin and stop_on_collapse, as experiments/embedding.py has them.
+      means: of the steps since the last log line, "train/spread" and "train/loss" among them.
+
+    Raises:
+      UserError: with the same words, under --stop_on_collapse.
+    """
+    if means["train/spread"] >= COLLAPSED:
+        return None
+    spread, value = means["train/spread"], means["train/loss"]
+    message = (
+        f"the embeddings have collapsed into one point: their spread is {spread:.1e}, the loss "
+        f"{value:.3f} (--margin={options.margin:g}). Lower --learning_rate, raise --warmup, or "
+        "mine easier triplets (--mining=semi_hard, batch_all)."
+    )
+    if options.stop_on_collapse:
+        raise UserError(message)
+    return message

@@ -1,5 +1,8 @@
 """Metrics of classification: per-example measures on the device, whole-split scores on the host."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -87,3 +90,13 @@ def calibration_error(
     """Returns Σ_b n_b / n |accuracy_b - confidence_b|: Guo et al. 2017, equation 3."""
     count, confidence, accuracy = calibration_bins(probabilities, labels)
     return float((count * np.abs(accuracy - confidence)).sum() / len(labels))
+
+
+def top_classes(
+    probabilities: Float[np.ndarray, " classes"], names: Sequence[str], count: int = 5
+) -> dict[str, Any]:
+    """Returns one object for predictions.jsonl: the most probable class, and the first few."""
+    order = np.argsort(-probabilities)[:count]
+    top = {names[i]: float(probabilities[i]) for i in order}
+    summary = ", ".join(f"{name} {value:.2f}" for name, value in list(top.items())[:3])
+    return {"summary": summary, "class": names[order[0]], "probabilities": top}

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
 from research import models
+from research.config import options as options_of
 from research.data.config import Normalisation, Resize
 from research.data.normalisation import unlearned
 from research.data.preprocessing import Preprocessing
@@ -95,3 +96,21 @@ def open_classifier(options: ClassifierOptions, given: Collection[str] = ()) -> 
     count = head.outputs or vars(model)["num_classes"]
     names = tuple(f"class {k}" for k in range(count))
     return Classifier(name, names, preprocessing, trained.tensors)
+
+
+# What has an effect on a network that --init_from names and nothing trains.
+NOT_TRAINED = {
+    *("init_from", "init_as", "model", "model_options", "activation", "precision", "batch_size"),
+    *("image_size", "resize", "input_normalisation", "dataset", "validation", "skip_corrupt"),
+}
+
+
+def refuse_training(config: Any, given: Collection[str]) -> None:
+    """Raises UserError for the flags of training, where nothing is trained."""
+    for row in options_of(type(config)):
+        decides = row.changes_result and row.learned
+        if row.name in given and decides and row.name not in NOT_TRAINED:
+            raise UserError(
+                f"--{row.flag}: is about training, and has no effect on the weights of "
+                "--init_from; leave it out."
+            )
