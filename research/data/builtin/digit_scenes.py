@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from research.data.recipes import png
+from research.data.encoding import png
 from research.data.scenes import builders, captions
 from research.data.scenes.drawing import COLOURS, SIDE, DigitCutouts, draw
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from research.data.recipes import png
+from research.data.encoding import png
 from research.data.scenes import builders
 from research.data.scenes.drawing import SIDE, DigitCutouts, draw
 
