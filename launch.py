@@ -23,6 +23,13 @@ from research.training.config import TrainingConfig
 # A disk or a quota that is full, a file that has reached its limit.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXPERIMENTS = experiments.FOLDER
+DEFINERS = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+    tuple: flags.DEFINE_list,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,19 +63,12 @@ class LaunchConfig:
 
 
 def define(values: flags.FlagValues, config_class: type) -> None:
-    """Defines one typed flag for each field of a configuration.
+    """Defines one typed flag for each field of a configuration, and for each that it had once.
 
     Raises:
       UserError: for a field that has the name of a launcher's flag and is another.
     """
     ours = {row.flag: row for row in config_lib.options(LaunchConfig)}
-    definers = {
-        bool: flags.DEFINE_bool,
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        str: flags.DEFINE_string,
-        tuple: flags.DEFINE_list,
-    }
     for row in config_lib.options(config_class):
         if row.flag in values:  # an experiment that keeps a launcher's flag in its Config shares it
             shared = ours[row.flag]
@@ -82,12 +82,20 @@ def define(values: flags.FlagValues, config_class: type) -> None:
             flags.DEFINE_enum(row.flag, row.default, row.choices, row.help, flag_values=values)
         else:
             default = list(row.default) if row.type is tuple else row.default
-            definer = flags.DEFINE_multi_string if row.repeated else definers[row.type]
+            definer = flags.DEFINE_multi_string if row.repeated else DEFINERS[row.type]
             definer(row.flag, default, row.help, flag_values=values)
+    for name, default in config_lib.retired(config_class).items():
+        DEFINERS[type(default)](name, default, "Of earlier versions.", flag_values=values)
 
 
 def collect(values: flags.FlagValues, config_class: type) -> tuple[Any, set[str]]:
-    """The configuration the flags describe, and the names that were given explicitly."""
+    """The configuration the flags describe, and the names that were given explicitly.
+
+    Raises:
+      UserError: for a value that is not allowed, and a retired flag that is not at its default.
+    """
+    for name in config_lib.retired(config_class):
+        config_lib.check_retired(config_class, name, values[name].value)
     names = {row.name: row.flag for row in config_lib.options(config_class)}
     fields = {name: values[flag].value for name, flag in names.items()}
     fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

@@ -60,12 +60,12 @@ def mining(runs: int) -> None:
 def neighbours(runs: int) -> None:
     """10,000 queries in 100,000, 64 numbers each."""
     rng = np.random.default_rng(0)
-    gallery, queries = (rng.normal(size=(n, SIZE)).astype("f") for n in (100_000, 10_000))
+    vectors, queries = (rng.normal(size=(n, SIZE)).astype("f") for n in (100_000, 10_000))
     for count in (1, 10):
-        theirs = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(gallery)
-        found = nearest(queries, gallery, count)[1]  # compiles
+        theirs = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(vectors)
+        found = nearest(queries, vectors, count)[1]  # compiles
         same = (found == theirs.kneighbors(queries)[1]).mean()
-        ours = best_of(runs, lambda: nearest(queries, gallery, count))  # noqa: B023
+        ours = best_of(runs, lambda: nearest(queries, vectors, count))  # noqa: B023
         other = best_of(runs, lambda: theirs.kneighbors(queries))  # noqa: B023
         print(
             f"{count:3} nearest of 100,000 for 10,000 queries: {ours:.2f} s; scikit-learn, brute "

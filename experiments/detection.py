@@ -106,9 +106,9 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     def loss(
         variables: Any, batch: "Batch", key: jax.Array, axis: str | None
     ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
-        run = running.TrainingPass(network, variables, batch, key, axis)
-        per_example, parts = detector.loss(run, batch, key)
-        return per_example, run.state, parts
+        forward = running.TrainingPass(network, variables, batch, key, axis)
+        per_example, parts = detector.loss(forward, batch, key)
+        return per_example, forward.state, parts
 
     # --- Evaluation and prediction ---
     def predict(variables: Any, batch: "Batch") -> dict[str, jax.Array]:

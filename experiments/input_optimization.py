@@ -10,13 +10,14 @@ package.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments import open_trained
 from research.config import option, redefault, refuse_unused
+from research.data.config import DataConfig
 from research.errors import UserError, choose
 from research.modes import Modes
-from research.training.config import ParallelMode, TrainingConfig
+from research.training.config import ParallelMode, RunConfig, TransferConfig
 from research.understanding.config import LookConfig, PictureConfig, QuestionConfig
 from research.understanding.methods import METHODS, USED_BY
 
@@ -24,22 +25,47 @@ if TYPE_CHECKING:
     from research.experiment import Experiment, Look
     from research.understanding.opening import Opened
 
-# Of the flags that experiments share, those that are about training a network.
-NOT_HERE = (
-    *("dataset", "validation", "skip_corrupt", "epochs", "optimizer", "schedule", "warmup"),
-    *("momentum", "weight_decay", "clip_norm", "accumulate", "ema_decay", "precision"),
-    *("freeze", "transfer_rate"),
-)
-
 
 @dataclasses.dataclass(frozen=True)
-class Config(LookConfig, PictureConfig, QuestionConfig, TrainingConfig):
+class Config(LookConfig, PictureConfig, QuestionConfig, RunConfig):
     """Input optimisation"""
 
+    data_dir: str = redefault(DataConfig, "data_dir", "data")
+    batch_size: int = redefault(DataConfig, "batch_size", 32)
+    init_from: str = redefault(TransferConfig, "init_from", "")
+    init_as: str = redefault(TransferConfig, "init_as", "")
     model: str = option("", "Architecture, where --init_from is a file.")
-    batch_size: int = redefault(TrainingConfig, "batch_size", 32)
     # One image has nothing to share out over devices.
-    parallel: ParallelMode = redefault(TrainingConfig, "parallel", "single")
+    parallel: ParallelMode = redefault(RunConfig, "parallel", "single")
+
+    # What the loop and evaluation read, and no flag says here.
+    epochs: ClassVar[float] = 0.0
+    accumulate: ClassVar[int] = 1
+    statistics_batches: ClassVar[int] = -1
+    ema_decay: ClassVar[float] = 0.0
+    eval_batch_size: ClassVar[int] = 0
+    # Flags of training, which had no effect; runs that earlier versions made hold them.
+    RETIRED: ClassVar[Mapping[str, Any]] = {
+        "dataset": "",
+        "validation": 0.0,
+        "skip_corrupt": False,
+        "eval_batch_size": 0,
+        "cache_mb": 1024,
+        "workers": 0,
+        "precision": "float32",
+        "epochs": 10.0,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "warmup": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "clip_norm": 0.0,
+        "accumulate": 1,
+        "statistics_batches": 0,
+        "ema_decay": 0.0,
+        "freeze": "",
+        "transfer_rate": 1.0,
+    }
 
 
 def opened(config: Config) -> "Opened":
@@ -49,18 +75,6 @@ def opened(config: Config) -> "Opened":
     return opening.opened(config, open_trained)
 
 
-def check_flags(config: Config) -> None:
-    """Raises UserError for flags that have no effect, or that contradict others."""
-    from research.understanding import opening
-
-    for field in dataclasses.fields(config):
-        if field.name in NOT_HERE and getattr(config, field.name) != field.default:
-            raise UserError(
-                f"--{field.name}: is about training networks, and has no effect here; leave it out."
-            )
-    opening.check_flags(config)
-
-
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment | Look":
     """The method: an experiment where an image is optimised, the network frozen; else a look.
 
@@ -68,6 +82,7 @@ def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment
       UserError: names that are unknown, and methods that do not apply to the network.
     """
     from research.experiment import Look
+    from research.understanding.opening import check_flags
     from research.understanding.question import ask
 
     method = choose(config.method, METHODS, "method")
@@ -95,6 +110,7 @@ def gallery(config: Config) -> Callable[[], str]:
       UserError: where there is nothing to show.
     """
     from research.understanding.gallery import make_gallery
+    from research.understanding.opening import check_flags
     from research.understanding.question import ask
 
     check_flags(config)

@@ -175,8 +175,12 @@ def to_json(config: Any) -> dict[str, Any]:
 def from_json(config_class: type, values: Mapping[str, Any], origin: str) -> Any:
     """Returns the configuration that `to_json` wrote. Fields added since then take their defaults.
 
-    Raises UserError for fields that no longer exist; `origin` says where the values were read.
+    Raises UserError for fields that no longer exist, but for retired ones at their default;
+    `origin` says where the values were read.
     """
+    for name in retired(config_class).keys() & values.keys():
+        check_retired(config_class, name, values[name], f"{origin}: ")
+    values = {k: value for k, value in values.items() if k not in retired(config_class)}
     known = {row.name for row in options(config_class)}
     unknown = [name for name in values if name not in known]
     if unknown:
@@ -187,6 +191,24 @@ def from_json(config_class: type, values: Mapping[str, Any], origin: str) -> Any
     return config_class(
         **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     )
+
+
+def retired(config_class: type) -> Mapping[str, Any]:
+    """The flags that a configuration had once, and their defaults: its class' RETIRED.
+
+    What earlier versions wrote holds them, so they are still read; they have no effect.
+    """
+    found: Mapping[str, Any] = getattr(config_class, "RETIRED", {})
+    return found
+
+
+def check_retired(config_class: type, name: str, value: Any, origin: str = "") -> None:
+    """Raises UserError for a retired flag that is not at its default."""
+    if value != retired(config_class)[name]:
+        raise UserError(
+            f"{origin}--{name}={show(value)}: is a flag of earlier versions that has no effect "
+            "here; leave it out."
+        )
 
 
 def replace(config: Any, changes: Mapping[str, Any]) -> Any:

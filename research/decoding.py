@@ -26,7 +26,7 @@ class Decoded(NamedTuple):
 
 
 @runtime_checkable
-class Options(Protocol):
+class DecodingOptions(Protocol):
     """The options of decoding, as in experiments/captioning.py."""
 
     @property
@@ -40,7 +40,7 @@ class Options(Protocol):
 
 
 def decode(
-    options: Options,
+    options: DecodingOptions,
     step: Step,
     state: State,
     begin: Int[Array, " batch"],
@@ -61,7 +61,7 @@ def decode(
     return greedy(*given)
 
 
-def protocol(options: Options) -> str:
+def protocol(options: DecodingOptions) -> str:
     """Describes the way of decoding in words, to print beside a metric."""
     return {
         "greedy": "greedy decoding",

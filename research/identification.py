@@ -74,7 +74,7 @@ class Verdict:
 
 
 @runtime_checkable
-class Options(Protocol):
+class IdentificationOptions(Protocol):
     """The flags of prediction."""
 
     @property
@@ -86,7 +86,7 @@ class Options(Protocol):
 
 
 def answers(
-    config: Options, facts: Facts, preprocessing: Preprocessing, metric: Metric
+    config: IdentificationOptions, facts: Facts, preprocessing: Preprocessing, metric: Metric
 ) -> Prediction:
     """Makes the prediction for a person's own files: embeddings, identities or verified pairs.
 
@@ -113,7 +113,10 @@ def answers(
 
 
 def _verifying(
-    config: Options, facts: Facts, load: Callable[[Sequence[str]], Any], metric: Metric
+    config: IdentificationOptions,
+    facts: Facts,
+    load: Callable[[Sequence[str]], Any],
+    metric: Metric,
 ) -> Prediction:
     """Makes the prediction for pairs of files: whether they are the same."""
     pairs: dict[str, tuple[str, str]] = {}
@@ -149,7 +152,7 @@ def _verifying(
 
 def _identifying(
     prediction: Prediction,
-    config: Options,
+    config: IdentificationOptions,
     facts: Facts,
     load: Callable[[Sequence[str]], Any],
     metric: Metric,

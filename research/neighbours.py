@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Float32, Int, Int32, Num
 from research.losses.pairwise import root, squared_distances
 
 Metric: TypeAlias = Literal["euclidean", "cityblock"]
-QUERY_BLOCK, GALLERY_BLOCK = 1024, 4096
+QUERY_BLOCK, VECTOR_BLOCK = 1024, 4096
 SPARE = 6  # rows of a block that are compared exactly, in addition to twice the number asked for
 VERY_NEAR = 1e-3  # squared distance over squared length: of less, float32 keeps too few digits
 BLOCK_NUMBERS = 2**25  # of a block of vectors, at most: 128 MiB, where rows are whole images
@@ -27,7 +27,7 @@ def distances(
     return jnp.abs(a[:, None] - b[None]).sum(-1)  # one fused loop: [n, m, d] is never stored
 
 
-class Stored(NamedTuple):
+class StoredVectors(NamedTuple):
     """Rows that need not fit in memory: read(start, stop) returns some of them, of any shape."""
 
     read: Callable[[int, int], np.ndarray]
@@ -36,34 +36,34 @@ class Stored(NamedTuple):
 
 def nearest(
     queries: Float[np.ndarray, "query d"],
-    gallery: Float[np.ndarray, "gallery d"] | Stored,
+    vectors: Float[np.ndarray, "vector d"] | StoredVectors,
     count: int = 1,
     metric: Metric = "euclidean",
     *,
     others: Int[np.ndarray, " query"] | None = None,
 ) -> tuple[Float32[np.ndarray, "query count"], Int32[np.ndarray, "query count"]]:
-    """Distances and positions of the `count` gallery rows nearest to each query, nearest first.
+    """Returns distances and positions of the `count` vectors nearest to each query, in order.
 
     Args:
-      gallery: each row is read once, and once more where a query has very near rows.
-      count: at most the size of the gallery.
-      others: a position in the gallery for each query that is no neighbour of it: itself.
+      vectors: each is read once, and once more if a query has very near ones.
+      count: at most the number of vectors.
+      others: for each query the position of a vector to leave out, such as the query itself.
 
-    Of equally distant rows that of the lower position comes first.
+    Of equally distant vectors the one of the lower position comes first.
     """
-    if isinstance(gallery, np.ndarray):
-        rows = gallery
-        gallery = Stored(lambda start, stop: rows[start:stop], len(rows))
+    if isinstance(vectors, np.ndarray):
+        rows = vectors
+        vectors = StoredVectors(lambda start, stop: rows[start:stop], len(rows))
     if others is None:
         others = np.full(len(queries), -1)
-    count = min(count, gallery.length)
-    distance, position = _search(queries, gallery, count, metric, others)
+    count = min(count, vectors.length)
+    distance, position = _search(queries, vectors, count, metric, others)
     if metric == "euclidean":
         lengths = ((queries - queries.mean(0)) ** 2).sum(1, keepdims=True)
         doubtful = (distance**2 < VERY_NEAR * lengths).any(1)
         if doubtful.any():
             again = _search(
-                queries[doubtful], gallery, count, metric, others[doubtful], careful=True
+                queries[doubtful], vectors, count, metric, others[doubtful], careful=True
             )
             distance, position = distance.copy(), position.copy()
             distance[doubtful], position[doubtful] = again
@@ -72,15 +72,15 @@ def nearest(
 
 def _search(
     queries: Float[np.ndarray, "query d"],
-    gallery: Stored,
+    vectors: StoredVectors,
     count: int,
     metric: Metric,
     others: Int[np.ndarray, " query"],
     careful: bool = False,
 ) -> tuple[Float32[np.ndarray, "query count"], Int32[np.ndarray, "query count"]]:
-    """`nearest` in one pass over the gallery."""
+    """Computes `nearest` in one pass over the vectors."""
     width = queries.shape[1]
-    size = min(max(min(GALLERY_BLOCK, BLOCK_NUMBERS // width), count), gallery.length)
+    size = min(max(min(VECTOR_BLOCK, BLOCK_NUMBERS // width), count), vectors.length)
     length = min(QUERY_BLOCK, len(queries))
     middle = queries.mean(0)  # lengths are small around it, and fewer digits are lost
     queries = queries - middle
@@ -96,8 +96,8 @@ def _search(
         jnp.full((length, count), -1, jnp.int32),
     )
     best = [start] * len(blocks)
-    for first in range(0, gallery.length, size):
-        part = gallery.read(first, min(first + size, gallery.length))
+    for first in range(0, vectors.length, size):
+        part = vectors.read(first, min(first + size, vectors.length))
         part = part.reshape(len(part), -1) - middle
         there = len(part)
         rows = jnp.asarray(_padded(part, size))  # copied once for all queries
@@ -127,13 +127,13 @@ def _merge(
     metric: Metric,
     careful: bool,
 ) -> tuple[Array, Array]:
-    """The nearest so far, and those of one more block of the gallery.
+    """Merges the nearest so far with those of one more block of the vectors.
 
     Args:
       best: negative distances and positions [query, count].
-      first: position of the block's first row in the gallery.
-      there: rows of the block that are no padding.
-      careful: distances are of differences; |a|^2 - 2ab + |b|^2 only says which rows to look at.
+      first: position of the block's first row among the vectors.
+      there: number of the block's rows that are no padding.
+      careful: distances are of differences; |a|^2 - 2ab + |b|^2 only chooses the rows for it.
     """
     count, size = best[0].shape[1], len(rows)
     place = jnp.arange(size)

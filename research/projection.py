@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 _COMPONENTS = 50  # that t-SNE starts from
 
 
-class Plane(NamedTuple):
+class Projection(NamedTuple):
     """The places of examples on a plane, and the meaning of its axes in a few words."""
 
     points: Float[np.ndarray, "n 2"]
@@ -20,7 +20,7 @@ class Plane(NamedTuple):
 
 def two_coordinates(
     features: Float[np.ndarray, "n d"], kind: Literal["pca", "tsne"], seed: int = 0
-) -> Plane:
+) -> Projection:
     """Projects features to a place on a plane for each example.
 
     "pca" keeps the two directions of largest variance (Pearson 1901); "tsne" keeps neighbours
@@ -30,14 +30,14 @@ def two_coordinates(
     missing = [(0, max(2 - n, 0)) for n in features.shape]
     if any(more for _, more in missing):
         places = np.pad(features - features.mean(0), missing)[: len(features), :2]
-        return Plane(places.astype(np.float32), "as it is")
+        return Projection(places.astype(np.float32), "as it is")
     pca = PCA(min(_COMPONENTS, *features.shape) if kind == "tsne" else 2, random_state=seed)
     reduced = pca.fit_transform(features)
     if kind == "pca":
         share = 100 * pca.explained_variance_ratio_.sum()
-        return Plane(reduced.astype(np.float32), f"PCA, {share:.0f} % of the variance")
+        return Projection(reduced.astype(np.float32), f"PCA, {share:.0f} % of the variance")
     perplexity = min(30.0, (len(features) - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
     with threadpool_limits(1):  # else busy waiting takes the cores from others
         points = tsne.fit_transform(reduced)
-    return Plane(points.astype(np.float32), f"t-SNE, perplexity {perplexity:.0f}")
+    return Projection(points.astype(np.float32), f"t-SNE, perplexity {perplexity:.0f}")

@@ -51,7 +51,7 @@ def run(
     elif launch.mode == "prepare":
         from research.data.prepare import prepare
 
-        if not config.dataset or "dataset" not in given:
+        if "dataset" not in given or not config.dataset:
             raise UserError("--mode=prepare needs --dataset=NAME; --mode=list shows names.")
         prepare(config.dataset, config.data_dir, launch.source or None, launch.allow_download)
     elif launch.mode == "check":

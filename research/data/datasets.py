@@ -88,7 +88,7 @@ def prepare_builtin(name: str, data_dir: str | Path) -> Path:
 
 def known(data_dir: str | Path) -> list[tuple[str, str, str]]:
     """Returns rows for --mode=list: name, state, content."""
-    from research.data.recipes import RECIPES
+    from research.data.conversions import CONVERSIONS
 
     prepared = installed(data_dir)
     rows = [(name, "built in", text) for name, text in builtins().items()]
@@ -96,8 +96,8 @@ def known(data_dir: str | Path) -> list[tuple[str, str, str]]:
         if name not in builtins():
             rows.append((name, "prepared", content(folder)))
     rows += [
-        (name, f"--mode=prepare --dataset={name}", recipe.content)
-        for name, recipe in RECIPES.items()
+        (name, f"--mode=prepare --dataset={name}", conversion.content)
+        for name, conversion in CONVERSIONS.items()
         if name not in prepared
     ]
     rows += [
@@ -140,14 +140,14 @@ def _missing(name: str, data_dir: str | Path, prepared: list[str], task: Task) -
     """Returns a message: why a name cannot be opened, and what to do."""
     import tensorflow_datasets as tfds
 
-    from research.data.recipes import RECIPES
+    from research.data.conversions import CONVERSIONS
 
     configs = [other for other in prepared if other.startswith(f"{name}/")]
     if configs:
         return f"--dataset={name}: say which; prepared are {', '.join(configs)}"
     if Path(name).is_dir():
         return f"--dataset={name}: is a folder; write --dataset={next(iter(task.own))}:{name}"
-    stock = {*tfds.list_builders(with_community_datasets=False), *RECIPES}
+    stock = {*tfds.list_builders(with_community_datasets=False), *CONVERSIONS}
     if name.partition("/")[0] in stock:
         return (
             f"--dataset={name}: is not prepared in --data_dir={data_dir}; run python launch.py "

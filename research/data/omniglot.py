@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +9,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo
 
+from research.data.encoding import Keyed, png
 from research.data.images import decode_image
-from research.data.recipes import png
 
-Keyed = Iterator[tuple[int | str, dict[str, Any]]]
 _URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
 
 
@@ -123,7 +121,7 @@ class OmniglotSmall(  # type: ignore[call-arg]
         )
 
     def _generate_examples(self, examples: Keyed) -> Keyed:
-        return examples  # what splits there are, research/data/recipes.py says
+        return examples  # conversions.py divides them into splits
 
 
 def small_splits(builder: Any, files: dict[str, Path]) -> dict[str, Keyed]:

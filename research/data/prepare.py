@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from research.data import archives, datasets
+from research.data.conversions import CONVERSIONS, Conversion
 from research.data.files import at_home
 from research.data.prepared import content, install, installed
-from research.data.recipes import RECIPES, Recipe
 from research.errors import UserError, nearest
 from research.progress import console, is_live
 
@@ -19,7 +19,7 @@ def prepare(
 ) -> Path:
     """Writes the set to data_dir, where `datasets.load` and TFDS itself find it by name.
 
-    The sets of `recipes.RECIPES` need no TensorFlow; any other goes through its TFDS builder.
+    The sets of `conversions` need no TensorFlow; any other goes through its TFDS builder.
 
     Args:
       name: of a TFDS set, with /CONFIG where it has several; or a built-in one.
@@ -35,7 +35,7 @@ def prepare(
     root = Path(data_dir)
     if name in datasets.builtins():
         return datasets.current(name, root)
-    stock = {*tfds.list_builders(with_community_datasets=False), *RECIPES}
+    stock = {*tfds.list_builders(with_community_datasets=False), *CONVERSIONS}
     base, _, config = name.partition("/")
     if base not in stock:
         raise UserError(
@@ -64,8 +64,8 @@ def prepare(
         )
     if not is_live():
         tfds.disable_progress_bar()
-    if base in RECIPES:
-        made = _by_recipe(base, config, RECIPES[base], root, folder, allow_download)
+    if base in CONVERSIONS:
+        made = _by_conversion(base, config, CONVERSIONS[base], root, folder, allow_download)
     else:
         made = _by_tfds(base, config, root, folder, allow_download)
     console().print(f"{made}: {content(made)}", markup=False)
@@ -73,21 +73,21 @@ def prepare(
 
 
 def _builder_class(name: str) -> Any:
-    """The class that names a set's version and features: TFDS's, or a recipe's own."""
+    """Returns the class with a set's version and features: TFDS's, or a conversion's own."""
     import tensorflow_datasets as tfds
 
-    recipe = RECIPES.get(name)
-    return recipe.builder() if recipe and recipe.builder else tfds.builder_cls(name)
+    conversion = CONVERSIONS.get(name)
+    return conversion.builder() if conversion and conversion.builder else tfds.builder_cls(name)
 
 
-def _by_recipe(
-    name: str, config: str, recipe: Recipe, root: Path, source: Path, allow_download: bool
+def _by_conversion(
+    name: str, config: str, conversion: Conversion, root: Path, source: Path, allow_download: bool
 ) -> Path:
     stock = _builder_class(name)
     wanted = stock.url_infos
-    if recipe.archives:
+    if conversion.archives:
         (chosen,) = (each for each in stock.BUILDER_CONFIGS if each.name == config)
-        names = set(recipe.archives(chosen))
+        names = set(conversion.archives(chosen))
         wanted = {u: i for u, i in wanted.items() if archives.file_name(u, i) in names}
     files = archives.find(name, wanted, source, allow_download)
     console().print(f"preparing {name} from {source}", markup=False)
@@ -98,7 +98,7 @@ def _by_recipe(
             name = stock.name
 
             def _split_generators(self, dl_manager: Any) -> Any:
-                return recipe.splits(self, files)
+                return conversion.splits(self, files)
 
         return Builder(data_dir=data_dir, config=config or None, file_format="array_record")
 

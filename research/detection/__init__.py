@@ -18,7 +18,7 @@ Outputs = dict[str, jax.Array]
 
 
 @runtime_checkable
-class Run(Protocol):
+class ForwardPass(Protocol):
     """The model on the batch's images; made anew for each batch.
 
     Attributes:
@@ -41,8 +41,8 @@ class Detector(NamedTuple):
     """A model, and the meaning of its outputs.
 
     Attributes:
-      loss: (run, batch, key) -> the loss of each image, and its parts.
-      predict: (run, batch) -> "boxes" [B, n, 4] in pixels of the model's image, "scores",
+      loss: (forward, batch, key) -> the loss of each image, and its parts.
+      predict: (forward, batch) -> "boxes" [B, n, 4] in pixels of the model's image, "scores",
         "classes" and "valid" [B, n], and perhaps more; and of the whole image, for methods that
         look into the network, the highest logit anywhere: "objectness" [B] of an object, and
         "evidence" [B, classes] of an object of each class.
@@ -50,8 +50,8 @@ class Detector(NamedTuple):
     """
 
     model: nn.Module
-    loss: Callable[[Run, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
-    predict: Callable[[Run, Batch], Outputs]
+    loss: Callable[[ForwardPass, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+    predict: Callable[[ForwardPass, Batch], Outputs]
     measure: Callable[[Mapping[str, jax.Array], Batch], Mapping[str, Any]] = nothing_more
     protocol: Mapping[str, str] = {}
     best: tuple[str, str] = ("mAP", "max")  # the metric that names the best checkpoint

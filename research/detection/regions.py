@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from research import models
 from research.data.augment import example_keys
-from research.detection import Batch, Detector, Outputs, Run, Setting
+from research.detection import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.config import DetectionConfig
 from research.detection.selection import evidence, select, strides_of
 from research.errors import UserError
@@ -41,7 +41,9 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     model = models.create(config.model, **options)
     proposed = partial(propose, image_size=setting.image_size, count=config.regions)
 
-    def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        forward: ForwardPass, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         keys = example_keys(stream(key, "regions"), batch["index"], batch["occurrence"])
         truth = (batch["boxes"], batch["valid"], batch["crowd"])
 
@@ -51,7 +53,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
                 keys, regions, *truth
             )
 
-        outputs = run(choose=choose)
+        outputs = forward(choose=choose)
         assigned = jax.vmap(partial(by_iou, positive=0.5, negative=0.5, keep_best=False))(
             outputs["regions"], *truth
         )
@@ -78,7 +80,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         )
         return total + more, parts | others
 
-    def predict(run: Run, batch: Batch) -> Outputs:
+    def predict(forward: ForwardPass, batch: Batch) -> Outputs:
         if not learned and "proposals" not in batch:
             raise UserError(
                 f"--model={config.model}: is told with each image where to look, and sees nothing "
@@ -88,7 +90,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         def choose(objectness: Array, boxes: Array) -> Array:
             return proposed(objectness, boxes) if learned else batch["proposals"]
 
-        outputs = run(choose=choose)
+        outputs = forward(choose=choose)
         regions = outputs["regions"]
         filled = (regions[..., 2:] > regions[..., :2]).all(-1, keepdims=True)
         scores = jax.nn.softmax(outputs["logits"])[..., 1:] * filled

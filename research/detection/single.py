@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from research import models
-from research.detection import Batch, Detector, Outputs, Run, Setting
+from research.detection import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.config import DetectionConfig
 from research.geometry.boxes import convert
 from research.losses.detection import landmark_loss, localisation_loss
@@ -30,8 +30,10 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         """Converts boxes to (x0, y0, x1, y1) in pixels."""
         return convert(box * jnp.tile(sides, 2), "cxcywh", "xyxy")
 
-    def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        outputs = run()
+    def loss(
+        forward: ForwardPass, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        outputs = forward()
         present, known = metrics.presence(batch)
         if points:
             total, parts = landmark_loss(
@@ -50,8 +52,8 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             )
         return total * known, {name: part * known for name, part in parts.items()}
 
-    def predict(run: Run, batch: Batch) -> Outputs:
-        outputs = run()
+    def predict(forward: ForwardPass, batch: Batch) -> Outputs:
+        outputs = forward()
         presence = jax.nn.sigmoid(outputs["presence"])
         if points:
             found = outputs["points"] * sides

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from research import models
 from research.data.augment import example_keys
-from research.detection import Batch, Detector, Outputs, Run, Setting
+from research.detection import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.config import DetectionConfig
 from research.detection.selection import evidence, select
 from research.errors import UserError
@@ -36,24 +36,26 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
     sizes = [AROUND * max(size) for size in setting.sizes]
     low, high = min(sizes), max(sizes)
 
-    def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        forward: ForwardPass, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         keys = example_keys(stream(key, "windows"), batch["index"], batch["occurrence"])
         windows, label, counted = jax.vmap(
             partial(training_windows, image_size=setting.image_size, low=low, high=high)
         )(keys, batch["boxes"], batch["classes"], batch["valid"], batch["crowd"])
-        crops = jax.vmap(partial(crop_and_resize, size=(WINDOW, WINDOW)))(run.images, windows)
-        logits = run(crops.reshape(-1, *crops.shape[2:]))
+        crops = jax.vmap(partial(crop_and_resize, size=(WINDOW, WINDOW)))(forward.images, windows)
+        logits = forward(crops.reshape(-1, *crops.shape[2:]))
         logits = logits.reshape(*label.shape, -1)
         value = mean_where(optax.softmax_cross_entropy_with_integer_labels(logits, label), counted)
         return value, {"class": value}
 
-    def predict(run: Run, batch: Batch) -> Outputs:
+    def predict(forward: ForwardPass, batch: Batch) -> Outputs:
         boxes, found_logits = [], []
         for size in sizes:
             whole, shape, windows = searched(size, setting.image_size)
             cut = partial(crop_and_resize, boxes=whole[None], size=shape)
-            seen = jax.vmap(cut)(run.images)[:, 0]
-            logits = run(seen, convolutional=True)  # [B, rows, columns, 1 + classes]
+            seen = jax.vmap(cut)(forward.images)[:, 0]
+            logits = forward(seen, convolutional=True)  # [B, rows, columns, 1 + classes]
             middle = (windows[..., :2] + windows[..., 2:]).reshape(-1, 2) / 2
             found = anchor_boxes(middle, jnp.full((1, 2), size / AROUND))[:, 0]
             boxes.append(jnp.broadcast_to(found, (len(logits), *found.shape)))

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from research import models
-from research.detection import Batch, Detector, Outputs, Run, Setting
+from research.detection import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.config import DetectionConfig
 from research.detection.selection import select, strides_of
 from research.errors import UserError
@@ -42,8 +42,10 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         depth=config.head_depth,
     )
 
-    def loss(run: Run, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        raw = run()
+    def loss(
+        forward: ForwardPass, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        raw = forward()
         decoded = yolo.decode(raw, predictors)
         assigned = jax.vmap(partial(yolo.assign, predictors))(
             batch["boxes"], batch["valid"], batch["crowd"]
@@ -56,8 +58,8 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             raw, decoded, assigned, *truth, overlap=config.box_loss, box_weight=config.box_weight
         )
 
-    def predict(run: Run, batch: Batch) -> Outputs:
-        raw = run()
+    def predict(forward: ForwardPass, batch: Batch) -> Outputs:
+        raw = forward()
         found = select(
             config, yolo.decode(raw, predictors), yolo.scores_of(raw), setting.image_size
         )

@@ -12,8 +12,8 @@ _FLOOR = 1e-12  # smaller is nothing
 
 
 @runtime_checkable
-class Curves(Protocol):
-    """Gradient norms by distance; see research.understanding.memory.Memory."""
+class GradientNorms(Protocol):
+    """A recurrent cell's gradient norms; see research.understanding.memory.Memory."""
 
     @property
     def name(self) -> str: ...
@@ -25,7 +25,7 @@ class Curves(Protocol):
     def accuracy(self) -> float: ...
 
 
-def gradient_by_distance(cells: Sequence[Curves]) -> Figure:
+def gradient_by_distance(cells: Sequence[GradientNorms]) -> Figure:
     """Draws the gradient's norm against the number of steps before the end; logarithmic."""
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     for ax, weights in zip(figure.subplots(1, 2, sharey=True), ("fresh", "trained"), strict=True):

@@ -23,7 +23,7 @@ def root(squared: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
 
-class Pairs(NamedTuple):
+class BatchPairs(NamedTuple):
     """This device's examples (rows) against the global batch (columns).
 
     Attributes:
@@ -44,7 +44,7 @@ def pairs(
     labels: Int[Array, " row"],
     mask: Bool[Array, " row"],
     axis: str | None = None,
-) -> Pairs:
+) -> BatchPairs:
     """Makes pairs with the global batch, so that results do not depend on its split over devices.
 
     Args:
@@ -56,7 +56,7 @@ def pairs(
     itself = (first + jnp.arange(len(labels)))[:, None] == jnp.arange(len(other_labels))
     same = labels[:, None] == other_labels
     real = mask[:, None] & other_mask & ~itself
-    return Pairs(others, real & same, real & ~same, first)
+    return BatchPairs(others, real & same, real & ~same, first)
 
 
 def total(values: Array, axis: str | None) -> Array:
@@ -64,13 +64,13 @@ def total(values: Array, axis: str | None) -> Array:
     return values.sum() if axis is None else jax.lax.psum(values.sum(), axis)
 
 
-def row_keys(key: Array, found: Pairs) -> Array:
+def row_keys(key: Array, found: BatchPairs) -> Array:
     """Returns a random key for each row, by its place in the global batch."""
     rows = found.first + jnp.arange(len(found.positive))
     return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 
-def draw(key: Array, found: Pairs) -> tuple[Int[Array, " row"], Int[Array, " row"]]:
+def draw(key: Array, found: BatchPairs) -> tuple[Int[Array, " row"], Int[Array, " row"]]:
     """Draws a positive and a negative for each row, uniformly; 0 where there is none."""
     keys = row_keys(key, found)
     # One draw serves both: no example is positive and negative.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from research.errors import choose
-from research.losses.pairwise import Pairs, draw, pairs, root, squared_distances, total
+from research.losses.pairwise import BatchPairs, draw, pairs, root, squared_distances, total
 
 Distances = Float[Array, "row all"]
 
@@ -37,19 +37,19 @@ class Mined(NamedTuple):
     per_anchor: bool
 
 
-def batch_hard(key: Array, distance: Distances, found: Pairs, margin: float) -> Mined:
+def batch_hard(key: Array, distance: Distances, found: BatchPairs, margin: float) -> Mined:
     """Mines each anchor's farthest positive and nearest negative: Hermans 2017, equation 5."""
     farthest = jnp.where(found.positive, distance, -jnp.inf).argmax(1)
     nearest = jnp.where(found.negative, distance, jnp.inf).argmin(1)
     return _one_each(farthest, nearest, distance, found, margin)
 
 
-def random(key: Array, distance: Distances, found: Pairs, margin: float) -> Mined:
+def random(key: Array, distance: Distances, found: BatchPairs, margin: float) -> Mined:
     """Mines a positive and a negative for each anchor, drawn uniformly by `key`."""
     return _one_each(*draw(key, found), distance, found, margin)
 
 
-def batch_all(key: Array, distance: Distances, found: Pairs, margin: float) -> Mined:
+def batch_all(key: Array, distance: Distances, found: BatchPairs, margin: float) -> Mined:
     """Mines every triplet of the batch; the mean is over active ones: Hermans 2017, section 2."""
 
     def choose_negatives(positive: Array) -> Array:
@@ -59,7 +59,7 @@ def batch_all(key: Array, distance: Distances, found: Pairs, margin: float) -> M
     return _for_each_positive(choose_negatives, distance, found, valid)
 
 
-def semi_hard(key: Array, distance: Distances, found: Pairs, margin: float) -> Mined:
+def semi_hard(key: Array, distance: Distances, found: BatchPairs, margin: float) -> Mined:
     """Mines for each positive pair the nearest negative that is farther by less than the margin.
 
     Schroff et al., "FaceNet", 2015, section 3.2. A pair that has no such negative is left out.
@@ -75,7 +75,7 @@ def semi_hard(key: Array, distance: Distances, found: Pairs, margin: float) -> M
     return _for_each_positive(choose_negatives, distance, found, valid)
 
 
-MINING: dict[str, Callable[[Array, Distances, Pairs, float], Mined]] = {
+MINING: dict[str, Callable[[Array, Distances, BatchPairs, float], Mined]] = {
     "batch_hard": batch_hard,
     "batch_all": batch_all,
     "semi_hard": semi_hard,
@@ -124,7 +124,7 @@ def _one_each(
     positive: Int[Array, " row"],
     negative: Int[Array, " row"],
     distance: Distances,
-    found: Pairs,
+    found: BatchPairs,
     margin: float,
 ) -> Mined:
     """Counts the triplets of one positive and one negative for each anchor."""
@@ -141,7 +141,7 @@ def _one_each(
 def _for_each_positive(
     choose_negatives: Callable[[Array], Array],
     distance: Distances,
-    found: Pairs,
+    found: BatchPairs,
     valid: Int[Array, " row"],
 ) -> Mined:
     """Counts the triplets that a rule makes of every anchor and positive.

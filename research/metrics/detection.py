@@ -131,7 +131,7 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else -1.0
 
 
-class Curve(NamedTuple):
+class PrecisionRecall(NamedTuple):
     """Precision and recall of one class at each score, from high to low."""
 
     recall: Float[np.ndarray, " detection"]
@@ -142,7 +142,7 @@ class Curve(NamedTuple):
 
 def precision_recall(
     detections: Arrays, targets: Arrays, classes: int, threshold: float = 0.5
-) -> list[Curve]:
+) -> list[PrecisionRecall]:
     """Computes each class's curve: Everingham et al., "The Pascal VOC challenge", 2010, 4.2.
 
     A detection is compared with the object of its class that it overlaps most. It is right if their
@@ -173,7 +173,7 @@ def precision_recall(
         objects = int((targets["valid"] & ~targets["crowd"] & (targets["classes"] == k)).sum())
         hits = np.cumsum(right)
         precision = hits / np.arange(1, len(scores) + 1)
-        curves.append(Curve(hits / max(objects, 1), precision, scores, objects))
+        curves.append(PrecisionRecall(hits / max(objects, 1), precision, scores, objects))
     return curves
 
 

@@ -5,7 +5,7 @@ A class docstring's first line is the heading of its flags in --help. Imports no
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from research.config import option
 from research.data.config import Augmentation, DataConfig, ImageConfig
@@ -15,6 +15,36 @@ OptimizerName = Literal[
 ]
 ParallelMode = Literal["auto", "single", "jit", "pmap"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle"]
+
+
+@runtime_checkable
+class LoopConfig(Protocol):
+    """What the training loop reads of a configuration: flags, or constants of its class."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def log_every(self) -> int: ...
+    @property
+    def eval_every(self) -> int: ...
+    @property
+    def checkpoint_every(self) -> int: ...
+    @property
+    def keep(self) -> int: ...
+    @property
+    def init_from(self) -> str: ...
+    @property
+    def accumulate(self) -> int: ...
+    @property
+    def statistics_batches(self) -> int: ...
+    @property
+    def ema_decay(self) -> float: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +75,6 @@ class RunConfig:
         "auto: jit where there are several devices.",
         changes_result=False,
     )
-    precision: Literal["float32", "bfloat16"] = option(
-        "float32", "Type of activations and of the weights they meet; parameters stay float32."
-    )
     log_every: int = option(
         50, "Steps between logged training metrics.", minimum=1, changes_result=False
     )
@@ -64,6 +91,15 @@ class RunConfig:
         "~/.cache/fovea/jax",
         "Folder of JAX's persistent compilation cache, shared by all runs; empty: none.",
         changes_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PrecisionConfig:
+    """The run"""
+
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "Type of activations and of the weights they meet; parameters stay float32."
     )
 
 
@@ -137,7 +173,7 @@ class TransferConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig(TransferConfig, OptimizationConfig, DataConfig, RunConfig):
+class TrainingConfig(TransferConfig, OptimizationConfig, DataConfig, PrecisionConfig, RunConfig):
     """The base class of every experiment's Config."""
 
 

@@ -19,7 +19,7 @@ from research.runtime import environment
 from research.training import state as state_lib
 from research.training.checkpointer import Checkpointer
 from research.training.chosen import chosen_by, weights_of_run
-from research.training.config import TrainingConfig
+from research.training.config import LoopConfig
 from research.training.evaluation import SplitResult, flat_metrics, make_evaluate, report_of
 from research.training.interrupts import Interrupts
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
@@ -34,7 +34,7 @@ from research.weights.trained import trained_on as trained_before
 STEPS_AHEAD = 2
 
 
-def new_state(experiment: Experiment, config: TrainingConfig, parallel: Parallel) -> TrainState:
+def new_state(experiment: Experiment, config: LoopConfig, parallel: Parallel) -> TrainState:
     """Makes the state before the first step, on the devices."""
     init = jax.jit(lambda: state_lib.init(experiment.network, config.seed))
     variables = parallel.put(experiment.training.start(init()))
@@ -47,7 +47,7 @@ def new_state(experiment: Experiment, config: TrainingConfig, parallel: Parallel
 
 def compile_train_step(
     training: Training,
-    config: TrainingConfig,
+    config: LoopConfig,
     parallel: Parallel,
     state: TrainState,
     batch: Batch,
@@ -95,7 +95,7 @@ class Finished(NamedTuple):
 
 
 def train(
-    experiment: Experiment, config: TrainingConfig, parallel: Parallel, run: RunFolder
+    experiment: Experiment, config: LoopConfig, parallel: Parallel, run: RunFolder
 ) -> Finished | None:
     """Trains, evaluates and records, from the run folder's last checkpoint on.
 

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from research.errors import UserError
-from research.training.config import TrainingConfig
+from research.training.config import LoopConfig
 
 MOST_STEPS = 2**31 - 1
 
@@ -18,7 +18,7 @@ class Plan(NamedTuple):
     log_every: int
 
 
-def make_plan(config: TrainingConfig, num_examples: int, steps: int | None = None) -> Plan:
+def make_plan(config: LoopConfig, num_examples: int, steps: int | None = None) -> Plan:
     """Resolves epochs, and zeros that mean "choose for me", into steps.
 
     Args:

@@ -21,7 +21,7 @@ from research.errors import UserError
 from research.experiment import Batch, PyTree, Training, Variables
 from research.nn.normalisation import own_statistics
 from research.random import step_key
-from research.training.config import TrainingConfig
+from research.training.config import LoopConfig
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.step import Keys, parts_of, without_padding
 
@@ -48,7 +48,7 @@ class Estimate(NamedTuple):
     parts: jax.Array
 
 
-def batches_of(config: TrainingConfig) -> int:
+def batches_of(config: LoopConfig) -> int:
     """Returns how many batches --statistics_batches asks for."""
     if config.statistics_batches:
         return max(config.statistics_batches, 0)

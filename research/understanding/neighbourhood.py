@@ -9,7 +9,7 @@ from research.data.source import Source
 from research.errors import UserError
 from research.experiment import Batch, Evaluator, Pictures, PyTree, Variables
 from research.figures import understanding as figures
-from research.neighbours import Stored, nearest
+from research.neighbours import StoredVectors, nearest
 from research.projection import two_coordinates
 from research.spacing import some_of, spaced
 from research.understanding.looking import Answer, evaluated
@@ -59,7 +59,7 @@ def neighbours(question: Question) -> Answer:
         own = own.reshape(len(queries), -1)
         return {  # nobody is their own neighbour
             "features": nearest(vectors[queries], vectors, count, others=queries)[1],
-            "pixels": nearest(own, Stored(read, total), count, others=queries)[1],
+            "pixels": nearest(own, StoredVectors(read, total), count, others=queries)[1],
         }
 
     def score(outputs: PyTree, targets: Batch) -> dict[str, float]:

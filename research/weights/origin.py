@@ -65,7 +65,7 @@ TORCHVISION_SECOND: Mapping[str, Preprocessing] = {
 }
 
 
-class Network(NamedTuple):
+class TimmNetwork(NamedTuple):
     """A network of timm's: its model here, and the preprocessing of its default weights."""
 
     model: str
@@ -77,39 +77,39 @@ TENSORFLOW_SIDES = (
     *((380, 412), (456, 488), (528, 560), (600, 632)),
 )
 _WHOLE = dataclasses.replace(evaluation(448, 448), resize="stretch")
-TIMM: Mapping[str, Network] = {
-    "mobilenetv1_100": Network("mobilenet_v1", evaluation(224, values=HALF)),
-    "mobilenetv2_100": Network("mobilenet_v2", evaluation(224)),
-    "mobilenetv3_small_100": Network("mobilenet_v3_small", evaluation(224)),
-    "mobilenetv3_large_100": Network("mobilenet_v3_large", evaluation(224)),
-    "tf_mobilenetv3_small_100": Network(
+TIMM: Mapping[str, TimmNetwork] = {
+    "mobilenetv1_100": TimmNetwork("mobilenet_v1", evaluation(224, values=HALF)),
+    "mobilenetv2_100": TimmNetwork("mobilenet_v2", evaluation(224)),
+    "mobilenetv3_small_100": TimmNetwork("mobilenet_v3_small", evaluation(224)),
+    "mobilenetv3_large_100": TimmNetwork("mobilenet_v3_large", evaluation(224)),
+    "tf_mobilenetv3_small_100": TimmNetwork(
         "tf_mobilenet_v3_small", evaluation(224, 256, "bilinear", HALF)
     ),
-    "tf_mobilenetv3_large_100": Network(
+    "tf_mobilenetv3_large_100": TimmNetwork(
         "tf_mobilenet_v3_large", evaluation(224, 256, "bilinear", HALF)
     ),
-    "efficientnet_lite0": Network("timm_efficientnet_lite0", evaluation(224)),
-    "tf_efficientnet_lite0": Network("efficientnet_lite0", evaluation(224, values=HALF)),
-    "efficientnet_b0": Network("efficientnet_b0", evaluation(224)),
-    "efficientnet_b1": Network("efficientnet_b1", evaluation(240, 266, values=HALF)),
-    "efficientnet_b2": Network("efficientnet_b2", evaluation(256, 292)),
-    "efficientnet_b3": Network("efficientnet_b3", evaluation(288, 329)),
-    "efficientnet_b4": Network("efficientnet_b4", evaluation(320, 365)),
-    "efficientnet_b5": Network("efficientnet_b5", _WHOLE),
-    "efficientnet_b6": Network("efficientnet_b6", evaluation(528, 560)),
-    "efficientnet_b7": Network("efficientnet_b7", evaluation(600, 632)),
+    "efficientnet_lite0": TimmNetwork("timm_efficientnet_lite0", evaluation(224)),
+    "tf_efficientnet_lite0": TimmNetwork("efficientnet_lite0", evaluation(224, values=HALF)),
+    "efficientnet_b0": TimmNetwork("efficientnet_b0", evaluation(224)),
+    "efficientnet_b1": TimmNetwork("efficientnet_b1", evaluation(240, 266, values=HALF)),
+    "efficientnet_b2": TimmNetwork("efficientnet_b2", evaluation(256, 292)),
+    "efficientnet_b3": TimmNetwork("efficientnet_b3", evaluation(288, 329)),
+    "efficientnet_b4": TimmNetwork("efficientnet_b4", evaluation(320, 365)),
+    "efficientnet_b5": TimmNetwork("efficientnet_b5", _WHOLE),
+    "efficientnet_b6": TimmNetwork("efficientnet_b6", evaluation(528, 560)),
+    "efficientnet_b7": TimmNetwork("efficientnet_b7", evaluation(600, 632)),
     **{
-        f"tf_efficientnet_b{i}": Network(f"tf_efficientnet_b{i}", evaluation(side, resized))
+        f"tf_efficientnet_b{i}": TimmNetwork(f"tf_efficientnet_b{i}", evaluation(side, resized))
         for i, (side, resized) in enumerate(TENSORFLOW_SIDES)
     },
     **{
-        name: Network(name, evaluation(224, 235))
+        name: TimmNetwork(name, evaluation(224, 235))
         for name in ("resnet18", "resnet34", "resnet50", "resnet101")
     },
-    "resnetblur18": Network("resnetblur18", evaluation(224)),
-    "resnetblur50": Network("resnetblur50", evaluation(224)),
-    "inception_v3": Network("inception_v3", evaluation(299, 341, values=HALF)),
-    **{name: Network(name, _USUAL) for name in ("vgg16", "vgg16_bn", "vgg19", "vgg19_bn")},
+    "resnetblur18": TimmNetwork("resnetblur18", evaluation(224)),
+    "resnetblur50": TimmNetwork("resnetblur50", evaluation(224)),
+    "inception_v3": TimmNetwork("inception_v3", evaluation(299, 341, values=HALF)),
+    **{name: TimmNetwork(name, _USUAL) for name in ("vgg16", "vgg16_bn", "vgg19", "vgg19_bn")},
 }
 CROP_MODES: Mapping[str, Resize] = {"center": "crop", "squash": "stretch"}
 # Networks that differ in width alone: mobilenetv2_050 and --model_options=width=0.5.

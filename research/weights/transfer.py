@@ -16,7 +16,7 @@ from research.weights.naming import into, torch_name
 from research.weights.trained import Trained
 
 
-class Start(NamedTuple):
+class InitialWeights(NamedTuple):
     """The start of training from trained weights.
 
     Attributes:
@@ -28,7 +28,7 @@ class Start(NamedTuple):
     is_loaded: Callable[[str], bool]
 
 
-def start_from(trained: Trained, shapes: Variables, below: str = "") -> Start:
+def start_from(trained: Trained, shapes: Variables, below: str = "") -> InitialWeights:
     """Puts trained weights into a model of these shapes.
 
     Args:
@@ -73,7 +73,7 @@ def start_from(trained: Trained, shapes: Variables, below: str = "") -> Start:
             {path: jnp.asarray(filled.get(path, value)) for path, value in flat.items()}
         )
 
-    return Start(fill, names.__contains__)
+    return InitialWeights(fill, names.__contains__)
 
 
 def matcher(pattern: str) -> Callable[[str], bool] | None:
@@ -91,7 +91,7 @@ def matcher(pattern: str) -> Callable[[str], bool] | None:
     return lambda path: expression.search(path) is not None
 
 
-def rates(start: Start | None, factor: float) -> Callable[[str], float] | None:
+def rates(start: InitialWeights | None, factor: float) -> Callable[[str], float] | None:
     """Returns path -> factor of its learning rate: `factor` for loaded weights, else 1."""
     if start is None or factor == 1.0:
         return None

@@ -5,6 +5,7 @@ import functools
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import cv2
 import jax
@@ -16,8 +17,11 @@ from safetensors.numpy import load_file, save_file
 
 import launch
 from experiments.input_optimization import Config, opened
+from research import config as config_lib
 from research import models
+from research.errors import UserError
 from research.models import convnet
+from research.record import check_workdir
 from research.understanding import methods
 from research.understanding.config import LookConfig, PictureConfig, QuestionConfig
 
@@ -273,11 +277,14 @@ def test_methods_and_layers_are_listed(place, capsys):
         (["--method=invert", "--blur_sigma=2"], "no blur without --blur_every"),
         (["--method=saliency", "--model=resnet18"], "--model: is for --init_from=FILE"),
         (["--method=saliency", "--init_from=hed_vgg16"], "--checkpoint names a network already"),
-        (["--mode=gallery", "--optimizer=sgd"], "--optimizer: is about training networks"),
+        (["--mode=gallery", "--optimizer=sgd"], "--optimizer=sgd: is a flag of earlier versions"),
         (["--method=visualise", "--blur_every=4"], "--parameterisation=pixels"),
         (["--method=occlusion", "--patch=33"], "larger than the image"),
         (["--method=saliency", "--parallel=pmap"], "runs on one device"),
-        (["--method=visualise", "--optimizer=sgd"], "--optimizer: is about training networks"),
+        (
+            ["--method=visualise", "--optimizer=sgd"],
+            "--optimizer=sgd: is a flag of earlier versions",
+        ),
         (["--method=dream", "--class=3"], "--class: has no effect on --method=dream, only on"),
         (["--method=saliency", "--octaves=2"], "--octaves: has no effect on --method=saliency"),
     ],
@@ -304,6 +311,33 @@ def test_of_every_flag_it_is_said_which_methods_use_it():
     assert used_by.keys() <= {field.name for field in dataclasses.fields(Config)}
     assert used_by["octaves"] == ("dream",) and used_by["epsilon"] == ("fgsm", "pgd", "smallest")
     assert set(methods.METHODS) - set(used_by["inputs"]) == {"filters", "list", "layers"}
+
+
+# What version d5b8d65 wrote for `--steps=4`: it holds 19 flags of training that are gone.
+EARLIER = Path(__file__).parents[1] / "fixtures" / "input_optimization"
+
+
+def test_what_earlier_versions_wrote_is_read(tmp_path):
+    assert launch.parse(["x", f"--flagfile={EARLIER / 'flags.txt'}"])[2] == Config(steps=4)
+    values = json.loads((EARLIER / "config.json").read_text())["config"]
+    assert Config.RETIRED.keys() <= values.keys()
+    assert config_lib.from_json(Config, values, "there") == Config(steps=4, workdir="RUN")
+    # The same command goes on with a run that one of them began.
+    shutil.copy(EARLIER / "config.json", tmp_path)
+    check_workdir(tmp_path, "input_optimization", Config(steps=4))
+    assert "optimizer" not in config_lib.to_json(Config())
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("optimizer", "sgd"), ("skip_corrupt", True), ("epochs", 3.0)]
+)
+def test_a_flag_that_is_gone_is_refused_by_name_elsewhere_than_at_its_default(flag, value):
+    said = f"--{flag}={config_lib.show(value)}: is a flag of earlier versions"
+    given = ["x", "--experiment=input_optimization", f"--{flag}={config_lib.show(value)}"]
+    with pytest.raises(UserError, match=f"^{said}"):
+        launch.parse(given)
+    with pytest.raises(UserError, match=f"^there: {said}"):
+        config_lib.from_json(Config, {flag: value}, "there")
 
 
 def test_without_a_network_or_images_the_line_says_what_is_missing(place, capsys, monkeypatch):

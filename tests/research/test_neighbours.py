@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from research.neighbours import Stored, nearest
+from research.neighbours import StoredVectors, nearest
 from research.projection import two_coordinates
 
 RNG = np.random.default_rng(0)
@@ -11,40 +11,40 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("metric", ["euclidean", "cityblock"])
 def test_nearest_neighbours_are_those_of_scikit_learn(metric, monkeypatch):
     monkeypatch.setattr("research.neighbours.QUERY_BLOCK", 16)
-    monkeypatch.setattr("research.neighbours.GALLERY_BLOCK", 32)
-    gallery, queries = (RNG.normal(size=(n, 4)).astype("f") for n in (101, 37))
-    theirs = NearestNeighbors(n_neighbors=5, metric=metric, algorithm="brute").fit(gallery)
+    monkeypatch.setattr("research.neighbours.VECTOR_BLOCK", 32)
+    vectors, queries = (RNG.normal(size=(n, 4)).astype("f") for n in (101, 37))
+    theirs = NearestNeighbors(n_neighbors=5, metric=metric, algorithm="brute").fit(vectors)
     distances, positions = theirs.kneighbors(queries)
-    found, place = nearest(queries, gallery, 5, metric)
+    found, place = nearest(queries, vectors, 5, metric)
     np.testing.assert_allclose(found, distances, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(place, positions)
-    _, others = nearest(gallery, gallery, 1, metric, others=np.arange(101))
+    _, others = nearest(vectors, vectors, 1, metric, others=np.arange(101))
     np.testing.assert_array_equal(others[:, 0], theirs.kneighbors(n_neighbors=1)[1][:, 0])
-    assert nearest(queries, gallery[:3], 5, metric)[0].shape == (37, 3)
+    assert nearest(queries, vectors[:3], 5, metric)[0].shape == (37, 3)
 
 
 def test_of_equally_distant_rows_the_first_comes_first():
-    gallery = np.repeat(np.eye(3, dtype="f"), 4, axis=0)
+    vectors = np.repeat(np.eye(3, dtype="f"), 4, axis=0)
     for block in (1, 5, 12):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("research.neighbours.GALLERY_BLOCK", block)
-            found = nearest(gallery[:1], gallery, 6)[1]
+            patch.setattr("research.neighbours.VECTOR_BLOCK", block)
+            found = nearest(vectors[:1], vectors, 6)[1]
         assert found.tolist() == [[0, 1, 2, 3, 4, 5]]
 
 
 def test_photographs_that_differ_in_a_few_pixels_are_told_apart():
     """Their squared length is 10^9, of which float32 cannot hold the difference."""
-    gallery = RNG.integers(0, 256, (30, 100_000)).astype("f")
+    vectors = RNG.integers(0, 256, (30, 100_000)).astype("f")
     for i in range(1, 12):  # nearest last
-        gallery[i] = gallery[0]
-        gallery[i, : 13 - i] = (gallery[0, : 13 - i] + 1) % 256
-    distance, found = nearest(gallery[:1], gallery, 5, others=np.zeros(1, int))
+        vectors[i] = vectors[0]
+        vectors[i, : 13 - i] = (vectors[0, : 13 - i] + 1) % 256
+    distance, found = nearest(vectors[:1], vectors, 5, others=np.zeros(1, int))
     assert found[0].tolist() == [11, 10, 9, 8, 7]
-    full = np.sqrt(((gallery[:1, None].astype("d") - gallery) ** 2).sum(-1))
+    full = np.sqrt(((vectors[:1, None].astype("d") - vectors) ** 2).sum(-1))
     np.testing.assert_allclose(distance, np.take_along_axis(full, found, 1), rtol=1e-5)
 
 
-def test_a_gallery_may_be_read_as_it_is_needed(monkeypatch):
+def test_vectors_may_be_read_as_they_are_needed(monkeypatch):
     """Whole images, a few at a time, each once."""
     monkeypatch.setattr("research.neighbours.BLOCK_NUMBERS", 6 * 9)
     images, seen = RNG.integers(0, 255, (20, 3, 3, 1), np.uint8), []
@@ -54,11 +54,11 @@ def test_a_gallery_may_be_read_as_it_is_needed(monkeypatch):
         return images[start:stop]
 
     flat = images.reshape(20, -1).astype("f")
-    distance, found = nearest(flat[:2], Stored(read, 20))
+    distance, found = nearest(flat[:2], StoredVectors(read, 20))
     assert found.ravel().tolist() == [0, 1] and not distance.any()
     once = [(0, 6), (6, 12), (12, 18), (18, 20)]
     assert seen == 2 * once  # once more, with care, as images were found that are the same
-    others = nearest(flat[:2], Stored(read, 20), 3, others=np.arange(2))[1]
+    others = nearest(flat[:2], StoredVectors(read, 20), 3, others=np.arange(2))[1]
     assert seen == 3 * once
     full = ((flat[:2, None] - flat[None]) ** 2).sum(-1)
     np.testing.assert_array_equal(others, np.argsort(full, 1)[:, 1:4])

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from research.data.recipes import png
+from research.data.encoding import png
 from research.data.scenes import builders, captions
-from research.data.scenes.drawing import COLOURS, SIDE, Digits, draw
+from research.data.scenes.drawing import COLOURS, SIDE, DigitCutouts, draw
 
 
 class DigitScenes(tfds.core.GeneratorBasedBuilder):
@@ -49,7 +49,7 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
         return builders.splits(self.SCENES, self._generate_examples)
 
     def _generate_examples(
-        self, split: int, count: int, digits: Digits, photographs: list[np.ndarray]
+        self, split: int, count: int, digits: DigitCutouts, photographs: list[np.ndarray]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         random = np.random.RandomState()
         for index in range(count):

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, Int32, UInt8
 
-from research.data.recipes import png
+from research.data.encoding import png
 from research.data.splits import stratified
 from research.errors import UserError
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from research.data.recipes import png
+from research.data.encoding import png
 from research.data.scenes import builders
-from research.data.scenes.drawing import SIDE, Digits, draw
+from research.data.scenes.drawing import SIDE, DigitCutouts, draw
 
 POINTS = 64
 
@@ -65,7 +65,7 @@ class SingleDigits(tfds.core.GeneratorBasedBuilder):
         return builders.splits(self.SCENES, self._generate_examples)
 
     def _generate_examples(
-        self, split: int, count: int, digits: Digits, photographs: list[np.ndarray]
+        self, split: int, count: int, digits: DigitCutouts, photographs: list[np.ndarray]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         random = np.random.RandomState()
         for index in range(count):

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from research.data.builtin.digits import read_digits
 from research.data.scenes import textures
-from research.data.scenes.drawing import SIDE, Digits, Thing, cut_out
+from research.data.scenes.drawing import SIDE, DigitCutouts, Thing, cut_out
 
 
 def info(builder: Any, description: str, features: Mapping[str, Any]) -> tfds.core.DatasetInfo:
@@ -26,7 +26,7 @@ def info(builder: Any, description: str, features: Mapping[str, Any]) -> tfds.co
 
 
 def splits(
-    sizes: Mapping[str, int], generate: Callable[[int, int, Digits, list[np.ndarray]], Any]
+    sizes: Mapping[str, int], generate: Callable[[int, int, DigitCutouts, list[np.ndarray]], Any]
 ) -> dict[str, Any]:
     """Returns {split: generate(number of the split, its size, its digits, its photographs)}."""
     images, labels, rows = read_digits()

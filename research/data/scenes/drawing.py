@@ -34,7 +34,7 @@ _OVERLAP = 4  # boxes share at most a quarter of the smaller
 _TRIES = 40
 
 
-class Digits(NamedTuple):
+class DigitCutouts(NamedTuple):
     """Handwritten digits, each cut out around its ink.
 
     Attributes:
@@ -52,7 +52,7 @@ class Thing(NamedTuple):
     """One digit of a scene.
 
     Attributes:
-      row: which handwritten digit it is; see `Digits`.
+      row: which handwritten digit it is; see `DigitCutouts`.
       colour: a name of `COLOURS`.
       box: (x0, y0, x1, y1), pixels, tight around its visible ink.
     """
@@ -95,18 +95,18 @@ class Scene(NamedTuple):
 
 def cut_out(
     images: UInt8[np.ndarray, "n height width"], labels: list[int], rows: list[int]
-) -> Digits:
+) -> DigitCutouts:
     """Cuts digits, white on black, out around their ink."""
     glyphs = []
     for image in images:
         ys, xs = np.nonzero(image >= 128)
         glyphs.append(image[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1])
-    return Digits(glyphs, labels, rows)
+    return DigitCutouts(glyphs, labels, rows)
 
 
 def draw(
     random: np.random.RandomState,
-    digits: Digits,
+    digits: DigitCutouts,
     photographs: list[np.ndarray],
     fewest: int = 1,
     most: int = MOST,
@@ -143,7 +143,7 @@ def draw(
 
 
 def _tries(
-    random: np.random.RandomState, digits: Digits, size: int
+    random: np.random.RandomState, digits: DigitCutouts, size: int
 ) -> Iterator[tuple[Thing, np.ndarray]]:
     """Yields random digits of a size in random colours at random places, with their glyphs."""
     # All random numbers are drawn at once, even if few are used, which is quicker.

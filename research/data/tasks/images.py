@@ -20,7 +20,7 @@ from research.progress import console
 
 
 @dataclasses.dataclass(frozen=True)
-class Image:
+class EncodedImage:
     """An encoded image."""
 
     key: str
@@ -42,12 +42,12 @@ def find_images(info: Any) -> Stored | None:
     key = "image" if "image" in found else next(iter(found), None)
     if key is None or (len(found) > 1 and key != "image"):
         return None
-    return Stored(Image(key, found[key].shape[-1]), (), tuple(found[key].shape))
+    return Stored(EncodedImage(key, found[key].shape[-1]), (), tuple(found[key].shape))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Image files."""
+    """The encoded images of files."""
 
     files: tuple[str, ...]
 

@@ -44,10 +44,13 @@ def test_a_side_that_shrinks_is_averaged_though_the_other_grows(turned, method):
     """Lines of noise: what is taken of each fifth without smoothing is one line of it."""
     lines = np.random.default_rng(0).integers(0, 256, 60).astype(np.uint8)
     image = np.repeat(lines[:, None], 20, 1)[..., None]
-    recipe = Preprocessing((12, 90), 1, "stretch", method)
+    preprocessing = Preprocessing((12, 90), 1, "stretch", method)
     if turned:
-        image, recipe = image.transpose(1, 0, 2), Preprocessing((90, 12), 1, "stretch", method)
-    fitted = fit(image, recipe)[..., 0].astype(float)
+        image, preprocessing = (
+            image.transpose(1, 0, 2),
+            Preprocessing((90, 12), 1, "stretch", method),
+        )
+    fitted = fit(image, preprocessing)[..., 0].astype(float)
     fitted = fitted.T if turned else fitted
     assert np.ptp(fitted, axis=1).max() == 0
     means = lines.reshape(12, 5).mean(1)
@@ -75,8 +78,8 @@ def test_crop_takes_the_centre_of_the_short_side():
     # The usual evaluation crop: the shorter side to 256 pixels, and 224 of the middle.
     image = np.random.default_rng(1).integers(0, 256, (400, 600, 3)).astype(np.uint8)
     whole = Image.fromarray(image).resize((384, 256), Image.Resampling.BICUBIC)
-    recipe = Preprocessing((224, 224), 3, "crop", "bicubic", 224 / 256)
-    np.testing.assert_array_equal(fit(image, recipe), np.asarray(whole)[16:240, 80:304])
+    preprocessing = Preprocessing((224, 224), 3, "crop", "bicubic", 224 / 256)
+    np.testing.assert_array_equal(fit(image, preprocessing), np.asarray(whole)[16:240, 80:304])
 
 
 def test_channels_are_converted():
@@ -95,8 +98,10 @@ def test_every_image_fits(resize, shape, channels):
 
 
 def test_preprocessing_survives_json():
-    recipe = Preprocessing((24, 32), 3, "crop", "bicubic", 0.875, (1.5, 2.5, 3.5), (4.0, 5.0, 6.0))
-    assert Preprocessing.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    preprocessing = Preprocessing(
+        (24, 32), 3, "crop", "bicubic", 0.875, (1.5, 2.5, 3.5), (4.0, 5.0, 6.0)
+    )
+    assert Preprocessing.from_json(json.loads(json.dumps(preprocessing.to_json()))) == preprocessing
 
 
 @pytest.mark.parametrize(
@@ -116,14 +121,14 @@ def test_statistics_are_exact_and_standardise():
     np.testing.assert_allclose(mean, images.reshape(-1, 3).mean(0, dtype=float), rtol=1e-12)
     np.testing.assert_allclose(std[:2], images.reshape(-1, 3).std(0, dtype=float)[:2], rtol=1e-12)
     assert std[2] == 1  # a channel that never changes stays finite
-    recipe = Preprocessing((5, 4), 3, mean=mean, std=std)
+    preprocessing = Preprocessing((5, 4), 3, mean=mean, std=std)
     for module in (np, jnp):
-        scaled = recipe.standardise(module.asarray(images))
+        scaled = preprocessing.standardise(module.asarray(images))
         assert scaled.dtype == np.float32
         values = np.asarray(scaled, np.float64).reshape(-1, 3)
         np.testing.assert_allclose(values.mean(0), 0, atol=1e-5)
         np.testing.assert_allclose(values.std(0), [1, 1, 0], atol=1e-5)
-        np.testing.assert_allclose(recipe.restore(scaled), images, atol=1e-3)
+        np.testing.assert_allclose(preprocessing.restore(scaled), images, atol=1e-3)
 
 
 class Varied:

@@ -56,7 +56,7 @@ def test_a_head_for_other_classes_starts_fresh_and_the_rest_is_loaded(variables)
 
 
 def test_what_is_loaded_learns_at_its_own_rate():
-    rate = transfer.rates(transfer.Start(dict, "body/kernel".__eq__), 0.1)
+    rate = transfer.rates(transfer.InitialWeights(dict, "body/kernel".__eq__), 0.1)
     optimizer, _ = optimizers.from_config(
         TrainingConfig(
             optimizer="sgd", learning_rate=1.0, schedule="constant", warmup=0.0, weight_decay=0.0

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from research.data import datasets, recipes
+from research.data import datasets
 from research.data.builtin.digit_scenes import DigitScenes
+from research.data.encoding import png
 from research.data.prepared import install, open_prepared
 from research.data.source import read_many
 from research.data.splits import hold_out
@@ -82,7 +83,7 @@ def prepared(kind, folder, objects=None):
         def _generate_examples(self):
             for number, each in enumerate([given if objects is None else objects, []]):
                 image = np.full((20, 40, 3), 60 * number, np.uint8)
-                yield number, {"image": recipes.png(image), key: each}
+                yield number, {"image": png(image), key: each}
 
     return install(lambda root: Toy(data_dir=root, file_format="array_record"), folder)
 

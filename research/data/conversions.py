@@ -1,7 +1,7 @@
-"""Original archives to examples without TensorFlow: what TFDS's own builders do by tf.io.gfile.
+"""Converts original archives to examples without TensorFlow, which TFDS's own builders need.
 
-A recipe keeps keys, values and class names of the TFDS builder, so that the prepared files serve
-every reader of TFDS, in the same order.
+A conversion keeps keys, values and class names of the TFDS builder, so that the prepared files
+serve every reader of TFDS, in the same order.
 """
 
 import functools
@@ -10,36 +10,35 @@ import io
 import tarfile
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
+
+from research.data.encoding import Keyed, png
 
 Files = dict[str, Path]  # archives by the file name that TFDS registers
-Keyed = Iterator[tuple[int | str, dict[str, Any]]]
 
 
-class Recipe(NamedTuple):
-    """A set's content in a few words; and (builder, archives) -> {split: keyed examples}."""
+class Conversion(NamedTuple):
+    """The conversion of a data set's archives.
+
+    Attributes:
+      content: of the data set, in a few words.
+      splits: (the TFDS builder, archives) -> {split: keyed examples}.
+      builder: () -> the class that describes a data set that TFDS does not have.
+      archives: the builder's configuration -> names of the archives it needs; None: all.
+    """
 
     content: str
     splits: Callable[[Any, Files], dict[str, Keyed]]
-    builder: Callable[[], type] | None = None  # the class that describes a set TFDS does not have
-    # (the builder's configuration) -> names of the archives it needs, where that is not all.
+    builder: Callable[[], type] | None = None
     archives: Callable[[Any], Iterable[str]] | None = None
 
 
-def png(image: UInt8[np.ndarray, "height width channel"]) -> io.BytesIO:
-    """Encodes grey or RGB values."""
-    stored = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return io.BytesIO(cv2.imencode(".png", stored)[1].tobytes())
-
-
 def read_idx(packed: bytes) -> np.ndarray:
-    """The array in a gzipped IDX file of bytes: http://yann.lecun.com/exdb/mnist/ ."""
+    """Reads the array in a gzipped IDX file of bytes: http://yann.lecun.com/exdb/mnist/ ."""
     data = gzip.decompress(packed)
     shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
@@ -52,7 +51,7 @@ def _idx_examples(images: bytes, labels: bytes) -> Keyed:
 
 
 def mnist_splits(builder: Any, files: Files) -> dict[str, Keyed]:
-    """MNIST and the sets published in its form."""
+    """Reads MNIST and the sets published in its form."""
     return {
         split: _idx_examples(
             files[f"{prefix}-images-idx3-ubyte.gz"].read_bytes(),
@@ -63,7 +62,7 @@ def mnist_splits(builder: Any, files: Files) -> dict[str, Keyed]:
 
 
 def emnist_splits(builder: Any, files: Files) -> dict[str, Keyed]:
-    """The pictures stay transposed, as NIST and TFDS have them."""
+    """Reads EMNIST, whose pictures stay transposed, as NIST and TFDS have them."""
     config = builder.builder_config.name
     with zipfile.ZipFile(files["gzip.zip"]) as archive:
         return {
@@ -78,7 +77,7 @@ def emnist_splits(builder: Any, files: Files) -> dict[str, Keyed]:
 def cifar_splits(
     builder: Any, files: Files, archive: str, label_files: dict[str, str], splits: dict[str, list]
 ) -> dict[str, Keyed]:
-    """CIFAR's binary form: the labels, one byte each, then 3x32x32 values, channel first."""
+    """Reads CIFAR's binary form: the labels, one byte each, then 3x32x32 values, channel first."""
     contents = {}
     with tarfile.open(files[archive]) as packed:
         for member in packed:
@@ -99,7 +98,7 @@ def cifar_splits(
 
 
 def omniglot_splits(builder: Any, files: Files) -> dict[str, Keyed]:
-    """TFDS's omniglot, or the small one."""
+    """Reads TFDS's omniglot, or the small one."""
     from research.data import omniglot
 
     small = isinstance(builder, omniglot.OmniglotSmall)
@@ -107,14 +106,14 @@ def omniglot_splits(builder: Any, files: Files) -> dict[str, Keyed]:
 
 
 def omniglot_small() -> type:
-    """The builder of omniglot_small."""
+    """Returns the builder of omniglot_small."""
     from research.data.omniglot import OmniglotSmall
 
     return OmniglotSmall
 
 
 def voc_splits(builder: Any, files: Files) -> dict[str, Keyed]:
-    """Pascal VOC: a tar archive of train and val, and one of test, which 2012 does not annotate."""
+    """Reads Pascal VOC: an archive of train and val, and one of test, not annotated in 2012."""
     config = builder.builder_config
     archives = {"train": "trainval", "validation": "trainval", "test": "test"}
     lists = {"train": "train", "validation": "val", "test": "test"}
@@ -169,16 +168,16 @@ def _voc_objects(content: bytes) -> list[dict[str, Any]]:
     ]
 
 
-RECIPES = {
-    "mnist": Recipe("70,000 handwritten digits, 28x28x1", mnist_splits),
-    "fashion_mnist": Recipe("70,000 articles of clothing in 10 classes, 28x28x1", mnist_splits),
-    "kmnist": Recipe("70,000 Japanese characters in 10 classes, 28x28x1", mnist_splits),
-    "emnist": Recipe(
+CONVERSIONS = {
+    "mnist": Conversion("70,000 handwritten digits, 28x28x1", mnist_splits),
+    "fashion_mnist": Conversion("70,000 articles of clothing in 10 classes, 28x28x1", mnist_splits),
+    "kmnist": Conversion("70,000 Japanese characters in 10 classes, 28x28x1", mnist_splits),
+    "emnist": Conversion(
         "up to 814,255 letters and digits, 28x28x1: emnist/balanced, byclass, bymerge, digits, "
         "letters or mnist",
         emnist_splits,
     ),
-    "cifar10": Recipe(
+    "cifar10": Conversion(
         "60,000 photographs in 10 classes, 32x32x3",
         functools.partial(
             cifar_splits,
@@ -190,7 +189,7 @@ RECIPES = {
             },
         ),
     ),
-    "cifar100": Recipe(
+    "cifar100": Conversion(
         "60,000 photographs in 100 classes, 32x32x3",
         functools.partial(
             cifar_splits,
@@ -202,13 +201,13 @@ RECIPES = {
             splits={"train": ["train.bin"], "test": ["test.bin"]},
         ),
     ),
-    "omniglot": Recipe("32,460 drawings of 1,623 characters, 105x105x3", omniglot_splits),
-    "omniglot_small": Recipe(
+    "omniglot": Conversion("32,460 drawings of 1,623 characters, 105x105x3", omniglot_splits),
+    "omniglot_small": Conversion(
         "242 characters of 8 alphabets, train and test apart; 20 one-shot runs; 105x105x1",
         omniglot_splits,
         omniglot_small,
     ),
-    "voc": Recipe(
+    "voc": Conversion(
         "photographs with boxes of 20 classes: voc/2007 (9,963) or voc/2012 (11,540)",
         voc_splits,
         archives=lambda config: config.filenames.values(),
