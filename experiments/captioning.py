@@ -58,7 +58,7 @@ class Config(AugmentedTrainingConfig):
     # They change what is said, not what is learned: a checkpoint may be asked in each way.
     decoding: Literal["greedy", "beam", "sample"] = option(
         "greedy",
-        "How sentences are made: the likeliest word, beam search, by chance.",
+        "The way of decoding sentences: the likeliest word, beam search, by chance.",
         learned=False,
     )
     beam_width: int = option(5, "Sentences that beam search keeps.", minimum=1, learned=False)
@@ -70,7 +70,7 @@ class Config(AugmentedTrainingConfig):
     )
     temperature: float = option(
         1.0,
-        "Of sampling: near 0 the likeliest word, large any.",
+        "For sampling: near 0 the likeliest word, large any.",
         minimum=0.01,
         learned=False,
     )

@@ -26,7 +26,7 @@ class PredictionConfig:
 
     gallery: str = option(
         "",
-        "Whom inputs may be: a folder with one subfolder or file an identity, or the "
+        "Known identities: a folder with one subfolder or file for each, or the "
         "embeddings.npz that an earlier prediction left.",
         changes_result=False,
         saved=False,

@@ -43,7 +43,7 @@ class Config(TrainingConfig):
     # They change what is written, not what is learned.
     temperature: float = option(
         0.7,
-        "Of sampling: near 0 the likeliest character, large any.",
+        "For sampling: near 0 the likeliest character, large any.",
         minimum=0.01,
         changes_result=False,
     )

@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Array, Float, Num, UInt8
 from tensorboardX import SummaryWriter
 
-from research import gallery as gallery_lib
+from research import identities
 from research.data.files import at_home
 from research.data.preprocessing import Preprocessing, read_batch
 from research.errors import UserError
 from research.experiment import Facts, Prediction
 from research.figures import embedding as figures
-from research.gallery import Gallery
+from research.identities import Identities
 from research.metrics.sampling import between
 from research.neighbours import Metric, nearest
 from research.record import save_figures
@@ -91,7 +91,7 @@ def answers(
     """Makes the prediction for a person's own files: embeddings, identities or verified pairs.
 
     Raises:
-      UserError: for --gallery and pairs at once.
+      UserError: for --gallery and --pairs at once.
     """
 
     def load(files: Sequence[str]) -> UInt8[np.ndarray, "n height width channel"]:
@@ -122,7 +122,7 @@ def _verifying(
     pairs: dict[str, tuple[str, str]] = {}
 
     def inputs() -> list[str]:
-        read = gallery_lib.read_pairs(at_home(config.pairs))
+        read = identities.read_pairs(at_home(config.pairs))
         for first, second in read:
             name, times = f"{first} | {second}", 1
             while name in pairs:  # every line gets an answer, repeated lines too
@@ -163,9 +163,9 @@ def _identifying(
         verdict = Verdict.choose(config.threshold, facts, metric)
         path, made_with = at_home(config.gallery), network(facts)
         if path.is_file():
-            known, embeddings = gallery_lib.load_embeddings(path, made_with)
+            known, embeddings = identities.load_embeddings(path, made_with)
         else:
-            known = gallery_lib.read_folder(path)
+            known = identities.read_folder(path)
             embeddings = embed(list(known.files))["embedding"]
 
         def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ def _identifying(
 
         def collect(folder: Path, rows: list[dict[str, Any]]) -> None:
             save_all(folder, rows, load, facts)
-            gallery_lib.save_embeddings(
+            identities.save_embeddings(
                 folder / "gallery.npz", embeddings, known.files, known.identities, made_with
             )
 
@@ -196,7 +196,7 @@ def _identifying(
     return prediction._replace(consult=consult)
 
 
-def _identity(known: Gallery, verdict: Verdict, distance: float, place: int) -> dict[str, Any]:
+def _identity(known: Identities, verdict: Verdict, distance: float, place: int) -> dict[str, Any]:
     """Describes one input's nearest identity."""
     name = known.identities[place]
     if distance <= verdict.threshold:
@@ -219,7 +219,7 @@ def network(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def names_of(files: Sequence[str]) -> list[str]:
-    """Returns the identities of images by their paths, as `research.gallery.read_folder` does.
+    """Returns the identities of images by their paths, as `research.identities.read_folder` does.
 
     An identity is the folder below the one that holds all files, or else the file's own name.
     """
@@ -244,7 +244,7 @@ def save_all(
         name if row.get("identity", UNKNOWN) == UNKNOWN else row["identity"]
         for name, row in zip(names_of(files), rows, strict=True)
     ]
-    gallery_lib.save_embeddings(folder / "embeddings.npz", x, files, names, network(facts))
+    identities.save_embeddings(folder / "embeddings.npz", x, files, names, network(facts))
     pictures = np.concatenate([small(load(files[i : i + 256])) for i in range(0, len(files), 256)])
     writer = SummaryWriter(str(folder / "projector"))
     lines = [[Path(file).name, name] for file, name in zip(files, names, strict=True)]

@@ -53,7 +53,7 @@ class ImageConfig:
     )
     input_normalisation: Normalisation = option(
         "auto",
-        "What the network gets: 0..255, without the mean, over the deviation too, or whitened, as "
+        "Inputs of the network: 0..255, without the mean, over the deviation too, or whitened, as "
         "learned from the training split; auto: as --init_from was trained, else standardised.",
     )
 

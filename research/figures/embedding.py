@@ -152,7 +152,7 @@ def recognition(sizes: Sequence[int], curves: Mapping[str, Sequence[float]]) -> 
     ax.minorticks_off()
     ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set_xlabel("identities in the gallery, one image each")
+    ax.set_xlabel("known identities, one image each")
     ax.set_ylabel("nearest is the right one")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)

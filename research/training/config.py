@@ -156,7 +156,7 @@ class TransferConfig:
     )
     init_as: str = option(
         "",
-        "What timm calls the network whose weights the file of --init_from holds, where the file "
+        "timm's name of the network whose weights the file of --init_from holds, where the file "
         "itself does not tell: efficientnet_b0 or tf_efficientnet_b0, which differ in padding.",
     )
     freeze: str = option(

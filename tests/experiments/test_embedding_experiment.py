@@ -282,7 +282,7 @@ def test_a_run_reports_its_protocol_and_pictures(trained, figures):
     assert chance == 1 / 4
 
 
-def test_a_gallery_names_whom_it_knows_and_unknown_beyond_the_threshold(place, trained):
+def test_known_identities_are_named_and_others_unknown(place, trained):
     known = place / "known"
     for letter in "AEK":
         (known / letter).mkdir(parents=True)
@@ -314,8 +314,8 @@ def test_a_gallery_names_whom_it_knows_and_unknown_beyond_the_threshold(place, t
     assert metadata.read_text().splitlines()[:2] == ["file\tidentity", "0.png\tA"]
 
     strict = place / "strict"
-    gallery = f"--gallery={out / 'gallery.npz'}"  # embeddings are as good as the pictures
-    assert run(*predict[:2], gallery, inputs, "--threshold=1e-3", f"--workdir={strict}") == 0
+    known_again = f"--gallery={out / 'gallery.npz'}"  # embeddings are as good as the pictures
+    assert run(*predict[:2], known_again, inputs, "--threshold=1e-3", f"--workdir={strict}") == 0
     again = rows(strict)
     assert {row["identity"] for row in again} == {"A", "K", "unknown"}
     for one, other in zip(found, again, strict=True):
@@ -406,7 +406,7 @@ def test_who_it_is_is_asked_in_prediction_alone(place, capsys):
     assert not (place / "x").exists()
 
 
-def test_embeddings_alone_need_no_gallery(place, trained):
+def test_embeddings_alone_need_no_identities(place, trained):
     out = place / "alone"
     predict = ["--mode=predict", f"--checkpoint={trained}", f"--workdir={out}"]
     assert run(*predict, f"--inputs={place / 'own' / 'B' / '0.png'}") == 0
@@ -418,7 +418,7 @@ def test_what_cannot_be_predicted_is_one_line_and_writes_nothing(place, trained,
     empty = place / "empty"
     empty.mkdir()
     other = place / "other.npz"
-    from research.gallery import save_embeddings
+    from research.identities import save_embeddings
 
     save_embeddings(other, np.ones((1, 8), "f"), ["a"], ["a"], {"preprocessing": {}, "weights": ""})
     between = f"--checkpoint={trained / 'checkpoints' / 'latest' / '8'}"

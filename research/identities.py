@@ -17,14 +17,14 @@ from research.errors import UserError
 from research.progress import console
 
 
-class Gallery(NamedTuple):
+class Identities(NamedTuple):
     """Known images and their identities."""
 
     files: tuple[str, ...]
     identities: tuple[str, ...]
 
 
-def read_folder(folder: Path) -> Gallery:
+def read_folder(folder: Path) -> Identities:
     """Reads FOLDER/NAME/*.png, several images an identity, and FOLDER/NAME.png, one.
 
     Raises:
@@ -59,7 +59,7 @@ def read_folder(folder: Path) -> Gallery:
     line = count_line(sum(map(len, found.values())) + left_out.total(), left_out)
     console().print(f"--gallery={folder}: {line}", markup=False)
     rows = [(str(file), name) for name, images in found.items() for file in images]
-    return Gallery(*(tuple(column) for column in zip(*rows, strict=True)))
+    return Identities(*(tuple(column) for column in zip(*rows, strict=True)))
 
 
 def read_pairs(file: Path) -> list[tuple[str, str]]:
@@ -109,7 +109,7 @@ def save_embeddings(
 
 def load_embeddings(
     file: Path, network: Mapping[str, Any]
-) -> tuple[Gallery, Float[np.ndarray, "n d"]]:
+) -> tuple[Identities, Float[np.ndarray, "n d"]]:
     """Reads the file that `save_embeddings` wrote.
 
     Args:
@@ -133,4 +133,4 @@ def load_embeddings(
     if not len(values["embedding"]):
         raise UserError(f"--gallery={file}: is empty")
     names = (tuple(values[name].tolist()) for name in ("path", "identity"))
-    return Gallery(*names), values["embedding"]
+    return Identities(*names), values["embedding"]
