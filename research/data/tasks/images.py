@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from research.data import folders
-from research.data.files import count_line, find
-from research.data.images import EXTENSIONS, decode_image, read, with_channels
+from research.data.files import at_home, count_line, find, subfolders
+from research.data.images import EXTENSIONS, WHITE, decode_image, read, white_of, with_channels
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test
 from research.data.tasks import Own, Stored, Task
@@ -50,12 +50,13 @@ class ImageFiles:
     """The encoded images of files."""
 
     files: tuple[str, ...]
+    white: int = WHITE  # see `images.read`
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int, /) -> Example:
-        return {"image": read(self.files[index])}
+        return {"image": read(self.files[index], self.white)}
 
     @property
     def labels(self) -> np.ndarray:
@@ -64,21 +65,20 @@ class ImageFiles:
 
 
 def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
-    """Opens all images below PATH; or those below PATH/train and PATH/test.
+    """Opens all images below PATH; or those below PATH/train and PATH/test, and PATH/val.
 
-    Without these folders, every fifth file, in natural order, is the test split. Every file is
-    decoded once, to find those that cannot be.
+    Without these folders a fifth is the test split, evenly spaced in natural order (of 10 files the
+    third and the eighth). Every file is decoded once, to find those that cannot be.
 
     Raises:
-      UserError: for a folder without images, and a file that is no image or is damaged.
+      UserError: for a folder without images, a file that is no image or is damaged, and images
+        beside the folders of splits.
     """
-    path = Path(location).expanduser()
+    path = at_home(location)
     where = f"--dataset=folder:{path}"
     if not path.is_dir():
         raise UserError(f"{where}: no such folder")
-    parts = {split: path / name for name, split in folders.SPLITS.items() if (path / name).is_dir()}
-    if "train" not in parts:
-        parts = {"train": path}
+    parts = _parts(path, where)
     below = {split: find(part, EXTENSIONS) for split, part in parts.items()}
     for split, found in below.items():
         if not found.files:
@@ -94,12 +94,43 @@ def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
     named, left_out["unreadable"] = folders.readable(named, skip_corrupt)
     counts = count_line(total, left_out)
     console().print(f"folder:{path}: {counts}", markup=False)
-    splits: dict[str, Labelled] = {k: ImageFiles(tuple(files)) for k, (files, _) in named.items()}
+    white = white_of(file for files, _ in named.values() for file in files)
+    splits: dict[str, Labelled] = {
+        split: ImageFiles(tuple(files), white) for split, (files, _) in named.items()
+    }
     note = f"your own pictures; {counts}"
     if list(splits) == ["train"]:
         splits = with_test(splits, where)
         note += "; a fifth, evenly spaced in natural order, is the test split"
-    return Dataset(f"folder:{path}", splits, (), (None, None, None), note)
+    return Dataset(f"folder:{path}", splits, (), (None, None, None), note, white)
+
+
+def _parts(path: Path, where: str) -> dict[str, Path]:
+    """{split: its folder}; all is "train" where no folder is called train, test or the like."""
+    inner = subfolders(path)
+    parts: dict[str, Path] = {}
+    for folder in inner:
+        split = folders.SPLITS.get(folder.name.lower())
+        if split in parts:
+            raise UserError(
+                f"{where}: {parts[split].name}/ and {folder.name}/ are the same split; join them"
+            )
+        if split is not None:
+            parts[split] = folder
+    if not parts:
+        return {"train": path}
+    listed = " and ".join(f"{folder.name}/" for folder in parts.values())
+    if "train" not in parts:
+        raise UserError(f"{where}: holds {listed} but no train/; add it, or rename the others")
+    beside = list(find(path, EXTENSIONS, deep=False).files)
+    for folder in inner:
+        if folder not in parts.values():
+            beside += find(folder, EXTENSIONS).files
+    if beside:
+        raise UserError(
+            f"{where}: {beside[0].relative_to(path)} lies beside {listed}, in no split; move it"
+        )
+    return parts
 
 
 def inspect(dataset: Dataset) -> list[str]:
