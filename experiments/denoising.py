@@ -79,7 +79,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     def draw(outputs: Any, batch: "Batch") -> "Pictures":
         clean = {"clean": batch["image"] / 255.0} if "image" in batch else {}
-        return {"denoised": figures.rows({**outputs, **clean})}
+        ours = {name: outputs[name] for name in ("noisy", "denoised")}
+        return {"denoised": figures.rows(ours | clean)}
 
     def describe(outputs: Any, batch: "Batch") -> list[dict[str, Any]]:
         noise = np.sqrt(np.square(outputs["noisy"] - outputs["denoised"]).mean((1, 2, 3)))

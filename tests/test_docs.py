@@ -9,7 +9,8 @@ for a reader, so some words stand for something else:
 - a flag file in a run's folder, RUN/flags.txt, for flags of classification;
 - NAME.flags for any preset of its folder;
 - --experiment=NAME for classification;
-- a file or a module of a person's own (mine.py, my_lab.mine) for experiments/filtering.py.
+- a file or a module of a person's own (mine.py, my_lab.mine) for experiments/denoising.py;
+- CLONE/launch.py for launch.py.
 
 A checkpoint says what trained it; here that is the experiment of the command before it in the
 section, and classification where there is none. Code that begins with a flag (`--tile=256`) must
@@ -78,7 +79,7 @@ def launched(words):
     """The arguments of a call of the launcher, or None for other commands and prose."""
     while words and re.match(r"[A-Z_]+=", words[0]):  # XLA_FLAGS=...
         words = words[1:]
-    for beginning in (["python", "launch.py"], ["fovea"]):
+    for beginning in (["python", "launch.py"], ["python", "CLONE/launch.py"], ["fovea"]):
         if words[: len(beginning)] == beginning and words[len(beginning) :]:
             return words[len(beginning) :]
     return words if words[:1] == ["..."] else None
@@ -97,7 +98,7 @@ def filled(arguments, first, before):
         elif flag == "--flagfile" and ANY.fullmatch(Path(value).stem):
             result.append(f"--flagfile={min((ROOT / value).parent.glob('*.flags'))}")
         elif flag == "--experiment" and files.is_own(value):
-            result.append("--experiment=filtering")
+            result.append("--experiment=denoising")
         elif argument == "--experiment=NAME":
             result.append("--experiment=classification")
         else:
