@@ -25,6 +25,7 @@ from research.training.upgrades import upgrade
 # 1: without checksums.json; best/ shares its files with latest/.
 SCHEMA = 2
 METADATA = "metadata/metadata"
+UNCHECKED = "was written before checkpoints had checksums: damage to it may go unnoticed"
 
 
 class Opened(NamedTuple):
@@ -199,6 +200,8 @@ def open_checkpoint(path: str | Path) -> Opened:
     path = locate(path).absolute()
     verify(path)
     metadata = read_metadata(path)
+    if not (path / checksums.NAME).is_file():
+        console().print(f"{path}: {UNCHECKED}.", markup=False)
     weights, said = upgrade(read_arrays(path, "weights"), metadata)
     if said:
         console().print(f"{path}: {said}.", markup=False)
