@@ -61,6 +61,7 @@ def find(
 
 
 def sha256(path: Path) -> str:
+    """Returns the sha256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -19,7 +19,7 @@ ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle"]
 
 @runtime_checkable
 class LoopConfig(Protocol):
-    """What the training loop reads of a configuration: flags, or constants of its class."""
+    """The options that the training loop reads: flags of a configuration, or its constants."""
 
     @property
     def seed(self) -> int: ...
