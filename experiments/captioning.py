@@ -55,7 +55,7 @@ class Config(AugmentedTrainingConfig):
     cache_features: bool = option(
         False, "Compute the maps of a frozen encoder once and keep them in --data_dir/features."
     )
-    # They change what is said, not what is learned: a checkpoint may be asked in each way.
+    # They change captions, not what is learned: a checkpoint may decode in each way.
     decoding: Literal["greedy", "beam", "sample"] = option(
         "greedy",
         "The way of decoding sentences: the likeliest word, beam search, by chance.",
@@ -87,7 +87,7 @@ USED_BY = {"beam_width": ("beam",), "length_penalty": ("beam",), "temperature": 
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
-    """The experiment, from its data set, or from the facts that lie in a checkpoint.
+    """Builds the experiment from its data set, or from the facts of a checkpoint.
 
     Raises:
       UserError: for names that are unknown, captions that do not fit, and flags at odds.
@@ -226,7 +226,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     def with_features() -> dict[str, Any]:
         """Returns splits with the maps of the frozen encoder, which are computed once."""
-        key = stream(jax.random.key(config.seed), "init")  # as research.training.state has it
+        key = stream(jax.random.key(config.seed), "init")  # as research.training.state does
         variables = training.start(jax.jit(network.init)(key))
         own = {
             name: {"backbone": tree["backbone"]}
@@ -252,7 +252,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         state = network.evaluate(variables, maps, method="begin")
         said = decode(variables, state, batch)
         outputs = {"tokens": said.tokens, "log_probability": said.log_probability}
-        # What was looked at before each word: once more over the words that were decoded.
+        # The attention before each word comes from one more pass over the decoded words.
         told = network.evaluate(variables, state, said.tokens[:, None], method="tell")
         logits, attention = told
         spoken = (said.tokens != PADDING)[..., None]

@@ -42,7 +42,7 @@ class Config(ModelConfig, AugmentedTrainingConfig):
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
-    """The experiment, from its data set, or from the facts that lie in a checkpoint.
+    """Builds the experiment from its data set, or from the facts of a checkpoint.
 
     Raises:
       UserError: for names that are unknown, and data that do not fit the model or the facts.

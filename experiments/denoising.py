@@ -31,7 +31,7 @@ class Config(ModelConfig, AugmentedTrainingConfig):
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
-    """The experiment, from its data set, or from the facts that lie in a checkpoint."""
+    """Builds the experiment from its data set, or from the facts of a checkpoint."""
     import jax
     import jax.numpy as jnp
     import numpy as np

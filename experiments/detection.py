@@ -41,7 +41,7 @@ class Config(DetectionConfig, ObjectAugmentation, AugmentedTrainingConfig):
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
-    """The experiment, from its data set, or from the facts that lie in a checkpoint.
+    """Builds the experiment from its data set, or from the facts of a checkpoint.
 
     Raises:
       UserError: for names that are unknown, and data that do not fit the detector or the facts.

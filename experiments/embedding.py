@@ -99,7 +99,7 @@ class Config(PredictionConfig, AugmentedTrainingConfig):
     shift: float = redefault(Augmentation, "shift", 0.07)
 
 
-# The losses that a flag has an effect on, where it is not all of them.
+# The losses that a flag has an effect on, if not all.
 USED_BY: dict[str, tuple[LossName, ...]] = {
     "mining": ("triplet",),
     "distance": ("triplet",),
@@ -109,7 +109,7 @@ USED_BY: dict[str, tuple[LossName, ...]] = {
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
-    """The experiment, from its data set, or from the facts that lie in a checkpoint.
+    """Builds the experiment from its data set, or from the facts of a checkpoint.
 
     Raises:
       UserError: for names that are unknown, and batches or data that cannot be mined.

@@ -40,7 +40,7 @@ class Config(ImageTrainingConfig):
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
-    """The experiment, from its data set, or from the facts that lie in a checkpoint.
+    """Builds the experiment from its data set, or from the facts of a checkpoint.
 
     Raises:
       UserError: for an unknown data set.

@@ -40,7 +40,7 @@ class Config(TrainingConfig):
     layers: int = option(1, "Recurrent layers.", minimum=1)
     dropout: float = option(0.0, "Rate before the last layer.", minimum=0.0, maximum=0.95)
     sequence_length: int = option(4, "Characters of a training example.", minimum=1)
-    # They change what is written, not what is learned.
+    # They change the written text, not the learned weights.
     temperature: float = option(
         0.7,
         "For sampling: near 0 the likeliest character, large any.",
@@ -67,7 +67,7 @@ class Config(TrainingConfig):
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
-    """The experiment, from its text, or from the facts that lie in a checkpoint.
+    """Builds the experiment from its text, or from the facts of a checkpoint.
 
     Raises:
       UserError: a text that cannot be read or is too short, and flags that have no meaning here.

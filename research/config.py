@@ -29,7 +29,7 @@ def option(
 
     Args:
       default: its default value.
-      help: what it does, with units, in one line.
+      help: its effect, with units, in one line.
       minimum, maximum: the values allowed, both inclusive.
       changes_result: False for options that do not change the numbers (folders, logging, parallel
         mode): a run may be resumed, and a checkpoint opened, under another value.

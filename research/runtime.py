@@ -31,7 +31,7 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def reuse_memory() -> bool:
-    """Lets the C library keep what a step frees for the next step; call it before threads start.
+    """Lets the C library keep freed memory for the next step; call it before threads start.
 
     By default glibc gives blocks of more than 32 MB back to the system at once, which clears all
     their pages anew at the next step: 7 % of a ResNet-18's training step on CPU. Afterwards the

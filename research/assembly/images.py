@@ -45,13 +45,13 @@ class ImageData:
 
     Attributes:
       config: of the experiment.
-      facts: what was learned of the training split; plain JSON, which travels with the weights.
+      facts: numbers and names learned from the training split; plain JSON, kept with the weights.
       trains: False where a checkpoint holds all the weights, so nothing of --init_from is needed.
       trained: the weights of --init_from, to start from; None for none.
       dataset: () -> the data set, which is opened at the first call only.
       divided: () -> its splits, "validation" held out, images at their own sizes.
       opened: preprocessing -> these splits at its size, in memory where --cache_mb allows.
-      inspect: () -> what is wrong with the data set, one line each.
+      inspect: () -> the data set's faults, one line each.
     """
 
     config: ImageTrainingConfig
@@ -139,7 +139,7 @@ def assemble(
       by_class: whether training and evaluation must have no class in common.
       classes: whether the network predicts the data set's classes, and is evaluated on these alone.
       fixed_channels: whether images get the channels of `entry`, and not their own.
-      learned: (preprocessing without what is learned, splits at its size) -> further facts.
+      learned: (preprocessing without learned numbers, splits at its size) -> further facts.
 
     Raises:
       UserError: data and weights that cannot be read, or do not fit.

@@ -65,7 +65,7 @@ def make_training(
       below: the submodule that the weights of --init_from are for, such as "backbone"; "" for all.
 
     Raises:
-      UserError: weights that do not fit, a pattern that is none, and what the optimizer refuses.
+      UserError: weights that do not fit, an invalid pattern, and invalid options of the optimizer.
     """
     start = shapes = None
     if data.trains and (data.trained is not None or config.freeze):

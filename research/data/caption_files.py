@@ -105,7 +105,7 @@ def _from_csv(file: Path, text: str) -> Iterator[Line]:
             continue
         if len(row) < len(names):
             raise UserError(f"{where} has {len(row)} columns, the first line {len(names)}")
-        # A comma that nobody quoted is part of the caption, where that comes last.
+        # An unquoted comma is part of the caption, if the caption is the last column.
         if len(row) > len(names) and (caption < len(names) - 1 or '"' in raw[number - 1]):
             raise UserError(
                 f"{where} has {len(row)} columns, the first line {len(names)}; write captions with "

@@ -27,7 +27,7 @@ def load(
     Args:
       name: a built-in set (made in data_dir on first use), a TFDS set that lies prepared in
         data_dir as NAME or NAME/CONFIG, or PREFIX:... for a person's own files.
-      task: what the set must hold, and how it is read.
+      task: the fields that the set must hold, and the ways of reading it.
       skip_corrupt: leave unreadable files of one's own out, instead of stopping.
 
     Raises:

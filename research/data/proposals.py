@@ -27,7 +27,7 @@ def propose(
     random = np.random.RandomState(0)
     # n first regions make up to 2 n - 1 boxes.
     most = max(MOST, count // (2 * len(COLOURS)) + 1)
-    # Level of the merge (0: none yet) and box; what is merged late is large.
+    # Level of the merge (0: none yet) and box; late merges are large.
     found: list[tuple[int, tuple[int, int, int, int]]] = []
     for colours in COLOURS:
         found += _grouped(lab, _first_regions(lab, colours, most, random))

@@ -82,7 +82,7 @@ _GRIDS: tuple[Model, ...] = ("yolo", "yolo_v1")
 _REGIONS: tuple[Model, ...] = ("rcnn", "fast_rcnn", "faster_rcnn")
 _SEVERAL: tuple[Model, ...] = (*_GRIDS, "sliding_windows", *_REGIONS)  # objects an image
 _BACKBONES: tuple[Model, ...] = (*_GRIDS, "localisation", "landmarks", *_REGIONS)
-# The detectors that a flag has an effect on, where it is not all of them.
+# The detectors that a flag has an effect on, if not all.
 USED_BY: dict[str, tuple[Model, ...]] = {
     "backbone": _BACKBONES,
     "init_from": _BACKBONES,

@@ -121,7 +121,7 @@ def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
     squares with the objects' longer sides.
 
     Raises:
-      UserError: where there is no object to learn sizes from.
+      UserError: if there is no object to learn sizes from.
     """
     count = config.anchors if config.anchors >= 0 else OWN_ANCHORS.get(config.model, 0)
     if not count:

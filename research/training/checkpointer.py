@@ -46,7 +46,7 @@ class Checkpointer:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder.absolute(), keep
         self._latest, self._best = self.folder / "latest", self.folder / "best"
-        # What it writes about the items is there, too, when it says that it is finished.
+        # Its descriptions of the items are on disk, too, when it reports that it is finished.
         about = ocp.metadata.metadata_store(enable_write=True, blocking_write=True)
         self._writer = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(), checkpoint_metadata_store=about

@@ -74,7 +74,7 @@ def in_words(weights: Mapping[str, Any]) -> str:
     """Writes one line, such as "runs/a/checkpoints/latest/12, step 12: not chosen by any metric".
 
     Args:
-      weights: `Weights` as JSON has it.
+      weights: `Weights` as JSON.
     """
     by = weights["chosen_by"]
     average = ", moving average" if weights["average"] else ""

@@ -23,7 +23,7 @@ class SplitResult(NamedTuple):
       metrics: {name: value}, of all evaluators.
       sample: outputs and batch of evenly spaced examples, a batch at most, with images: what
         pictures and notes are made of. None where it was not asked for.
-      held: what is held of every example, by evaluator; {} where none holds anything.
+      held: the held values of every example, by evaluator; {} if none holds any.
       targets: the batches, without the fields that a source calls large; {} likewise.
     """
 

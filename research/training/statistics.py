@@ -136,7 +136,7 @@ def pooled(old: PyTree, new: PyTree, share: jax.Array) -> PyTree:
         "mean": old["mean"] + share * shift,
         "var": old["var"] + share * (new["var"] - old["var"]) + between,
     }
-    # The first batch's alone: what was there before has no part in them, not by rounding either.
+    # The first batch's alone: earlier statistics have no part in them, not even by rounding.
     return {name: jnp.where(share == 1, new[name], value) for name, value in both.items()}
 
 

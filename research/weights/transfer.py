@@ -80,7 +80,7 @@ def matcher(pattern: str) -> Callable[[str], bool] | None:
     """Returns path -> whether `pattern` is found in it; None without a pattern.
 
     Raises:
-      UserError: for what is no regular expression.
+      UserError: where the pattern is no regular expression.
     """
     if not pattern:
         return None

@@ -157,7 +157,7 @@ def _lies(thing: Thing, place: str, margin: float = 0.0) -> bool:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """THING stands for what is named; NUMBER, EXTREME, PLACE and RELATION are captured."""
+    """Compiles a pattern: THING is any thing; NUMBER, EXTREME, PLACE and RELATION are captured."""
     words = {"number": NUMBERS, "extreme": _EXTREMES, "place": _PLACES, "relation": _RELATIONS}
     for name, choice in words.items():
         text = text.replace(name.upper(), f"(?P<{name}>{'|'.join(choice)})")
