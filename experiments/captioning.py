@@ -112,7 +112,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.metrics import captions as metrics
     from research.progress import console
     from research.random import stream
-    from research.telling import Sentences
+    from research.sentences import Sentences
     from research.weights import trained as trained_weights
     from research.weights.transfer import matcher
 
