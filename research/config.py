@@ -7,7 +7,7 @@ import dataclasses
 import math
 import textwrap
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from research.errors import UserError, nearest
@@ -24,6 +24,7 @@ def option(
     repeated: bool = False,
     learned: bool = True,
     only: str = "",
+    choices: Iterable[str] = (),
 ) -> Any:
     """Makes a dataclass field that becomes a flag.
 
@@ -38,6 +39,7 @@ def option(
       learned: False for options that only use a network's outputs: a checkpoint may be evaluated,
         and may predict, under another value; a run is not resumed under it.
       only: the one --mode that takes the flag; "" for all.
+      choices: the values allowed, of a field of type str; a Literal says so by itself.
     """
     metadata = {
         "help": help,
@@ -48,6 +50,7 @@ def option(
         "repeated": repeated,
         "learned": learned,
         "only": only,
+        "choices": tuple(choices),
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -86,7 +89,7 @@ def options(config_class: type) -> list[Option]:
     types = typing.get_type_hints(config_class)
     rows = []
     for field in dataclasses.fields(config_class):
-        annotation, choices = types[field.name], ()
+        annotation, choices = types[field.name], field.metadata.get("choices", ())
         if typing.get_origin(annotation) is Literal:
             choices, annotation = typing.get_args(annotation), str
         annotation = typing.get_origin(annotation) or annotation  # tuple[str, ...] -> tuple
@@ -104,8 +107,7 @@ def options(config_class: type) -> list[Option]:
             Option(
                 field.name,
                 annotation,
-                choices,
-                field.default,
+                default=field.default,
                 group=group,
                 **{
                     "help": "",
@@ -117,6 +119,7 @@ def options(config_class: type) -> list[Option]:
                     "learned": True,
                     "only": "",
                     **field.metadata,
+                    "choices": choices,
                 },
             )
         )

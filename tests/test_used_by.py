@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import typing
 
 import jax
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 
 from experiments import detection, embedding
 from research.data.preprocessing import Preprocessing
+from research.detection.config import DETECTORS as ALL
 from research.detection.config import USED_BY as DETECTORS
-from research.detection.config import Model
 
 PREPROCESSING = Preprocessing((32, 32), 3, mean=(128.0,), std=(64.0,)).to_json()
 
@@ -79,14 +78,13 @@ DETECTION = {
     "class_agnostic": True,
 }
 OF_DATA = {"init_from", "init_as", "anchors", "landmarks", "regions"}
-MODELS = typing.get_args(Model)
 
 
 @pytest.mark.parametrize(
     "model",
     [
         name if name == "sliding_windows" else pytest.param(name, marks=pytest.mark.families)
-        for name in MODELS
+        for name in ALL
     ],
 )
 def test_a_flag_of_detectors_changes_those_that_it_is_said_to(model, monkeypatch):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import flax.linen as nn
 import jax
 
-from research.detection.config import DetectionConfig
+from research.detection.config import DETECTORS, DetectionConfig
 
 Batch = Mapping[str, Any]
 Outputs = dict[str, jax.Array]
@@ -72,21 +72,8 @@ class Setting(NamedTuple):
     sizes: tuple[tuple[float, float], ...]
 
 
-# --model -> the file of this folder that makes it.
-FILES = {
-    "yolo": "yolo",
-    "yolo_v1": "yolo",
-    "localisation": "single",
-    "landmarks": "single",
-    "sliding_windows": "windows",
-    "rcnn": "regions",
-    "fast_rcnn": "regions",
-    "faster_rcnn": "regions",
-}
-
-
 def make(config: DetectionConfig, setting: Setting) -> Detector:
     """Makes the detector of a configuration. Raises UserError for options that do not fit it."""
-    module = importlib.import_module(f"{__name__}.{FILES[config.model]}")
+    module = importlib.import_module(f"{__name__}.{DETECTORS[config.model].file}")
     detector: Detector = module.make(config, setting)
     return detector

@@ -1,52 +1,87 @@
-"""Options of detection; imports no JAX, so that --help answers at once."""
+"""Options of detection, by the detectors that use them; imports no JAX, so --help answers at once.
+
+A detector is added to `DETECTORS`, with its file in this folder. The first line of a docstring is
+the heading in --help.
+"""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from research.config import option
-
-Model = Literal[
-    "yolo",
-    "yolo_v1",
-    "localisation",
-    "landmarks",
-    "sliding_windows",
-    "rcnn",
-    "fast_rcnn",
-    "faster_rcnn",
-]
+from research.config import option, used_by
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectionConfig:
+class Backbone:
     """Detector"""
 
-    model: Model = option(
-        "yolo",
-        "yolo; yolo_v1: squared errors and two boxes a cell, as in 2016; localisation and "
-        "landmarks: one object; sliding_windows: a classifier everywhere; rcnn, fast_rcnn, "
-        "faster_rcnn: regions first.",
-    )
     backbone: str = option("compact", "Classifier whose maps the detector works on.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Maps:
+    """Detector"""
+
     strides: tuple[str, ...] = option(
         (), "Pixels a cell of the maps that predict, as 8,16,32; empty: the detector's own."
     )
+    head_width: int = option(128, "Channels of the detector's own layers.", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Anchors:
+    """Detector"""
+
     anchors: int = option(
         -1,
         "Anchor boxes, found by k-means on the training boxes; 0: none (yolo), -1: the "
         "detector's own.",
         minimum=-1,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """Detector"""
+
     reach: float = option(
         1.5,
         "Cells around an object's centre that answer for it (yolo); 0.5: the one cell it is in.",
         minimum=0.5,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxLoss:
+    """Detector"""
+
     box_loss: Literal["giou", "ciou"] = option("giou", "1 - GIoU or 1 - CIoU of boxes.")
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxWeight:
+    """Detector"""
+
     box_weight: float = option(2.0, "Weight of the box loss.", minimum=0.0)
-    head_width: int = option(128, "Channels of the detector's own layers.", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadDepth:
+    """Detector"""
+
     head_depth: int = option(1, "3x3 convolutions of yolo's head.", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Detector"""
+
     landmarks: int = option(64, "Points that --model=landmarks finds.", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Regions:
+    """Detector"""
+
     regions: int = option(
         200,
         "Regions of an image that are looked at (rcnn, fast_rcnn, faster_rcnn); Girshick's papers "
@@ -54,6 +89,12 @@ class DetectionConfig:
         minimum=1,
         learned=False,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Detector"""
+
     max_detections: int = option(
         100, "Detections an image, at most; COCO counts 100.", minimum=1, learned=False
     )
@@ -78,28 +119,74 @@ class DetectionConfig:
     )
 
 
-_GRIDS: tuple[Model, ...] = ("yolo", "yolo_v1")
-_REGIONS: tuple[Model, ...] = ("rcnn", "fast_rcnn", "faster_rcnn")
-_SEVERAL: tuple[Model, ...] = (*_GRIDS, "sliding_windows", *_REGIONS)  # objects an image
-_BACKBONES: tuple[Model, ...] = (*_GRIDS, "localisation", "landmarks", *_REGIONS)
-# The detectors that a flag has an effect on, if not all.
-USED_BY: dict[str, tuple[Model, ...]] = {
-    "backbone": _BACKBONES,
-    "init_from": _BACKBONES,
-    "init_as": _BACKBONES,
-    "strides": (*_GRIDS, "fast_rcnn", "faster_rcnn"),
-    "anchors": ("yolo", "sliding_windows", "faster_rcnn"),
-    "reach": ("yolo",),
-    "box_loss": ("yolo", "localisation", *_REGIONS),
-    "box_weight": ("yolo", "localisation"),
-    "head_width": (*_GRIDS, "fast_rcnn", "faster_rcnn"),
-    "head_depth": _GRIDS,
-    "landmarks": ("landmarks",),
-    "mosaic": (*_GRIDS, "sliding_windows", "faster_rcnn"),
-    "regions": _REGIONS,
-    "max_detections": _SEVERAL,
-    "score_threshold": _SEVERAL,
-    "nms_threshold": _SEVERAL,
-    "soft_nms": _SEVERAL,
-    "class_agnostic": _SEVERAL,
+class Entry(NamedTuple):
+    """A detector that --model names.
+
+    Attributes:
+      file: the file of this folder whose `make` makes it.
+      summary: what it is, in a few words.
+      options: classes of the flags that have an effect on it, of those that not every detector
+        uses; and names of single flags of classes that are shared.
+      one_object: whether it finds one object an image.
+      proposed: whether it gets its regions with the data.
+      anchors: how many boxes of typical sizes it takes, where --anchors does not say.
+    """
+
+    file: str
+    summary: str
+    options: tuple[type | str, ...]
+    one_object: bool = False
+    proposed: bool = False
+    anchors: int = 0
+
+
+_BACKBONE = (Backbone, "init_from", "init_as")
+_GRID = (*_BACKBONE, Maps, HeadDepth, "mosaic", Selection)
+_REGIONS = (*_BACKBONE, BoxLoss, Regions, Selection)
+
+DETECTORS = {
+    "yolo": Entry("yolo", "boxes from a grid", (*_GRID, Anchors, Reach, BoxLoss, BoxWeight)),
+    "yolo_v1": Entry("yolo", "squared errors and two boxes a cell, as in 2016", _GRID),
+    "localisation": Entry(
+        "single", "one object's box", (*_BACKBONE, BoxLoss, BoxWeight), one_object=True
+    ),
+    "landmarks": Entry("single", "one object's points", (*_BACKBONE, Points), one_object=True),
+    "sliding_windows": Entry(
+        "windows", "a classifier everywhere", (Anchors, "mosaic", Selection), anchors=4
+    ),
+    "rcnn": Entry("regions", "a classifier of proposed regions", _REGIONS, proposed=True),
+    "fast_rcnn": Entry("regions", "the same on one map", (*_REGIONS, Maps), proposed=True),
+    "faster_rcnn": Entry(
+        "regions", "proposes its own regions", (*_REGIONS, Maps, Anchors, "mosaic"), anchors=3
+    ),
 }
+# The detectors that a flag has an effect on, if not all.
+USED_BY = used_by({name: entry.options for name, entry in DETECTORS.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Detector"""
+
+    model: str = option(
+        "yolo",
+        "; ".join(f"{name}: {entry.summary}" for name, entry in DETECTORS.items()) + ".",
+        choices=DETECTORS,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionConfig(
+    Selection,
+    Regions,
+    Points,
+    HeadDepth,
+    BoxWeight,
+    BoxLoss,
+    Reach,
+    Anchors,
+    Maps,
+    Backbone,
+    Chosen,
+):
+    """All of them together."""

@@ -17,6 +17,7 @@ from research.data.proposals import propose
 from research.data.source import Arrays, Example, Examples
 from research.data.splits import Dataset
 from research.data.tasks import detection, landmarks
+from research.detection.config import DETECTORS
 from research.errors import UserError, choose
 from research.experiment import Axis
 from research.geometry.anchors import k_means
@@ -24,8 +25,6 @@ from research.models import Entry, available
 from research.progress import console
 from research.spacing import spaced
 
-PROPOSED = ("rcnn", "fast_rcnn")  # detectors that get their regions with the data
-SINGLE = ("localisation", "landmarks")  # detectors of one object
 COUNTED = 50_000  # examples of a prepared split that are read to count their objects
 SEEN = 5_000  # training examples whose boxes give the typical sizes
 
@@ -52,7 +51,7 @@ def load(config: Any) -> Dataset:
         raise UserError(f"--dataset={config.dataset}: has no split called train.")
     found = detection.with_objects(found)
     most = max_objects(found, config)
-    if config.model in SINGLE and most > 1:
+    if DETECTORS[config.model].one_object and most > 1:
         raise UserError(
             f"--model={config.model}: finds one object, images of --dataset={config.dataset} hold "
             f"up to {most}; --dataset=single_digits has one at most."
@@ -96,7 +95,7 @@ def fit_of(config: Any, dataset: Dataset) -> Callable[[Example, Preprocessing], 
     if config.model == "landmarks":
         return functools.partial(landmarks.fit_landmarks, max_objects=1, points=config.landmarks)
     most = max_objects(dataset, config)
-    if config.model not in PROPOSED:
+    if not DETECTORS[config.model].proposed:
         return functools.partial(fit_objects, max_objects=most)
     console().print("proposing regions, once for each image", markup=False)
     return functools.partial(fit_with_proposals, max_objects=most, regions=config.regions)
@@ -111,7 +110,6 @@ def fit_with_proposals(
 
 
 # Anchors, or typical sizes, where --anchors=-1.
-OWN_ANCHORS = {"faster_rcnn": 3, "sliding_windows": 4}
 
 
 def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
@@ -123,7 +121,7 @@ def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
     Raises:
       UserError: if there is no object to learn sizes from.
     """
-    count = config.anchors if config.anchors >= 0 else OWN_ANCHORS.get(config.model, 0)
+    count = config.anchors if config.anchors >= 0 else DETECTORS[config.model].anchors
     if not count:
         return []
     if isinstance(train, Arrays):
@@ -147,7 +145,7 @@ def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
 def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[str, np.ndarray]:
     """Reads a batch of a person's images: "image", and "size", the original (height, width)."""
     batch = read_batch(files, preprocessing)
-    if config.model in PROPOSED:
+    if DETECTORS[config.model].proposed:
         rgb = (images.with_channels(x, 3) for x in batch["image"])
         batch["proposals"] = np.stack([propose(x, config.regions) for x in rgb])
     return batch
@@ -164,7 +162,7 @@ def augment(
     height, width = batch["image"].shape[1:3]
     if config.model == "landmarks":
         changed["points"] = move_points(config, keys, batch["points"], height, width)
-    if config.model in PROPOSED:
+    if DETECTORS[config.model].proposed:
         changed["proposals"] = move_regions(config, keys, batch["proposals"], height, width)
     return {**batch, **changed, "image": changed["image"] * 255.0}
 

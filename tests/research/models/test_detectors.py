@@ -10,8 +10,8 @@ import pytest
 from toys import check_gradients, drawn
 
 from research.assembly import bind
-from research.detection import FILES, Setting, make, running
-from research.detection.config import DetectionConfig
+from research.detection import Setting, make, running
+from research.detection.config import DETECTORS, DetectionConfig
 from research.detection.regions import propose, training_regions
 from research.detection.windows import AROUND, RANDOM, searched, training_windows
 from research.errors import UserError
@@ -50,10 +50,10 @@ def bound(detector):
 
 
 def test_every_detector_is_a_model_that_the_list_shows():
-    assert set(FILES) - {"yolo_v1"} == set(available("detection"))
+    assert set(DETECTORS) - {"yolo_v1"} == set(available("detection"))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector_learns_every_parameter_and_predicts_fixed_shapes(name):
     config = DetectionConfig(model=name, landmarks=4, max_detections=7, head_width=16)
     setting = SETTING if name in ("faster_rcnn", "sliding_windows") else SETTING._replace(sizes=())
