@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault, refuse_unused
 from research.data.config import Augmentation
+from research.losses.config import USED_BY, LossConfig
 from research.training.config import AugmentedTrainingConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from research.experiment import Batch, Data, Experiment, Facts, Pictures
-
-LossName = Literal["triplet", "contrastive", "supcon", "siamese", "softmax", "arcface", "proxy_nca"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,7 @@ class PredictionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(PredictionConfig, AugmentedTrainingConfig):
+class Config(LossConfig, PredictionConfig, AugmentedTrainingConfig):
     """Embedding"""
 
     model: str = option("conv4", "Backbone; --mode=list shows all with parameter counts.")
@@ -60,21 +59,6 @@ class Config(PredictionConfig, AugmentedTrainingConfig):
     )
     pooling: Literal["average", "flatten"] = option(
         "average", "How the backbone's last map becomes a vector; flatten keeps where things are."
-    )
-    loss: LossName = option("triplet", "What is minimised.")
-    mining: Literal["batch_hard", "batch_all", "semi_hard", "random"] = option(
-        "batch_hard", "triplet: which triplets of the global batch."
-    )
-    distance: Literal["plain", "squared"] = option("plain", "triplet: Euclidean, or its square.")
-    margin: float = option(
-        0.3,
-        "triplet, contrastive: a distance; arcface: an angle, radians (0.5 as published).",
-        minimum=0.0,
-    )
-    logit_scale: float = option(
-        16.0,
-        "supcon, softmax, arcface, proxy_nca: factor of the cosines or distances.",
-        minimum=0.0,
     )
     images_per_class: int = option(
         4, "K images of each of P classes make a batch; --batch_size is P K.", minimum=1
@@ -97,15 +81,6 @@ class Config(PredictionConfig, AugmentedTrainingConfig):
     shear: float = redefault(Augmentation, "shear", 10.0)
     scale: float = redefault(Augmentation, "scale", 0.1)
     shift: float = redefault(Augmentation, "shift", 0.07)
-
-
-# The losses that a flag has an effect on, if not all.
-USED_BY: dict[str, tuple[LossName, ...]] = {
-    "mining": ("triplet",),
-    "distance": ("triplet",),
-    "margin": ("triplet", "contrastive", "arcface"),
-    "logit_scale": ("supcon", "softmax", "arcface", "proxy_nca"),
-}
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":

@@ -9,8 +9,8 @@ import pytest
 
 from experiments import detection, embedding
 from research.data.preprocessing import Preprocessing
-from research.detection.config import DETECTORS as ALL
-from research.detection.config import USED_BY as DETECTORS
+from research.detection import config as detectors
+from research.losses.config import LOSSES
 
 PREPROCESSING = Preprocessing((32, 32), 3, mean=(128.0,), std=(64.0,)).to_json()
 
@@ -30,7 +30,6 @@ def program(experiment, batch):
 
 
 EMBEDDING = {"mining": "batch_all", "distance": "squared", "margin": 0.375, "logit_scale": 7.5}
-LOSSES = [*("triplet", "contrastive", "supcon", "siamese", "softmax", "arcface", "proxy_nca")]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -84,11 +83,11 @@ OF_DATA = {"init_from", "init_as", "anchors", "landmarks", "regions"}
     "model",
     [
         name if name == "sliding_windows" else pytest.param(name, marks=pytest.mark.families)
-        for name in ALL
+        for name in detectors.DETECTORS
     ],
 )
 def test_a_flag_of_detectors_changes_those_that_it_is_said_to(model, monkeypatch):
-    assert DETECTION.keys() | OF_DATA == DETECTORS.keys()
+    assert DETECTION.keys() | OF_DATA == detectors.USED_BY.keys()
     monkeypatch.setattr(detection, "refuse_unused", lambda *_: None)
     facts = {
         "class_names": ["red", "blue"],
@@ -121,6 +120,6 @@ def test_a_flag_of_detectors_changes_those_that_it_is_said_to(model, monkeypatch
         if program(detection.build(dataclasses.replace(config, **{flag: value}), facts), batch)
         != plain
     }
-    said = {flag for flag, models in DETECTORS.items() if model in models} - OF_DATA
+    said = {flag for flag, models in detectors.USED_BY.items() if model in models} - OF_DATA
     # Mosaic would change every detector: it is kept from those whose boxes are not to be mixed.
     assert changed - {"mosaic"} == said - {"mosaic"} and said <= changed

@@ -32,7 +32,7 @@ def embedding_loss(
     """Computes the loss of each example, and measures of it.
 
     Args:
-      options: loss, mining, distance, margin and logit_scale, as experiments/embedding.py has them.
+      options: loss, mining, distance, margin and logit_scale, as `losses/config.py` has them.
       outputs: of research.nn.embedder.Embedder.
       classes: from 0; of the rows of proxies, where there are any.
 

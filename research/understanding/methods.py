@@ -235,5 +235,5 @@ METHODS = {
     "list": Method("list", "these methods, each with its paper", "", "listing.methods", ()),
     "layers": Method("list", "the network's layers", "", "listing.layers", ()),
 }
-# The methods that a flag has an effect on, where it is not all of them.
+# The methods that a flag has an effect on, if not all.
 USED_BY = used_by({name: method.options for name, method in METHODS.items()})

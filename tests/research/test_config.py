@@ -100,3 +100,20 @@ def test_more_steps_than_are_counted_are_refused():
     assert make_plan(TrainingConfig(epochs=2.0, batch_size=10), 100).steps == 20
     with pytest.raises(UserError, match=r"--epochs=1e\+30: are 1e\+31 steps; 2,147,483,647 are"):
         make_plan(TrainingConfig(epochs=1e30, batch_size=10), 100)
+
+
+def test_what_a_flag_has_an_effect_on_follows_from_the_class_that_declares_it():
+    declared = {"a": (Base, "other"), "b": (), "c": (Base,)}
+    expected = dict.fromkeys((f.name for f in dataclasses.fields(Base)), ("a", "c"))
+    assert config_lib.used_by(declared) == {**expected, "other": ("a",)}
+
+
+def test_a_table_may_hold_the_choices():
+    @dataclasses.dataclass(frozen=True)
+    class Chosen:
+        kind: str = option("x", "Which.", choices={"x": 1, "y": 2})
+
+    (row,) = config_lib.options(Chosen)
+    assert row.choices == ("x", "y") and "--kind=x|y" in config_lib.manual(Chosen)
+    with pytest.raises(UserError, match="--kind=z: one of x, y is needed"):
+        config_lib.validate(Chosen("z"))
