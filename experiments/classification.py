@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from research.config import option, redefault
 from research.data.config import Augmentation
-from research.models.config import ModelConfig
 from research.modes import Modes
-from research.training.config import AugmentedTrainingConfig, ScheduleName, TrainingConfig
+from research.training.config import (
+    AugmentedTrainingConfig,
+    ModelConfig,
+    ScheduleName,
+    TrainingConfig,
+)
 
 if TYPE_CHECKING:
     from research.experiment import Batch, Experiment, Facts, Pictures

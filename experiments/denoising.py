@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from research.config import option, redefault
-from research.models.config import ModelConfig
-from research.training.config import AugmentedTrainingConfig, TrainingConfig
+from research.training.config import AugmentedTrainingConfig, ModelConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from research.experiment import Batch, Experiment, Facts, Pictures

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
-from research.models.config import ModelConfig
-from research.training.config import AugmentedTrainingConfig, ScheduleName, TrainingConfig
+from research.training.config import (
+    AugmentedTrainingConfig,
+    ModelConfig,
+    ScheduleName,
+    TrainingConfig,
+)
 
 if TYPE_CHECKING:
     from research.experiment import Batch, Data, Experiment, Facts, Pictures

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from research.errors import UserError, choose, nearest
-from research.models.config import ModelConfig
 from research.nn.activations import ACTIVATIONS
 from research.nn.initialisers import INITIALISERS
+from research.training.config import ModelConfig
 
 
 class Entry(NamedTuple):
