@@ -77,6 +77,16 @@ def test_its_flags_are_flags_still(place, experiment, monkeypatch):
             assert (list(kept) if isinstance(kept, tuple) else kept) == value, name
 
 
+@pytest.mark.parametrize("experiment", OLD["FLAGS"])
+def test_the_finished_run_is_shown_and_not_repeated(place, experiment, capsys):
+    before = (place / experiment / "result.json").read_bytes()
+    assert main(place, f"--flagfile={experiment}/flags.txt", f"--workdir={experiment}") == 0
+    assert (place / experiment / "result.json").read_bytes() == before
+    assert not (place / experiment / "metrics.jsonl").exists()  # no step was logged
+    name = next(iter(json.loads(before)["metrics"]))
+    assert name in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("experiment", EVALUATED)
 def test_it_is_evaluated_as_it_was_then(place, experiment):
     given = [f"--checkpoint={experiment}", f"--workdir=EVAL/{experiment}"]
