@@ -106,7 +106,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
 
 
 def _parts(path: Path, where: str) -> dict[str, Path]:
-    """{split: its folder}; all is "train" where no folder is called train, test or the like."""
+    """Finds {split: its folder}; all is "train" where no folder is called train or the like."""
     inner = subfolders(path)
     parts: dict[str, Path] = {}
     for folder in inner:
