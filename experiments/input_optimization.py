@@ -109,14 +109,14 @@ def gallery(config: Config) -> Callable[[], str]:
     Raises:
       UserError: where there is nothing to show.
     """
-    from research.understanding.gallery import make_gallery
     from research.understanding.opening import check_flags
+    from research.understanding.page import make_page
     from research.understanding.question import ask
 
     check_flags(config)
     shown = dataclasses.replace(config, method="saliency")
     ask(shown, opened(shown)).needs_inputs()
-    return functools.partial(make_gallery, config, build)
+    return functools.partial(make_page, config, build)
 
 
 MODES = Modes(pages={"gallery": gallery})

@@ -119,11 +119,9 @@ def train(
                 experiment.training, config, parallel, state, batch
             )
         )
-        noisy = None
         with counting_values() as normalised:
-            if plan.steps:
-                step_fn.program(state, parallel.put_batch(first))
-                noisy = check_values(normalised, config.accumulate)
+            step_fn.program(state, parallel.put_batch(first))
+            noisy = check_values(normalised, config.accumulate)
         for source in data.evals.values():
             jax.eval_shape(
                 make_eval_step(experiment.evaluation, None), state.variables, source.batch(0)

@@ -22,7 +22,7 @@ def make_plan(config: LoopConfig, num_examples: int, steps: int | None = None) -
     """Resolves epochs, and zeros that mean "choose for me", into steps.
 
     Args:
-      steps: replaces the configuration's number; may be 0.
+      steps: replaces the configuration's number.
 
     Raises:
       UserError: for more steps than a counter of 32 bits holds.

@@ -22,6 +22,8 @@ class Method(NamedTuple):
         an `Experiment`, others what makes the `Report`. One that lists takes what opens the
         network, and need not call it.
       options: the classes of flags that have an effect on it, of those that not every method uses.
+      examples: images of the network's data set that it takes, evenly spaced, where no --inputs
+        are given; 0 for a method that needs none, or takes the whole set.
     """
 
     kind: Literal["optimise", "look", "survey", "list"]
@@ -29,6 +31,7 @@ class Method(NamedTuple):
     paper: str
     function: str
     options: tuple[type, ...]
+    examples: int = 4
 
     def load(self) -> Callable[..., Any]:
         """Imports its function, and with it JAX."""
@@ -183,6 +186,7 @@ METHODS = {
         "Petsiuk et al. 2018",
         "sanity_checks.deletion",
         (config.Inputs, *_UNIT),
+        examples=100,
     ),
     "randomisation": Method(
         "look",
@@ -197,6 +201,7 @@ METHODS = {
         "Krizhevsky et al. 2012",
         "units.filters",
         (),
+        examples=0,
     ),
     "patches": Method(
         "survey",
@@ -204,6 +209,7 @@ METHODS = {
         "Zeiler and Fergus 2013; Girshick et al. 2013",
         "units.patches",
         (config.Inputs, config.Unit, config.Count),
+        examples=0,
     ),
     "dead_units": Method(
         "survey",
@@ -211,6 +217,7 @@ METHODS = {
         "Zeiler and Fergus 2013",
         "units.dead_units",
         (config.Inputs,),
+        examples=0,
     ),
     "neighbours": Method(
         "survey",
@@ -221,6 +228,7 @@ METHODS = {
             config.Inputs,
             config.Count,
         ),
+        examples=0,
     ),
     "map": Method(
         "survey",
@@ -231,6 +239,7 @@ METHODS = {
             config.Inputs,
             config.Plane,
         ),
+        examples=0,
     ),
     "list": Method("list", "these methods, each with its paper", "", "listing.methods", ()),
     "layers": Method("list", "the network's layers", "", "listing.layers", ()),

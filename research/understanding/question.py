@@ -118,14 +118,9 @@ def ask(config: Any, found: Opened) -> Question:
     fitted = [fit(image, preprocessing) for image in read]
     from_nothing = config.method == "visualise" and config.start != "input"
     sampled = ""
-    if (
-        not files
-        and source is not None
-        and METHODS[config.method].kind != "survey"
-        and not from_nothing
-    ):
+    count = METHODS[config.method].examples
+    if count and not files and source is not None and not from_nothing:
         examples = survey().examples
-        count = 100 if config.method == "deletion" else 4
         chosen = spaced(len(examples), count).tolist()
         fitted = [np.asarray(examples[i]["image"]) for i in chosen]
         files, read = [f"test {i}" for i in chosen], fitted

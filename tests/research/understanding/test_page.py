@@ -3,10 +3,10 @@
 import pytest
 
 from research.errors import UserError
-from research.understanding import gallery
+from research.understanding import page
 
 
 def test_a_signal_ends_the_whole_gallery_and_not_one_method(monkeypatch):
-    monkeypatch.setattr(gallery, "run", lambda experiment, config: None)  # as the loop says it
+    monkeypatch.setattr(page, "run", lambda experiment, config: None)  # as the loop says it
     with pytest.raises(UserError, match="was stopped"):
-        gallery.section(None, lambda config: None)
+        page.section(None, lambda config: None)

@@ -50,8 +50,8 @@ WIDEST = 900  # pixels of a picture
 Build = Callable[[Any], Experiment | Look]
 
 
-def make_gallery(config: Any, build: Build) -> str:
-    """The page, as text.
+def make_page(config: Any, build: Build) -> str:
+    """Makes the page, as text.
 
     Args:
       config: of the experiment; its network and images are shown.
@@ -85,7 +85,7 @@ def make_gallery(config: Any, build: Build) -> str:
 
 
 def section(config: Any, build: Build) -> str:
-    """One method's pictures and numbers, or why it does not apply.
+    """Shows one method's pictures and numbers, or says why it does not apply.
 
     Raises:
       UserError: where SIGTERM or SIGINT ended it.
@@ -112,7 +112,7 @@ def section(config: Any, build: Build) -> str:
 
 
 def run(experiment: Experiment, config: Any) -> Report | None:
-    """The report of a run of the shared loop whose folder nobody keeps; None where it stopped."""
+    """Returns the report of a run whose folder nobody keeps; None if it was stopped."""
     parallel = parallel_lib.create(config.parallel, config.batch_size)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -127,7 +127,7 @@ def run(experiment: Experiment, config: Any) -> Report | None:
 
 
 def picture(name: str, figure: Figure) -> str:
-    """An <img> that holds its picture."""
+    """Returns an <img> that holds its picture."""
     buffer = io.BytesIO()
     saving.save(figure, buffer, dpi=100, bbox_inches="tight")
     image = PIL.Image.open(io.BytesIO(buffer.getvalue()))
