@@ -1,4 +1,4 @@
-"""What does a trained network see? Images optimised by gradients, and a look inside.
+"""Input optimisation: looks into a trained network, with images optimised by gradients too.
 
     python launch.py --experiment=input_optimization
 
@@ -69,14 +69,14 @@ class Config(LookConfig, PictureConfig, QuestionConfig, RunConfig):
 
 
 def opened(config: Config) -> "Opened":
-    """The network that a configuration names."""
+    """Opens the network that a configuration names."""
     from research.understanding import opening
 
     return opening.opened(config, open_trained)
 
 
 def build(config: Config, facts: Mapping[str, Any] | None = None) -> "Experiment | Look":
-    """The method: an experiment where an image is optimised, the network frozen; else a look.
+    """Builds the method: an experiment that optimises an image, or a look at the network.
 
     Raises:
       UserError: names that are unknown, and methods that do not apply to the network.

@@ -1,4 +1,4 @@
-"""What initialisation does to signals: statistics of every layer's activations and gradients.
+"""Effects of initialisation on signals: statistics of every layer's activations and gradients.
 
 Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
 2010; He et al., "Delving deep into rectifiers", 2015.
@@ -26,7 +26,7 @@ FLAT = 0.05
 
 
 class LayerStatistics(NamedTuple):
-    """Of one layer, over a batch; all but the last are of what it passes on.
+    """Statistics of one layer, over a batch; all but the last are of what it passes on.
 
     That is what its nonlinearity gives, where one is applied before the next layer with a kernel,
     and else its own output.

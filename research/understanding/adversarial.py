@@ -21,7 +21,7 @@ Loss = Callable[[Images], Float[Array, " batch"]]
 def margin(
     scores: Float[Array, "batch classes"], unit: int | Array, toward: bool
 ) -> Float[Array, " batch"]:
-    """What an attack lowers: below 0 the answer is the one sought.
+    """Computes what an attack lowers: below 0 the answer is the one sought.
 
     Args:
       unit: the class to leave, or with `toward` to reach.

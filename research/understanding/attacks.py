@@ -31,7 +31,7 @@ CONFIDENT = 3.0  # how far fooling pushes the score beyond the others'
 
 
 def attack(question: Question) -> Experiment:
-    """fool, fgsm, pgd: what the input is called changes, to --class or to anything else."""
+    """Changes what the input is called, to --class or to anything else: fool, fgsm, pgd."""
     question.needs_inputs()
     config = question.config
     if not question.asks_class:
@@ -86,6 +86,7 @@ def attack(question: Question) -> Experiment:
 
 
 def smallest(question: Question) -> Answer:
+    """Finds the smallest change that changes the answer: PGD, and bisection over its radius."""
     config = question.config
     if not question.asks_class:
         raise UserError("--method=smallest: needs a classifier, and no --layer.")

@@ -41,7 +41,7 @@ def attributed(
     protocol: Mapping[str, str] | None = None,
     draw: Callable[[PyTree, Batch], Pictures] | None = None,
 ) -> Answer:
-    """What `one` finds of each image, "map" [h, w] among it, drawn as heat maps by default."""
+    """Shows the "map" [h, w] that `one` finds of each image, as heat maps by default."""
 
     def heat_maps(outputs: PyTree, batch: Batch) -> Pictures:
         name, texts = question.config.method, captions(question, outputs)
@@ -57,6 +57,8 @@ def attributed(
 
 
 def saliency(question: Question, draw: Callable[[PyTree, Batch], Pictures] | None = None) -> Answer:
+    """Shows the largest |gradient| of the score over each pixel's channels."""
+
     def one(x: Image, target: Target) -> dict[str, Array]:
         return {"map": gradients.saliency(score_of(question.network, target), x)[0]}
 
@@ -64,15 +66,17 @@ def saliency(question: Question, draw: Callable[[PyTree, Batch], Pictures] | Non
 
 
 def smooth_grad(question: Question) -> Answer:
+    """Shows the size of the mean gradient of noisy copies."""
     return smoothed(question, signed=True)
 
 
 def smooth_saliency(question: Question) -> Answer:
+    """Shows the mean saliency of noisy copies."""
     return smoothed(question, signed=False)
 
 
 def smoothed(question: Question, signed: bool) -> Answer:
-    """Mean over noisy copies of the gradient, whose size is shown, or of its size."""
+    """Takes the mean over noisy copies of the gradient (signed) or of its size."""
     config = question.config
     key = stream(jax.random.key(config.seed), "smooth_grad")
     given = (key, config.samples or 32, config.noise)
@@ -87,6 +91,7 @@ def smoothed(question: Question, signed: bool) -> Answer:
 
 
 def gradient_times_input(question: Question) -> Answer:
+    """Shows gradient times (input - mean image), summed over channels."""
     baseline = mean_image(question)
 
     def one(x: Image, target: Target) -> dict[str, Array]:
@@ -99,6 +104,7 @@ def gradient_times_input(question: Question) -> Answer:
 
 
 def integrated_gradients(question: Question) -> Answer:
+    """Shows the gradients along the line from the mean image, and how well they add up."""
     baseline, samples = mean_image(question), question.config.samples
 
     def one(x: Image, target: Target) -> dict[str, Array]:
@@ -123,15 +129,17 @@ def integrated_gradients(question: Question) -> Answer:
 
 
 def guided_backpropagation(question: Question) -> Answer:
+    """Shows gradients that ReLUs pass where they are positive and the unit is active."""
     return ruled(question, "guided")
 
 
 def deconvnet(question: Question) -> Answer:
+    """Shows gradients that ReLUs rectify on the way back."""
     return ruled(question, "deconvnet")
 
 
 def ruled(question: Question, rule: Rule) -> Answer:
-    """Guided backpropagation or deconvnet: gradients whose sign is of interest, so summed."""
+    """Shows gradients under a rule of ReLUs, whose sign is of interest."""
     check_rule(question.network, question.config.method)
 
     def one(x: Image, target: Target) -> dict[str, Array]:
@@ -149,6 +157,7 @@ def ruled(question: Question, rule: Rule) -> Answer:
 
 
 def grad_cam(question: Question) -> Answer:
+    """Shows the last maps before the unit, weighted by their mean gradient."""
     layer = last_maps(layer_shapes(question.network), question.target())
 
     def one(x: Image, target: Target) -> dict[str, Array]:
@@ -158,6 +167,7 @@ def grad_cam(question: Question) -> Answer:
 
 
 def occlusion(question: Question) -> Answer:
+    """Shows how the probability falls where a patch in the mean colour lies."""
     config, side = question.config, min(question.network.image_shape[:2])
     patch = config.patch or max(side // 6, 1)
     stride = config.stride or max(patch // 2, 1)
@@ -194,6 +204,7 @@ def occlusion(question: Question) -> Answer:
 
 
 def segmentation(question: Question) -> Answer:
+    """Cuts the object out by GrabCut, started from saliency."""
     if question.network.image_shape[2] != 3:
         raise UserError("--method=segmentation: GrabCut tells colours apart; the model sees grey.")
 

@@ -1,4 +1,4 @@
-"""What is seen of an image that a method changed: what it is called before and after, pictures."""
+"""Comparison of an image before and after a method changed it: its class, pictures."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -93,7 +93,7 @@ def _labels(question: Question, count: int) -> list[str]:
 
 
 def captions(question: Question, outputs: PyTree) -> list[tuple[str, str]]:
-    """What each image is called before and after."""
+    """Names the class of each image before and after."""
     rows = []
     for i in range(len(outputs["image"])):
         texts = []

@@ -12,7 +12,7 @@ from research.config import option
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What is asked, and of which network"""
+    """The question, and the network it is put to"""
 
     method: str = option("visualise", "What to do; --method=list explains each in one line.")
     checkpoint: tuple[str, ...] = option((), "Run whose network is looked into.")
@@ -21,21 +21,21 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What is asked, and of which network"""
+    """The question, and the network it is put to"""
 
     inputs: tuple[str, ...] = option((), "Images to look at or to start from: files and folders.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """What is asked, and of which network"""
+    """The question, and the network it is put to"""
 
     unit: int = option(-1, "Channel of --layer; -1: all of them.", minimum=-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassName:
-    """What is asked, and of which network"""
+    """The question, and the network it is put to"""
 
     class_: str = option(
         "",
@@ -46,7 +46,7 @@ class ClassName:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What is asked, and of which network"""
+    """The question, and the network it is put to"""
 
     place: Literal["mean", "centre"] = option(
         "mean", "Where on a layer's map: the mean over all places, or the central unit alone."
@@ -55,7 +55,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class WorkingSize:
-    """What is asked, and of which network"""
+    """The question, and the network it is put to"""
 
     size: int = option(
         0,

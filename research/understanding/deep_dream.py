@@ -22,7 +22,7 @@ from research.understanding.target import check_layer, check_unit, middle_layer
 
 
 def dream(question: Question) -> Experiment:
-    """More of what a layer sees, first in a small image, then in larger ones.
+    """Shows more of what a layer sees, first in a small image, then in larger ones.
 
     The image stays at full size; what is shown to the network is shrunk. So what a small size adds
     is enlarged, and the input's detail is never lost.
@@ -70,7 +70,7 @@ def dream(question: Question) -> Experiment:
     predict, measure = compared(question, space, before, None, extra)
 
     def finish(image: np.ndarray, number: int) -> np.ndarray:
-        """The input at its own size, with the change enlarged."""
+        """Adds the change, enlarged, to the input at its own size."""
         original = with_channels(question.originals[number], image.shape[-1]).astype(np.float32)
         change = image.astype(np.float32) - before[number]
         h, w = original.shape[:2]

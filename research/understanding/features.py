@@ -1,4 +1,4 @@
-"""What units respond to over a data set: functions of layers' values and of images."""
+"""Responses of units over a data set: functions of layers' values and of images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

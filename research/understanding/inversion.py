@@ -26,7 +26,7 @@ from research.understanding.target import check_layer, middle_layer
 
 
 def invert(question: Question) -> Experiment:
-    """An image that a layer cannot tell from the input: what the layer kept of it."""
+    """Finds an image that a layer cannot tell from the input: what the layer kept of it."""
     question.needs_inputs()
     config, network = question.config, question.network
     if config.start == "input":

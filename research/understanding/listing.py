@@ -18,7 +18,7 @@ TITLES = {
 
 
 def methods(opened: Callable[[], Network]) -> Report:
-    """Every method of each kind with its paper; `opened` is not called."""
+    """Lists every method of each kind with its paper; `opened` is not called."""
     rows = [
         {"method": name, **{k: getattr(method, k) for k in ("kind", "summary", "paper")}}
         for name, method in METHODS.items()
@@ -35,7 +35,7 @@ def methods(opened: Callable[[], Network]) -> Report:
 
 
 def layers(opened: Callable[[], Network]) -> Report:
-    """Every layer with its shape and the receptive field of its central place."""
+    """Lists every layer with its shape and the receptive field of its central place."""
     network = opened()
     shapes, fields = layer_shapes(network), sizes(receptive_fields(network))
     side = network.image_shape[:2]

@@ -1,4 +1,4 @@
-"""What the methods that only look share: nothing is trained, and `predict` is the method."""
+"""Shared steps of the methods that only look: nothing is trained, `predict` is the method."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def evaluated(
     notes: Callable[[PyTree, Batch], list[str]] | None = None,
     source: Source | None = None,
 ) -> Answer:
-    """What `predict` finds in the question's images, or in a data set that is surveyed.
+    """Returns what makes the report of `predict` on the images, or on a data set.
 
     Args:
       source: the data set; None: the question's images.
@@ -59,8 +59,8 @@ def evaluated(
 
 
 def each_image(question: Question, one: OneImage) -> Callable[[Variables, Batch], PyTree]:
-    """`predict` for all images: the unit asked about (the most probable class by default), and
-    what `one` finds. Memory does not grow with their number.
+    """Makes `predict` for all images: the unit asked about (the most probable class by default),
+    and what `one` finds. Memory does not grow with their number.
     """
     question.needs_inputs()
     asked = question.target()
@@ -84,17 +84,17 @@ def each_image(question: Question, one: OneImage) -> Callable[[Variables, Batch]
 
 
 def score_of(network: Network, target: Target, rule: Any = None) -> gradients.Score:
-    """The target's value, as a function of images."""
+    """Returns the target's value as a function of images."""
     return lambda images: target.value(layers_of(network, images, rule=rule))
 
 
 def mean_image(question: Question) -> Float[Array, " channel"]:
-    """What stands for nothing."""
+    """Returns the image that stands for nothing: a value for each channel."""
     return jnp.asarray(question.mean, jnp.float32)
 
 
 def captions(question: Question, outputs: PyTree) -> list[str]:
-    """The class that each image is asked about, and its probability."""
+    """Names the class that each image is asked about, with its probability."""
     if "unit" not in outputs:
         return [asked_text(question)] * len(outputs["map"])
     return [
@@ -104,7 +104,7 @@ def captions(question: Question, outputs: PyTree) -> list[str]:
 
 
 def asked_text(question: Question) -> str:
-    """What is asked about, where it is not a class."""
+    """Names the unit that is asked about, if it is no class."""
     target, network = question.target(), question.network
     if target.unit is None:
         return f"{target.layer}, mean of all units"
@@ -114,12 +114,12 @@ def asked_text(question: Question) -> str:
 
 
 def measure_all(names: Sequence[str]) -> Callable[[PyTree, Batch], Measures]:
-    """Means over images of some outputs."""
+    """Makes a measure that averages some outputs over images."""
     return lambda outputs, batch: averaged({n: outputs[n] for n in names if n in outputs})
 
 
 def notes(question: Question) -> Callable[[PyTree, Batch], list[str]]:
-    """A line for each input: what it was asked about."""
+    """Makes a line for each input: what it was asked about."""
 
     def said(outputs: PyTree, batch: Batch) -> list[str]:
         texts = captions(question, outputs) if "unit" in outputs else []

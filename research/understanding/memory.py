@@ -95,7 +95,7 @@ class Recall(nn.Module):
 
 
 class Memory(NamedTuple):
-    """What is found of one cell.
+    """Findings about one cell.
 
     Attributes:
       fresh, trained: mean gradient norm by distance, from 0, before and after training.

@@ -12,7 +12,7 @@ from research.understanding import config
 
 
 class Method(NamedTuple):
-    """What a method is.
+    """A method of looking into a network.
 
     Attributes:
       kind: optimises an image, looks at images, surveys a network or a data set, or lists.

@@ -23,7 +23,7 @@ DRAWN = 6  # images whose neighbours are drawn
 
 
 def several(question: Question) -> Source:
-    """The data set that is surveyed. Raises UserError where it is a single image."""
+    """Opens the data set that is surveyed. Raises UserError for a single image."""
     source = question.survey()
     if len(source.examples) < 2:
         raise UserError(f"--method={question.config.method}: needs at least two images.")
@@ -31,7 +31,7 @@ def several(question: Question) -> Source:
 
 
 def _features(question: Question) -> tuple[str, Callable[[Variables, Batch], PyTree]]:
-    """The layer that is compared, and `predict` that gives a vector of it for each image."""
+    """Returns the layer that is compared, and `predict` that gives a vector of it an image."""
     layer = chosen_layer(question, maps=False)
 
     def predict(variables: Variables, batch: Batch) -> PyTree:
@@ -42,7 +42,10 @@ def _features(question: Question) -> tuple[str, Callable[[Variables, Batch], PyT
 
 
 def neighbours(question: Question) -> Answer:
-    """Who is alike in features, and who in pixels; pictures are read again, a block at a time."""
+    """Finds images that are alike in features, and in pixels.
+
+    Pictures are read again, a block at a time.
+    """
     source, config = several(question), question.config
     layer, predict = _features(question)
 
@@ -93,7 +96,7 @@ def neighbours(question: Question) -> Answer:
 
 
 def plane(question: Question) -> Answer:
-    """PCA or t-SNE of the features, with thumbnails."""
+    """Lays images out on a plane by PCA or t-SNE of their features."""
     source, config = several(question), question.config
     layer, predict = _features(question)
 

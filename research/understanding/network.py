@@ -44,7 +44,7 @@ class Network(NamedTuple):
     exclusive: bool = True
 
     def outputs(self, images: Images) -> Any:
-        """What the experiment predicts of images."""
+        """Predicts what the experiment says of images."""
         return self.apply(self.variables, images)
 
 

@@ -1,4 +1,4 @@
-"""What an image is optimised for: functions of the values of a network's layers.
+"""Objectives that an image is optimised for: functions of the values of a network's layers.
 
 Each returns one number for each image.
 """

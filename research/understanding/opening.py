@@ -43,7 +43,7 @@ def open_network(
     state: object,
     open_module: OpenModule,
 ) -> Opened:
-    """The network of --checkpoint, or of --init_from; kept for methods that are asked in turn.
+    """Opens the network of --checkpoint or --init_from; kept for methods that are asked in turn.
 
     Args:
       state: of the files they name, as `files_state` has it: where they change, it is opened anew.
@@ -119,7 +119,7 @@ def open_network(
 
 
 def opened(config: Any, open_module: OpenModule) -> Opened:
-    """The network that a configuration names."""
+    """Opens the network that a configuration names."""
     init_from = "" if config.checkpoint else (config.init_from or NETWORK)
     state = files_state([*config.checkpoint, init_from])
     names = config.checkpoint, init_from, config.init_as, config.model, config.data_dir
@@ -127,7 +127,7 @@ def opened(config: Any, open_module: OpenModule) -> Opened:
 
 
 def files_state(names: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
-    """Each file below some paths, with its size and when it was last changed."""
+    """Lists each file below some paths, with its size and when it was last changed."""
     found = []
     for path in (Path(name).expanduser() for name in names if name):
         files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())

@@ -50,7 +50,7 @@ Objective = Callable[
 
 
 def coordinates(question: Question, height: int, width: int) -> Parameterisation:
-    """The parameterisation that the options ask for."""
+    """Makes the parameterisation that the options ask for."""
     config, channels = question.config, len(question.mean)
     if config.parameterisation == "pixels":
         if not config.decorrelate:
@@ -60,7 +60,7 @@ def coordinates(question: Question, height: int, width: int) -> Parameterisation
 
 
 def start_images(question: Question, count: int, height: int, width: int) -> np.ndarray:
-    """The mean image, or noise on it."""
+    """Makes the mean image, or noise on it."""
     start = np.broadcast_to(question.mean, (count, height, width, len(question.mean)))
     if question.config.start == "noise":
         draw = np.random.default_rng(question.config.seed).normal(size=start.shape)
@@ -69,11 +69,12 @@ def start_images(question: Question, count: int, height: int, width: int) -> np.
 
 
 def step_rate(question: Question, default: float) -> optax.Schedule:
-    """--learning_rate, or the method's own."""
+    """Returns --learning_rate, or the method's own."""
     return optax.constant_schedule(question.config.learning_rate or default)
 
 
 def pixel_projections(question: Question, space: Parameterisation) -> list[regularisers.Projection]:
+    """Returns what pixels are held to after each step, as the options ask."""
     config = question.config
     found = []
     if config.blur_sigma != 1.0 and not config.blur_every:
@@ -109,7 +110,7 @@ def optimised(
     draw: Callable[[PyTree, Batch], Pictures],
     notes: Callable[[PyTree, Batch], list[str]] | None = None,
 ) -> Experiment:
-    """The experiment that optimises images: they are its parameters, and the network is frozen.
+    """Builds the experiment whose parameters are images; the network is frozen.
 
     Args:
       images: what batches hold: the inputs, or the start.
@@ -142,7 +143,7 @@ def optimised(
 
 
 def make_loss(objective: Objective, to_images: Callable[[Array], Any], config: Any) -> Any:
-    """The contract's loss of an objective, to be minimised."""
+    """Makes the contract's loss of an objective, to be minimised."""
 
     def loss(variables: Variables, batch: Batch, key: Array, axis: str | None) -> Any:
         images = to_images(variables["params"]["image"])
@@ -166,7 +167,7 @@ def gradient_descent(
     l2: float,
     projections: Sequence[regularisers.Projection],
 ) -> optax.GradientTransformation:
-    """Adam, or L-BFGS with a line search, and the regularisers."""
+    """Makes Adam, or L-BFGS with a line search, with the regularisers."""
     decay = [regularisers.l2_penalty(l2)] if l2 else []
     if config.solver == "lbfgs" and config.learning_rate:
         raise UserError("--learning_rate: L-BFGS searches for its own step; leave it out.")

@@ -1,4 +1,4 @@
-"""What a method is asked: a network, images, and the unit that is asked about."""
+"""The question that a method answers: a network, images, and the unit that is asked about."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ from research.understanding.target import Target, choose_target, score_layer
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked of a network.
+    """A question that is put to a network.
 
     Attributes:
       config: of the experiment; it has the options of research/understanding/config.py.
@@ -49,11 +49,11 @@ class Question:
 
     @property
     def asks_class(self) -> bool:
-        """Whether the target is a class, so that an image is called something."""
+        """Says whether the target is a class, so that an image is called something."""
         return not self.config.layer and bool(self.network.class_names) and self.network.exclusive
 
     def target(self, default_class: str = "") -> Target:
-        """The unit that is asked about; of a classifier without --class, all classes."""
+        """Finds the unit that is asked about; for a classifier without --class, all classes."""
         config = self.config
         unit = None if config.unit < 0 else config.unit
         name = config.class_ or ("" if config.layer or unit is not None else default_class)
@@ -67,7 +67,7 @@ class Question:
         )
 
     def told(self, protocol: Mapping[str, str]) -> dict[str, str]:
-        """How each metric is computed, with what was taken from a data set."""
+        """Adds to how each metric is computed how many images of a data set were taken."""
         said = f"; {self.sampled}" if self.sampled else ""
         return {name: f"{line}{said}" for name, line in protocol.items()}
 
@@ -77,18 +77,18 @@ class Question:
             raise UserError(f"--method={self.config.method}: needs --inputs=photo.jpg.")
 
     def class_name(self, unit: int) -> str:
-        """What a class is called."""
+        """Returns the name of a class."""
         return self.network.class_names[unit]
 
     def class_scores(self, images: Images) -> Float[Array, "batch classes"]:
-        """Of each class, before softmax; at --place where there is a map."""
+        """Returns the score of each class, before softmax; of a map, at --place."""
         layer = score_layer(self.network, layer_shapes(self.network))
         every = Target(layer, None, centre=self.config.place == "centre")
         return every.units(layers_of(self.network, images))
 
 
 def ask(config: Any, found: Opened) -> Question:
-    """The question that a configuration puts to an opened network, its images read.
+    """Puts a configuration's question to an opened network: reads its images.
 
     Raises:
       UserError: files that are no images.
@@ -140,7 +140,7 @@ def ask(config: Any, found: Opened) -> Question:
 
 
 def converted(file: str, channels: int, wanted: int) -> str:
-    """What is done to an image before the network gets it; "" where nothing is worth saying."""
+    """Says what is done to an image before the network gets it; "" if nothing is."""
     said = []
     if image_files.has_alpha(Path(file).read_bytes()):
         said.append("transparency is laid over white")
@@ -152,23 +152,23 @@ def converted(file: str, channels: int, wanted: int) -> str:
 
 
 def per_unit(values: Float[Array, "batch *places channel"]) -> Float[Array, "batch channel"]:
-    """The mean over places."""
+    """Takes the mean over places."""
     return values.reshape(values.shape[0], -1, values.shape[-1]).mean(1)
 
 
 def averaged(values: Mapping[str, Array]) -> Measures:
-    """{name: value of each example} with equal weights."""
+    """Gives equal weights to {name: value of each example}."""
     return {name: (value, jnp.ones_like(value)) for name, value in values.items()}
 
 
 def as_pixels(images: Array | np.ndarray) -> np.ndarray:
-    """Rounded to what a file holds: uint8."""
+    """Rounds images to what a file holds: uint8."""
     return np.clip(np.round(np.asarray(images)), 0, 255).astype(np.uint8)
 
 
 def probability_of(
     scores: Float[Array, "batch classes"], unit: int | Array
 ) -> Float[Array, " batch"]:
-    """Softmax of one class; `unit` may differ from image to image."""
+    """Computes the softmax of one class; `unit` may differ from image to image."""
     units = jnp.broadcast_to(jnp.asarray(unit), (len(scores),))
     return jnp.take_along_axis(jax.nn.softmax(scores), units[:, None], axis=1)[:, 0]

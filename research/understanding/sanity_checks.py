@@ -32,7 +32,7 @@ RANDOM_ORDERS = 4
 
 
 def deletion(question: Question) -> Answer:
-    """Pixels are set to the mean image's, the most salient first; and in random orders."""
+    """Sets pixels to the mean image's, the most salient first; and in random orders."""
     key = stream(jax.random.key(question.config.seed), "deletion")
 
     def one(x: Image, target: Target) -> dict[str, Array]:
@@ -81,7 +81,7 @@ LEVELS = ("trained", "last layer shuffled", "upper half shuffled", "all shuffled
 
 
 def randomisation(question: Question) -> Answer:
-    """Saliency and guided backpropagation while weights are shuffled, the last layers first."""
+    """Shows both gradients while weights are shuffled, the last layers first."""
     check_rule(question.network, question.config.method)
     network = question.network
     leaves, structure = jax.tree.flatten_with_path(network.variables["params"])

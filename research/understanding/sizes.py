@@ -9,7 +9,7 @@ from research.understanding.question import Question
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """An image of values 0..255 at another size: areas where it shrinks, else bicubic."""
+    """Resizes an image of values 0..255: by areas where it shrinks, else bicubic."""
     if image.shape[:2] == (height, width):
         return image
     smaller = height * width < image.shape[0] * image.shape[1]
@@ -40,7 +40,7 @@ def at_work_size(question: Question, longest: int) -> np.ndarray:
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Grey as RGB, or RGB as grey."""
+    """Turns grey into RGB, or RGB into grey."""
     if image.shape[-1] == channels:
         return image
     if channels == 3:
@@ -49,7 +49,7 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def fitting(question: Question, height: int, width: int) -> tuple[int, int]:
-    """That size, or the nearest in steps of 8, 16 or 32 pixels, that the network takes.
+    """Returns that size, or the nearest in steps of 8, 16 or 32 pixels, that the network takes.
 
     Without --size its own as a last resort, of another aspect: it takes images of that size alone.
 

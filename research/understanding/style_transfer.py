@@ -30,8 +30,10 @@ from research.understanding.target import check_layer
 
 
 def style_layers(shapes: Mapping[str, Sequence[int]]) -> tuple[list[str], str]:
-    """The first activation at each of up to five sizes of maps, and for the content the second at
-    the fourth: conv1_1 to conv5_1, and conv4_2, where the network is VGG-16.
+    """Chooses the layers of the style, and that of the content.
+
+    They are the first activation at each of up to five sizes of maps, and the second at the fourth:
+    conv1_1 to conv5_1, and conv4_2, where the network is VGG-16.
     """
     sides: dict[int, list[str]] = {}
     for name, shape in shapes.items():
@@ -47,7 +49,7 @@ def style_layers(shapes: Mapping[str, Sequence[int]]) -> tuple[list[str], str]:
 
 
 def style(question: Question) -> Experiment:
-    """Content of the input, style of another picture: Gatys et al. 2015, equation 7."""
+    """Paints the input in the style of another picture: Gatys et al. 2015, equation 7."""
     question.needs_inputs()
     config, network = question.config, question.network
     if not config.style:
@@ -126,7 +128,7 @@ def style(question: Question) -> Experiment:
 
 
 def _values(network: Any, images: np.ndarray, names: Sequence[str]) -> dict[str, Array]:
-    """Some layers' values, computed once."""
+    """Computes some layers' values once."""
 
     def chosen(x: Array) -> dict[str, Array]:
         layers = layers_of(network, x)

@@ -1,4 +1,4 @@
-"""What is asked about: a unit of a layer, by the names that flags give it."""
+"""The unit of a layer that is asked about, by the names that flags give it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from research.understanding.network import (
 
 
 class Target(NamedTuple):
-    """What is asked about: a unit of a layer.
+    """A unit of a layer that is asked about.
 
     Attributes:
       layer: its name.

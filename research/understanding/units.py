@@ -23,7 +23,7 @@ EMBEDDING = "outputs/embedding"  # what a network predicts that was trained for 
 
 
 def chosen_layer(question: Question, maps: bool) -> str:
-    """--layer; or the last layer with maps, or else the embedding or what classes are told by."""
+    """Chooses --layer, or the last layer with maps, or the embedding or the last hidden layer."""
     shapes = layer_shapes(question.network)
     if question.config.layer:
         check_layer(question.config.layer, shapes)
@@ -38,12 +38,12 @@ def chosen_layer(question: Question, maps: bool) -> str:
 
 
 def images_of(source: Source, index: Any) -> list[np.ndarray]:
-    """Images of a split by their numbers."""
+    """Reads images of a split by their numbers."""
     return [np.asarray(source.examples[int(i)]["image"]) for i in index]
 
 
 def filters(question: Question) -> Answer:
-    """Kernels of one convolution."""
+    """Shows the kernels of one convolution."""
     kernels = {
         path: x
         for path, x in _leaves(question.network.variables["params"])
@@ -90,6 +90,7 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
 
 
 def activations(question: Question) -> Answer:
+    """Shows the maps of a layer's strongest units for each image."""
     question.needs_inputs()
     shapes = layer_shapes(question.network)
     layer = question.config.layer or middle_layer(shapes, question.network.image_shape[:2])
@@ -117,7 +118,7 @@ def activations(question: Question) -> Answer:
 
 
 def patches(question: Question) -> Answer:
-    """Cut out of the images as the unit sees them: its receptive field, exactly."""
+    """Shows the parts of images that most excite a unit, cut to its exact receptive field."""
     config, network = question.config, question.network
     layer = chosen_layer(question, maps=True)
     shapes = layer_shapes(network)
@@ -162,6 +163,7 @@ def patches(question: Question) -> Answer:
 
 
 def dead_units(question: Question) -> Answer:
+    """Counts the units of a layer that no image of a data set activates."""
     network = question.network
     layer = chosen_layer(question, maps=True)
 

@@ -24,7 +24,7 @@ from research.understanding.question import Question, as_pixels
 
 
 def visualise(question: Question) -> Experiment:
-    """A class, or any unit, from nothing: ascent on the score, not on the probability.
+    """Makes an image of a class or any unit: ascent on the score, not on the probability.
 
     A probability also rises when other classes fall, so pictures of it show less of the class.
     """
