@@ -1,12 +1,15 @@
 """Pictures hold a person's own class names as they are, whatever their characters."""
 
 import io
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import PIL.Image
 import pytest
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 
 from research.figures import saving
 
@@ -51,12 +54,10 @@ def test_numbers_of_a_logarithmic_axis_stay_formulas():
 
 
 def test_characters_come_from_a_font_that_has_them(monkeypatch, capsys):
-    # Of the fonts that come with matplotlib, DejaVu Sans lacks it.
-    shipped = [
-        font
-        for font in font_manager.fontManager.ttflist
-        if "mpl-data" in font.fname and "Last Resort" not in font.name
-    ]
+    # Of the fonts that come with matplotlib, DejaVu Sans lacks it. They are read from their files:
+    # the list that matplotlib keeps in the user's cache may be of another environment.
+    files = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVu*.ttf"))
+    shipped = [font_manager.ttfFontProperty(FT2Font(str(file))) for file in files]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", shipped)
     saving._font.cache_clear()
     drawn = figure("⌕")
