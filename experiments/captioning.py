@@ -102,8 +102,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.data import feature_cache, pipeline, tokens
     from research.data.augment import augment_batch, example_keys
     from research.data.datasets import opener
-    from research.data.pipeline import Splits
-    from research.data.preprocessing import Preprocessing
     from research.data.tasks import captioning as task
     from research.data.tokens import BEGIN, END, PADDING, SPECIAL, Buckets, Vocabulary
     from research.errors import UserError, choose
@@ -144,9 +142,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     else:
         known = Vocabulary(tuple(facts["words"]))
 
-    def learned(raw: Preprocessing, splits: Splits) -> "Facts":
-        return {"words": list(known.known)}
-
     data = assemble(
         config,
         facts,
@@ -155,7 +150,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         inspect=lambda: task.inspect(dataset()),
         trained=lambda: trained_weights.of_config(config, config.backbone),
         divided=numbered,
-        learned=learned,
+        learned=lambda raw, splits: {"words": list(known.known)},
     )
     preprocessing = data.preprocessing
 
@@ -228,11 +223,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         """Returns splits with the maps of the frozen encoder, which are computed once."""
         key = stream(jax.random.key(config.seed), "init")  # as research.training.state does
         variables = training.start(jax.jit(network.init)(key))
-        own = {
-            name: {"backbone": tree["backbone"]}
-            for name, tree in variables.items()
-            if "backbone" in tree
-        }
+        own = feature_cache.below("backbone", variables)
         encoder = feature_cache.encoder_of(encoded, own, preprocessing.blank())
         uncached = dataclasses.replace(config, cache_mb=0)
         pictures = pipeline.fitted(data.divided(), preprocessing.unnormalised(), uncached)
@@ -253,8 +244,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         said = decode(variables, state, batch)
         outputs = {"tokens": said.tokens, "log_probability": said.log_probability}
         # The attention before each word comes from one more pass over the decoded words.
-        told = network.evaluate(variables, state, said.tokens[:, None], method="tell")
-        logits, attention = told
+        words = said.tokens[:, None]
+        logits, attention = network.evaluate(variables, state, words, method="tell")
         spoken = (said.tokens != PADDING)[..., None]
         outputs["words"] = jnp.where(spoken, logits[:, 0], -jnp.inf).max(1)  # anywhere in it
         if attention is not None:

@@ -52,8 +52,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     from research import detection
     from research.assembly import assemble, bind, make_training
-    from research.data.pipeline import Splits
-    from research.data.preprocessing import Preprocessing
     from research.data.tasks.detection import inspect
     from research.detection import inputs, running
     from research.experiment import Evaluation, Evaluator, Experiment, Names, Prediction
@@ -70,9 +68,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     if facts is None:
         inputs.check_size(config, dataset())
 
-    def learned(raw: Preprocessing, splits: Splits) -> "Facts":
-        return {"sizes": inputs.typical_sizes(splits["train"], config)}
-
     data = assemble(
         config,
         facts,
@@ -81,7 +76,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         inspect=lambda: inspect(dataset()),
         trained=lambda: trained_weights.of_config(config, config.backbone),
         fit=lambda found: inputs.fit_of(config, found),
-        learned=learned,
+        learned=lambda raw, splits: {"sizes": inputs.typical_sizes(splits["train"], config)},
     )
     classes, preprocessing = data.class_names, data.preprocessing
 

@@ -130,13 +130,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         order_of(config, divided()["train"])  # refuses batches that cannot be made
 
     def learned(raw: Preprocessing, splits: Splits) -> "Facts":
-        seen, contents = splits.contents.trained(), splits.contents
-        # Classes of an episode, of each split that is evaluated.
-        ways = {
-            split: ways_of(examples.labels[~contents.left_out(split, seen)])
-            for split, examples in divided().items()
-            if split != "train"
-        }
+        labels = {split: splits.contents.new_labels(split) for split in divided()}
+        ways = {split: ways_of(those) for split, those in labels.items() if split != "train"}
         return {"train_classes": np.unique(divided()["train"].labels).tolist(), "ways": ways}
 
     data = assemble(

@@ -171,14 +171,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
             for beginning, rest in texts
         ]
 
-    where = (
-        f"the last {100 * config.validation:g} % of the text, never trained on"
-        if config.validation
-        else "the text that was learned"
-    )
-    how = f"windows of {config.sequence_length} characters of {where}, each from a blank state"
     following = Evaluator(
-        metrics.protocol(how),
+        metrics.protocol(config.sequence_length, config.validation),
         lambda outputs, batch: metrics.measure(outputs["log_probabilities"], batch),
         draw=draw,
     )

@@ -95,7 +95,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.losses import segmentation as losses
     from research.metrics import class_bias
     from research.metrics import segmentation as metrics
-    from research.progress import console
     from research.tiling import in_tiles
     from research.weights import trained as trained_weights
 
@@ -130,14 +129,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         learned=learned,
     )
     names, classes = data.class_names, len(data.class_names)
-    if config.tile and "scale" not in data.facts:
-        console().print(
-            "the checkpoint is older and does not say how its training images were resized: "
-            "tiles are predicted at the images' own size",
-            markup=False,
-        )
-    scale = data.facts.get("scale", (1.0, 1.0))
-    restoring = Restoring(data.preprocessing, scale if config.tile else None)
+    restoring = Restoring.of(data.preprocessing, data.facts, whole=config.tile > 0)
     weights = np.ones(IGNORE + 1, np.float32)
     weights[:classes] = data.facts.get("class_weights", 1.0)
 
@@ -148,7 +140,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
             opened = opened.replaced({"train": border})
         if config.tile:
             plain = data.preprocessing.unnormalised()
-            whole = functools.partial(masks.fit_pair_at_scale, scale=scale)
+            whole = functools.partial(masks.fit_pair_at_scale, scale=restoring.scale or (1.0, 1.0))
             evaluated = {split: Mapped(divided()[split], plain, whole) for split in opened}
             opened = opened.replaced({**evaluated, "train": opened["train"]})
         return data.sources(

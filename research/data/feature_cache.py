@@ -65,6 +65,11 @@ def encoder_of(
     return Encoder(encode, f"{jax.default_backend()} {text} {fingerprint(variables)}")
 
 
+def below(module: str, variables: Variables) -> dict[str, Any]:
+    """Returns the variables of one submodule, in their places: {"params": {module: ...}, ...}."""
+    return {name: {module: tree[module]} for name, tree in variables.items() if module in tree}
+
+
 def check(
     options: Augmentation, encoder: Mapping[str, Any], frozen: Callable[[str], bool] | None
 ) -> None:

@@ -125,6 +125,10 @@ class Contents(NamedTuple):
         labels = self.splits[split].labels
         return np.isin(labels, labels[known])
 
+    def new_labels(self, split: str) -> Int[np.ndarray, " n"]:
+        """Returns the labels of the examples that this very run does not leave out."""
+        return self.splits[split].labels[~self.left_out(split, self.trained())]
+
 
 def at_training(
     data: "Data", before: tuple[Digests | None, str] = (frozenset(), "")

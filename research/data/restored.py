@@ -12,6 +12,8 @@ from research.data import images, masks
 from research.data.masks import IGNORE, Mask
 from research.data.preprocessing import Preprocessing, at_scale, fit
 from research.data.source import Examples
+from research.experiment import Facts
+from research.progress import console
 from research.record import unused_path
 
 Masks = UInt8[np.ndarray, "n height width"]
@@ -29,6 +31,21 @@ class Restoring:
 
     preprocessing: Preprocessing
     scale: Sequence[float] | None = None
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing, facts: Facts, *, whole: bool) -> "Restoring":
+        """Returns it for a network with these facts, and says where an older one lacks the scale.
+
+        Args:
+          whole: whether images are resized whole, by the scale of training.
+        """
+        if whole and "scale" not in facts:
+            console().print(
+                "the checkpoint is older and does not say how its training images were resized: "
+                "tiles are predicted at the images' own size",
+                markup=False,
+            )
+        return cls(preprocessing, facts.get("scale", (1.0, 1.0)) if whole else None)
 
     def used(self, height: int, width: int) -> Preprocessing:
         """Returns the preprocessing of an image of this size."""

@@ -33,8 +33,17 @@ def measure(log_p: Float[Array, "batch time characters"], batch: Batch) -> Measu
     }
 
 
-def protocol(how: str) -> dict[str, str]:
-    """Returns how each metric is computed; `how` names the characters that count."""
+def protocol(length: int, held_out: float) -> dict[str, str]:
+    """Returns how each metric is computed.
+
+    Args:
+      length: characters of a window.
+      held_out: share of the text, its end, that is only evaluated on.
+    """
+    where = "the text that was learned"
+    if held_out:
+        where = f"the last {100 * held_out:g} % of the text, never trained on"
+    how = f"windows of {length} characters of {where}, each from a blank state"
     return {
         "cross_entropy": f"mean -log probability of the next character, nats; {how}",
         "bits_per_character": f"the same in bits; {how}",
