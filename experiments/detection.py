@@ -50,10 +50,10 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     import jax
     import jax.numpy as jnp
 
-    from research import detection
     from research.assembly import assemble, bind, make_training
     from research.data.tasks.detection import inspect
     from research.detection import inputs, running
+    from research.detection.detector import Setting, make
     from research.experiment import Evaluation, Evaluator, Experiment, Names, Prediction
     from research.figures import detection as figures
     from research.metrics import box_bias
@@ -81,10 +81,10 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     classes, preprocessing = data.class_names, data.preprocessing
 
     # --- Detector ---
-    setting = detection.Setting(
+    setting = Setting(
         preprocessing.image_size, len(classes), tuple(map(tuple, data.facts["sizes"]))
     )
-    detector = detection.make(config, setting)
+    detector = make(config, setting)
     side = detector.model_size or preprocessing.image_size
     network = bind(
         config,

@@ -13,8 +13,8 @@ from jaxtyping import Array
 
 from research import models
 from research.data.augment import example_keys
-from research.detection import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.config import DetectionConfig
+from research.detection.detector import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.selection import evidence, select, strides_of
 from research.errors import UserError
 from research.geometry.assignment import IGNORED, by_iou, sample

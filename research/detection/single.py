@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from research import models
-from research.detection import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.config import DetectionConfig
+from research.detection.detector import Batch, Detector, ForwardPass, Outputs, Setting
 from research.geometry.boxes import convert
 from research.losses.detection import landmark_loss, localisation_loss
 from research.metrics import localisation as metrics

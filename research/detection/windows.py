@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from research import models
 from research.data.augment import example_keys
-from research.detection import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.config import DetectionConfig
+from research.detection.detector import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.selection import evidence, select
 from research.errors import UserError
 from research.geometry.anchors import anchor_boxes

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from research import models
-from research.detection import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.config import DetectionConfig
+from research.detection.detector import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.selection import select, strides_of
 from research.errors import UserError
 from research.losses.detection import responsible, yolo_loss, yolo_v1_loss

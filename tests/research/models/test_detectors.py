@@ -10,8 +10,9 @@ import pytest
 from toys import check_gradients, drawn
 
 from research.assembly import bind
-from research.detection import Setting, make, running
+from research.detection import running
 from research.detection.config import DETECTORS, DetectionConfig
+from research.detection.detector import Setting, make
 from research.detection.regions import propose, training_regions
 from research.detection.windows import AROUND, RANDOM, searched, training_windows
 from research.errors import UserError
