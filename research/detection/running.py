@@ -17,7 +17,7 @@ from research.record import unused_path
 
 
 class EvaluationPass:
-    """The model in evaluation mode, on a batch's images; see `research.detection.detector.ForwardPass`."""
+    """The model in evaluation mode, on a batch's images; see `detector.ForwardPass`."""
 
     def __init__(self, network: Network, variables: Variables, batch: Batch) -> None:
         self.images = network.see(batch)
