@@ -111,7 +111,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.progress import console
     from research.random import stream
     from research.sentences import Sentences
-    from research.weights import trained as trained_weights
     from research.weights.transfer import matcher
 
     refuse_unused(config, "decoding", USED_BY)
@@ -148,7 +147,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         dataset,
         choose(config.backbone, models.available(), "backbone"),
         inspect=lambda: task.inspect(dataset()),
-        trained=lambda: trained_weights.of_config(config, config.backbone),
+        classifier=config.backbone,
         divided=numbered,
         learned=lambda raw, splits: {"words": list(known.known)},
     )

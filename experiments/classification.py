@@ -67,7 +67,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.losses.classification import softmax_cross_entropy
     from research.metrics import class_bias
     from research.metrics import classification as metrics
-    from research.weights import trained as trained_weights
 
     entry = choose(config.model, models.available(), "model")
     attributes = models.attributes(entry, config.model_options)
@@ -78,7 +77,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         dataset,
         entry,
         inspect=lambda: task.inspect(dataset()),
-        trained=lambda: trained_weights.of_config(config, config.model, attributes),
+        classifier=config.model,
+        attributes=attributes,
     )
     classes = data.class_names
     model = models.configured(entry, config, num_classes=len(classes))

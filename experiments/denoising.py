@@ -49,7 +49,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     entry = choose(config.model, models.available("segmentation"), "model")
     dataset = opener(config, task.TASK)
-    data = assemble(config, facts, dataset, entry, inspect=lambda: task.inspect(dataset()))
+    data = assemble(config, facts, dataset, entry, lambda: task.inspect(dataset()), config.model)
     model = models.configured(entry, config, num_classes=data.preprocessing.channels)
     network = bind_images(config, model, data.preprocessing)
 

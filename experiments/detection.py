@@ -59,7 +59,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.metrics import box_bias
     from research.metrics import detection as metrics
     from research.metrics.bias import Bias
-    from research.weights import trained as trained_weights
 
     refuse_unused(config, "model", USED_BY)
 
@@ -74,7 +73,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         dataset,
         inputs.entry_of(config),
         inspect=lambda: inspect(dataset()),
-        trained=lambda: trained_weights.of_config(config, config.backbone),
+        classifier=config.backbone,
         fit=lambda found: inputs.fit_of(config, found),
         learned=lambda raw, splits: {"sizes": inputs.typical_sizes(splits["train"], config)},
     )

@@ -111,7 +111,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.neighbours import Metric
     from research.nn.embedder import Embedder
     from research.random import stream
-    from research.weights import trained as trained_weights
 
     # --- Data, and the facts that travel with the weights ---
     if config.mixup:
@@ -140,7 +139,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         dataset,
         entry,
         inspect=lambda: task.inspect(dataset(), divided()),
-        trained=lambda: trained_weights.of_config(config, config.model, attributes),
+        classifier=config.model,
+        attributes=attributes,
         divided=divided,
         by_class=True,
         classes=False,

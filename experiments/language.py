@@ -98,7 +98,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         codes = characters.encode(text())
         return text_lib.windows(codes, config.sequence_length, config.validation)
 
-    text = functools.cache(lambda: text_lib.read_text(config.text) if config.text else HELLO)
+    text = functools.cache(lambda: text_lib.load(config.text) if config.text else HELLO)
     trains = facts is None
     if facts is None:
         characters = Characters.of(text())

@@ -96,7 +96,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.metrics import class_bias
     from research.metrics import segmentation as metrics
     from research.tiling import in_tiles
-    from research.weights import trained as trained_weights
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available("segmentation"), "model")
@@ -123,7 +122,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         dataset,
         entry,
         inspect=lambda: task.inspect(dataset()),
-        trained=lambda: trained_weights.of_config(config, backbone or config.model),
+        classifier=backbone or config.model,
         divided=divided,
         fit=lambda _: masks.fit_pair,
         learned=learned,

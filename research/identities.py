@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from research.data.files import composed, count_line, find, natural, subfolders
+from research.data.files import composed, count_line, find, natural, read_text, subfolders
 from research.data.images import EXTENSIONS
 from research.errors import UserError
 from research.progress import console
@@ -69,8 +69,8 @@ def read_pairs(file: Path) -> list[tuple[str, str]]:
       UserError: naming the file and line where there are not two images.
     """
     try:
-        lines = list(csv.reader(file.read_text("utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = list(csv.reader(read_text(file, f"--pairs={file}").splitlines()))
+    except csv.Error as error:
         raise UserError(f"--pairs={file}: cannot be read ({error})") from None
     pairs = []
     for number, cells in enumerate(lines, 1):

@@ -21,7 +21,7 @@ from research.experiment import Batch, Data, Facts
 from research.models import Entry
 from research.spacing import spaced
 from research.training.config import AugmentedTrainingConfig, ImageTrainingConfig
-from research.weights.trained import Trained, channels_of
+from research.weights.trained import Trained, channels_of, of_config
 
 SEEN = 1000  # training images that colours are learned from
 
@@ -112,9 +112,10 @@ def assemble(
     facts: Facts | None,
     dataset: Callable[[], Dataset],
     entry: Entry,
-    *,
     inspect: Callable[[], list[str]],
-    trained: Callable[[], Trained | None] = lambda: None,
+    classifier: str = "",
+    *,
+    attributes: Mapping[str, Any] | None = None,
     divided: Callable[[], Mapping[str, Labelled]] | None = None,
     fit: Callable[[Dataset], Fit] = image_alone,
     by_class: bool = False,
@@ -129,10 +130,12 @@ def assemble(
         training split's values, "train_examples", "monitored" (the split that names the best
         checkpoint), "colour_components" where the augmentation asks for them, "class_names" where
         the data have some and `classes` holds.
-      dataset: opens the data set.
+      dataset: opens the data set; called once at most.
       entry: of the model, or of its backbone: says which sizes it takes.
       inspect: see `ImageData`.
-      trained: opens the weights of --init_from, for training.
+      classifier: the model, or its backbone, that the weights of --init_from are for, by its name
+        in `research.models`; "" where nothing starts from weights.
+      attributes: of the classifier, where they are not its own.
       divided: the splits; by default the data set's, with --validation held out.
       fit: the data set -> a function that brings an example to a fixed size: its image, and what
         belongs to it. It must be a module's function, so that it can be sent to worker processes.
@@ -150,10 +153,10 @@ def assemble(
         lambda raw: pipeline.fitted(divided(), raw, config, fit(dataset()), by_class=by_class)
     )
     trains = facts is None
-    weights = trained() if trains else None
+    weights = of_config(config, classifier, attributes) if trains and classifier else None
     if facts is None:
         channels = entry.channels if fixed_channels else 0
-        if config.init_from:  # trained kernels fix them
+        if weights is not None:  # trained kernels fix them
             channels = channels_of(config.init_from, entry)
         raw = choose_preprocessing(config, dataset(), entry, channels)
         names = dataset().class_names if classes else ()

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
+from research.errors import UserError
 from research.experiment import (
     Axis,
     Batch,
@@ -65,8 +66,11 @@ def make_training(
       below: the submodule that the weights of --init_from are for, such as "backbone"; "" for all.
 
     Raises:
-      UserError: weights that do not fit, an invalid pattern, and invalid options of the optimizer.
+      UserError: weights that do not fit, or that nothing here starts from, an invalid pattern, and
+        invalid options of the optimizer.
     """
+    if config.init_from and data.trains and data.trained is None:
+        raise UserError("--init_from: this experiment starts from no weights; leave it out.")
     start = shapes = None
     if data.trains and (data.trained is not None or config.freeze):
         shapes = jax.eval_shape(network.init, jax.random.key(0))

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from research.data.files import read_text
 from research.data.folders import SPLITS
 from research.errors import UserError
 
@@ -34,19 +35,6 @@ class Line(NamedTuple):
     image: str
     caption: str
     split: str = ""
-
-
-def read_text(file: Path) -> str:
-    """Reads a file of UTF-8 text. Raises UserError, naming the file, where it cannot be read."""
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file}: is not UTF-8 (byte {error.start}); convert it, as with "
-            "iconv -f latin1 -t utf-8"
-        ) from None
 
 
 def lines(file: Path) -> Iterator[Line]:

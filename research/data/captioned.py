@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from research.data.caption_files import lines, read_text
-from research.data.files import at_home, composed, count_line, find, inside, natural
+from research.data.caption_files import lines
+from research.data.files import at_home, composed, count_line, find, inside, natural, read_text
 from research.data.images import EXTENSIONS, WHITE, read, white_of
 from research.data.source import Example
 from research.data.splits import Dataset, Labelled, with_test

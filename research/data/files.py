@@ -159,6 +159,27 @@ def checked(name: str, folder: Path) -> str:
     return name
 
 
+def read_text(path: Path, said: str = "") -> str:
+    """Reads a file of text in UTF-8, with or without a byte order mark.
+
+    Args:
+      said: the file in messages, such as "--text=a.txt"; "" for its path.
+
+    Raises:
+      UserError: naming the file, where it cannot be read or is in another encoding.
+    """
+    said = said or str(path)
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{said}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{said}: is not UTF-8 (byte {error.start}); convert it, as with "
+            "iconv -f latin1 -t utf-8"
+        ) from None
+
+
 def composed(name: str) -> str:
     """A name with each accent in its letter (Unicode's NFC); macOS writes them apart."""
     return unicodedata.normalize("NFC", name)

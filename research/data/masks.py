@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int, Integer, UInt8
 
+from research.data.files import read_text
 from research.data.headers import DAMAGE, is_truncated, orientation, unread
 from research.data.images import turned
 from research.data.preprocessing import Preprocessing, at_scale, fit, part, place
@@ -74,10 +75,7 @@ def read_classes(path: Path) -> Classes:
     Raises:
       UserError: naming the file and line that are no such table.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a class table ({error})") from None
+    lines = read_text(path).splitlines()
     names: list[str] = []
     keys: dict[int, int] = {}
     forms = set()

@@ -7,27 +7,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Int32
 
-from research.data.files import at_home
+from research.data.files import at_home, read_text
 from research.data.source import Example
 from research.data.tokens import Characters
 from research.errors import UserError
 
 
-def read_text(path: str | Path, flag: str = "--text") -> str:
+def load(path: str | Path, flag: str = "--text") -> str:
     """Reads the text file that a flag names; lines end with a line feed.
 
     Raises:
       UserError: a file that does not exist, or is not UTF-8.
     """
-    try:
-        text = at_home(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{flag}={path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{flag}={path}: is not UTF-8 (byte {error.start}); convert it, as with "
-            "iconv -f latin1 -t utf-8"
-        ) from None
+    text = read_text(at_home(path), f"{flag}={path}")
     return text.replace("\r\n", "\n")
 
 
@@ -99,7 +91,7 @@ def read_beginnings(files: Sequence[str], characters: Characters) -> dict[str, n
     """
     beginnings = []
     for file in files:
-        beginning = read_text(file, "--inputs")
+        beginning = load(file, "--inputs")
         if len(beginning) > 1:
             beginning = beginning.removesuffix("\n")
         if not beginning:

@@ -164,3 +164,14 @@ def test_the_number_of_devices_does_not_change_the_losses(place):
     for alone, split in zip(one, many, strict=True):
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(split), strict=True):
             np.testing.assert_allclose(np.sum(b), np.sum(a), rtol=2e-4)
+
+
+def test_training_starts_from_the_weights_of_a_run(place, capsys):
+    flags = [f"--image_size={SIDE}", f"--model_options={','.join(SMALL)}", "--noise=0.2"]
+    flags += ["--experiment=mine.py", "--dataset=folder:photos", "--steps=1", "--learning_rate=0"]
+    assert main(place, *flags, "--init_from=runs/first", "--workdir=runs/second") == 0
+    assert "weights of" in capsys.readouterr().out
+    first, second = (open_checkpoint(str(place / "runs" / name)) for name in ("first", "second"))
+    jax.tree.map(
+        np.testing.assert_array_equal, first.variables["params"], second.variables["params"]
+    )

@@ -40,16 +40,6 @@ class Annotations(NamedTuple):
     left_out: Mapping[str, int] = MappingProxyType({})
 
 
-def read_text(file: Path) -> str:
-    """The text of a file in UTF-8. Raises UserError, naming it, where it cannot be read."""
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not in UTF-8 (byte {error.start}); save it as UTF-8") from None
-
-
 def shown(value: Any) -> str:
     """The beginning of a value that was read from JSON, for messages."""
     text = json.dumps(value, ensure_ascii=False)

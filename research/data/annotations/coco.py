@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data.annotations import Annotated, Annotations, read_text, shown, side_of
-from research.data.files import Found, at_home, composed, few, find, inside
+from research.data.annotations import Annotated, Annotations, shown, side_of
+from research.data.files import Found, at_home, composed, few, find, inside, read_text
 from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS
 from research.data.objects import Objects

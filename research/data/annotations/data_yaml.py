@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from research.data.annotations import read_text
-from research.data.files import at_home, few
+from research.data.files import at_home, few, read_text
 from research.errors import UserError
 
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}

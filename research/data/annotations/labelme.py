@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.data.annotations import Annotated, Annotations, read_text, shown, side_of
-from research.data.files import at_home, by_name, few, find, natural, subfolders
+from research.data.annotations import Annotated, Annotations, shown, side_of
+from research.data.files import at_home, by_name, few, find, natural, read_text, subfolders
 from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS
 from research.data.objects import Objects

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import defusedxml.ElementTree
 
-from research.data.annotations import Annotated, Annotations, read_text
-from research.data.files import at_home, by_name, few, find, natural, subfolders
+from research.data.annotations import Annotated, Annotations
+from research.data.files import at_home, by_name, few, find, natural, read_text, subfolders
 from research.data.folders import SPLITS
 from research.data.images import EXTENSIONS
 from research.data.objects import Objects

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.data.annotations import Annotated, Annotations, data_yaml, read_text
+from research.data.annotations import Annotated, Annotations, data_yaml
 from research.data.annotations.data_yaml import DataYaml
-from research.data.files import at_home, by_name, few, find, natural
+from research.data.files import at_home, by_name, few, find, natural, read_text
 from research.data.images import EXTENSIONS
 from research.data.objects import Objects
 from research.errors import UserError

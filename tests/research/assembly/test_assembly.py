@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from experiments import open_experiment
 from research import models
 from research.assembly import assemble
 from research.data.splits import Dataset
@@ -50,8 +51,7 @@ def dataset(names=("a", "b")):
 
 
 def put_together(facts, opening, **options):
-    config = AugmentedTrainingConfig(init_from=options.pop("init_from", ""), **options)
-    return assemble(config, facts, opening, ENTRY, inspect=list, trained=lambda: None)
+    return assemble(AugmentedTrainingConfig(**options), facts, opening, ENTRY, inspect=list)
 
 
 def test_facts_are_learned_of_the_training_split_once():
@@ -76,7 +76,7 @@ def test_from_facts_alone_neither_data_nor_weights_are_opened(tmp_path):
         never,
         ENTRY,
         inspect=never,
-        trained=never,
+        classifier="convnet",  # whose weights, of a file that is not there, would be refused
     )
     assert not again.trains and again.trained is None
     assert again.facts == learned.facts and again.preprocessing == learned.preprocessing
@@ -96,3 +96,16 @@ def test_a_data_set_of_other_classes_than_the_checkpoints_is_refused():
     other = put_together(facts, lambda: dataset(("a", "c")))
     with pytest.raises(UserError, match=r"has 2 classes \(a, c"):
         other.sources()
+
+
+@pytest.mark.parametrize("name", ["filtering", "language"])
+def test_weights_that_nothing_starts_from_are_refused(name, tmp_path):
+    module = open_experiment(name)
+    config = module.Config(init_from="efficientnet_lite0", data_dir=str(tmp_path))
+    if name == "filtering":
+        for k in range(10):
+            (tmp_path / "ab"[k % 2]).mkdir(exist_ok=True)
+            PIL.Image.new("L", (8, 8), 20 * k).save(tmp_path / "ab"[k % 2] / f"{k}.png")
+        config = dataclasses.replace(config, dataset=f"folder:{tmp_path}")
+    with pytest.raises(UserError, match="--init_from: this experiment starts from no weights"):
+        module.build(config)

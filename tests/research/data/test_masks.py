@@ -289,7 +289,7 @@ def test_bad_names_of_folders(tmp_path):
     for wrong, message in {
         rest.split(":")[0]: "write masks:IMAGES_DIR:MASKS_DIR",
         rest + "x": "is no folder",
-        rest + ":nowhere.txt": "cannot be read as a class table",
+        rest + ":nowhere.txt": "nowhere.txt: cannot be read",
     }.items():
         with pytest.raises(UserError, match=message):
             load(wrong)

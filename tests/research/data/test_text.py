@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from research.data.text import read_text, windows
+from research.data.text import load, windows
 from research.errors import UserError
 
 
@@ -40,7 +40,7 @@ def test_a_text_shorter_than_one_sequence_is_refused(count, share, part):
 
 def test_files_that_are_no_text(tmp_path):
     with pytest.raises(UserError, match=r"--text=.*none: cannot be read \(No such file"):
-        read_text(tmp_path / "none")
+        load(tmp_path / "none")
     (tmp_path / "a.txt").write_bytes("schön".encode("latin-1"))
     with pytest.raises(UserError, match=r"a.txt: is not UTF-8 \(byte 3\); convert it"):
-        read_text(tmp_path / "a.txt")
+        load(tmp_path / "a.txt")

@@ -317,7 +317,7 @@ BROKEN = {
         "a2.txt, line 2: class 3 is not in the list; the numbers of 3 classes are 0 to 2",
     ),
     "yolo short": (written("labels/a2.txt", "1 .1 .1 .1", yolo), "has 3 numbers after the class"),
-    "yolo latin": (written("labels/a2.txt", b"1 \xe9", yolo), "is not in UTF-8 (byte 2)"),
+    "yolo latin": (written("labels/a2.txt", b"1 \xe9", yolo), "is not UTF-8 (byte 2)"),
     "damaged image": (
         written("images/a2.png", "no image", yolo),
         "a2.png: is damaged, or no image (--skip_corrupt",
