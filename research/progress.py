@@ -49,10 +49,6 @@ class TrainingProgress:
         if self.bar:
             self.bar.stop()
 
-    def restart_clock(self) -> None:
-        """Leaves compilation out of the rate."""
-        self.began = time.perf_counter()
-
     def advance(self, step: int) -> None:
         """Moves the bar; cheap enough for every step."""
         if self.bar:

@@ -59,8 +59,10 @@ def evaluated(
 
 
 def each_image(question: Question, one: OneImage) -> Callable[[Variables, Batch], PyTree]:
-    """Makes `predict` for all images: the unit asked about (the most probable class by default),
-    and what `one` finds. Memory does not grow with their number.
+    """Makes `predict` of one image after the other, so that memory does not grow with their number.
+
+    Its outputs are the unit that is asked about, the most probable class by default, its
+    probability or score, and the arrays that `one` gives.
     """
     question.needs_inputs()
     asked = question.target()
