@@ -85,7 +85,7 @@ class Start:
     start: Literal["auto", "zeros", "noise", "input"] = option(
         "auto",
         "Start of visualise, invert and style: the mean image, noise on it, or --inputs; auto: "
-        "--inputs, but the mean image where there are none, and for invert.",
+        "--inputs, but the mean image without any, and for invert.",
     )
 
 
