@@ -34,7 +34,7 @@ DEFINERS = {
 
 @dataclasses.dataclass(frozen=True)
 class LaunchConfig:
-    """What to do"""
+    """The command"""
 
     experiment: str = option(
         "",
@@ -89,7 +89,7 @@ def define(values: flags.FlagValues, config_class: type) -> None:
 
 
 def collect(values: flags.FlagValues, config_class: type) -> tuple[Any, set[str]]:
-    """The configuration the flags describe, and the names that were given explicitly.
+    """Returns the configuration the flags describe, and the names that were given explicitly.
 
     Raises:
       UserError: for a value that is not allowed, and a retired flag that is not at its default.
@@ -140,12 +140,12 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
 
 
 def known(said: str) -> list[str]:
-    """The experiments that come with Fovea, and the person's own that --experiment said."""
+    """Lists the experiments that come with Fovea, and the person's own that --experiment said."""
     return list(dict.fromkeys([*experiments.names(), *([said] if said else [])]))
 
 
 def variant_of(launch: LaunchConfig, module: Any, argv: list[str], text: str) -> Any:
-    """The Config of one variant of a study. Raises UserError for one of another experiment."""
+    """Returns the Config of one variant of a study; raises UserError for another experiment's."""
     _, other, config, _ = parse([*argv, *shlex.split(text)])
     if other is not module:
         raise UserError(f"--variant={text}: a study is of one experiment, {launch.experiment}.")

@@ -26,7 +26,7 @@ def open_experiment(said: str) -> ModuleType:
     """Opens the module that --experiment names: NAME of ours, path/to/mine.py or my_lab.mine.
 
     Raises:
-      UserError: where there is none, or a person's own cannot be run.
+      UserError: if no experiment has this name, or a person's own cannot be run.
     """
     if files.is_own(said):
         folder, main = files.find(said)

@@ -105,7 +105,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     # --- Evaluation and prediction ---
     def predict(variables: Any, batch: "Batch") -> jax.Array:
-        """Log-probabilities [B, classes]."""
+        """Returns log-probabilities [B, classes]."""
         return jax.nn.log_softmax(network.evaluate(variables, network.see(batch)))
 
     def describe(outputs: np.ndarray, batch: "Batch") -> list[dict[str, Any]]:

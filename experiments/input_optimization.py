@@ -107,7 +107,7 @@ def gallery(config: Config) -> Callable[[], str]:
     """Returns what makes one HTML page of all methods that apply to the network.
 
     Raises:
-      UserError: where there is nothing to show.
+      UserError: if there is nothing to show.
     """
     from research.understanding.opening import check_flags
     from research.understanding.page import make_page

@@ -183,7 +183,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     # --- Evaluation and prediction ---
     def predict(variables: Any, batch: "Batch") -> jax.Array:
-        """Log-probabilities [B, H, W, classes]."""
+        """Returns log-probabilities [B, H, W, classes]."""
         evaluate = functools.partial(network.evaluate, variables)
         return jax.nn.log_softmax(in_tiles(evaluate, model, network.see(batch), config.tile))
 

@@ -12,7 +12,7 @@ NAME = "checksums.json"  # lies in the folder itself
 
 
 class DamagedError(UserError):
-    """Raised where a file differs from what was written."""
+    """An error about a file that differs from what was written."""
 
 
 def write(folder: Path) -> None:

@@ -101,7 +101,7 @@ def options(config_class: type) -> list[Option]:
             if field.name in vars(c).get("__annotations__", {})
         )
         group = (owner.__doc__ or owner.__name__).strip().splitlines()[0]
-        if group.startswith(f"{owner.__name__}("):  # dataclass writes one where there is none
+        if group.startswith(f"{owner.__name__}("):  # dataclass writes a docstring if none is given
             group = owner.__name__
         rows.append(
             Option(
@@ -197,9 +197,9 @@ def from_json(config_class: type, values: Mapping[str, Any], origin: str) -> Any
 
 
 def retired(config_class: type) -> Mapping[str, Any]:
-    """The flags that a configuration had once, and their defaults: its class' RETIRED.
+    """Returns the flags that a configuration had once, and their defaults: its class' RETIRED.
 
-    What earlier versions wrote holds them, so they are still read; they have no effect.
+    Files of earlier versions hold them, so they are still read; they have no effect.
     """
     found: Mapping[str, Any] = getattr(config_class, "RETIRED", {})
     return found
@@ -229,7 +229,7 @@ UsedBy = Mapping[str, Sequence[str]]  # field -> the choices that it has an effe
 
 
 def used_by(declared: Mapping[str, Sequence[type | str]]) -> UsedBy:
-    """The choices that each field has an effect on, from what each choice declares.
+    """Returns the choices that each field has an effect on, from what each choice declares.
 
     Args:
       declared: {choice: the classes whose fields have an effect on it, and names of single fields

@@ -18,7 +18,7 @@ class UserError(Exception):
 
 
 class NotFiniteError(UserError):
-    """Training stopped at a loss that is infinite or no number."""
+    """An error of training: its loss is infinite or no number."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -28,7 +28,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def choose(name: str, table: Mapping[str, T], what: str) -> T:
-    """Returns table[name]; raises UserError with the nearest name where there is none."""
+    """Returns table[name]; raises UserError with the nearest name if the table lacks it."""
     if name in table:
         return table[name]
     raise UserError(

@@ -141,7 +141,7 @@ class Training(NamedTuple):
 
 
 class Evaluator(NamedTuple):
-    """Computes, keeps and draws one kind of score. A new metric is a new evaluator.
+    """One kind of score, computed, kept and drawn. A new metric is a new evaluator.
 
     Attributes:
       protocol: {name of a metric: how it is computed}.

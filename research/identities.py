@@ -66,7 +66,7 @@ def read_pairs(file: Path) -> list[tuple[str, str]]:
     """Reads the pairs of a CSV file: two paths a line, absolute or from its folder; # comments.
 
     Raises:
-      UserError: naming the file and line where there are not two images.
+      UserError: naming the file and line that does not name two images.
     """
     try:
         lines = list(csv.reader(read_text(file, f"--pairs={file}").splitlines()))

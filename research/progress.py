@@ -55,7 +55,7 @@ class TrainingProgress:
             self.bar.update(self.task, completed=step)
 
     def show(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Shows the newest numbers; a plain line where there is no bar."""
+        """Shows the newest numbers; a plain line without a bar."""
         self.shown |= metrics
         seconds = max(time.perf_counter() - self.began, 1e-9)
         rate = (step - self.start) / seconds

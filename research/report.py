@@ -36,7 +36,7 @@ def metrics_report(
     figures: "Mapping[str, Figure | np.ndarray]",
     notes: Sequence[str] = (),
 ) -> Report:
-    """The report of metrics, a row each: "metric", "value" and "protocol".
+    """Makes the report of metrics, a row each: "metric", "value" and "protocol".
 
     Args:
       metrics: by name, below the name of their split: "test/accuracy".
@@ -52,7 +52,7 @@ def metrics_report(
 def metrics_table(
     metrics: Mapping[str, float], protocol: Mapping[str, str], title: str | None = None
 ) -> Table:
-    """A short table of metrics that are not of single classes, each with its protocol."""
+    """Makes a short table of metrics that are not of single classes, each with its protocol."""
     table = Table("metric", "value", "protocol", title=title, box=None)
     for name, value in metrics.items():
         short = name.partition("/")[2]

@@ -89,7 +89,7 @@ def find(said: str) -> tuple[Path, str]:
       the one that holds the whole package of a module, or of a file beside an __init__.py.
 
     Raises:
-      UserError: where there is none.
+      UserError: if no such file or module is found.
     """
     if not said.endswith(".py") and "/" not in said:
         file, above = _module_file(said)

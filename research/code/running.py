@@ -22,7 +22,7 @@ from research.errors import UserError
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
-    """Finds and loads the modules of one code, below the package that is named by its content."""
+    """A finder and loader of one code's modules, below the package that its content names."""
 
     def __init__(self, code: Code) -> None:
         self.code = code

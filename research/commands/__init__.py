@@ -1,4 +1,4 @@
-"""What `--mode` asks for, one mode a file. launch.py reads the flags; `run` does what they say."""
+"""The modes that `--mode` names, one a file. launch.py reads the flags; `run` runs their mode."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ def run(
     experiments: Path,
     variants: Mapping[str, Any],
 ) -> None:
-    """Does what launch.mode says.
+    """Runs the mode that launch.mode names.
 
     Args:
       launch: experiment, mode, checkpoint, inputs, source, allow_download, repeats.

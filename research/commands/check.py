@@ -21,7 +21,7 @@ OVERFIT_STEPS = 30
 
 
 def parameter_table(params: PyTree) -> Table:
-    """Name, shape and size of every parameter, and their sum."""
+    """Lists name, shape and size of every parameter, and their sum."""
     table = Table("parameter", "shape", "size", box=None)
     total = 0
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
@@ -34,7 +34,7 @@ def parameter_table(params: PyTree) -> Table:
 
 
 def step_cost(experiment: Experiment, config: Any, state: PyTree, batch: Batch) -> Cost:
-    """What one step on this process' part of a batch costs, however it is split."""
+    """Counts the operations of one step on this process' part of a batch, however it is split."""
     step = make_train_step(
         experiment.training, config.seed, None, config.accumulate, config.ema_decay
     )

@@ -36,7 +36,7 @@ _MAY_DIFFER = ("dataset", "skip_corrupt")
 def open_weights(
     checkpoint: str | None, launch: Any, module: Any, config: Any, given: Collection[str]
 ) -> tuple[Any, Opened]:
-    """What --checkpoint or --init_from names, and the configuration it was trained with."""
+    """Opens --checkpoint or --init_from, and returns the configuration it was trained with too."""
     if checkpoint is not None:
         opened = open_checkpoint(checkpoint)
         config = checkpoint_config(opened, launch.experiment, config, given)
@@ -62,7 +62,7 @@ def open_weights(
 
 
 def checkpoint_config(opened: Opened, experiment: str, config: Any, given: Collection[str]) -> Any:
-    """The checkpoint's own configuration, with the given flags that may differ from it.
+    """Returns the checkpoint's own configuration, with the given flags that may differ from it.
 
     Raises:
       UserError: for a checkpoint of another experiment, or a flag it was trained with otherwise.
@@ -89,7 +89,7 @@ def checkpoint_config(opened: Opened, experiment: str, config: Any, given: Colle
 
 
 def changed_code(opened: Opened, module: ModuleType) -> str:
-    """How a person's own experiment differs from the code that trained; "" where it does not."""
+    """Compares a person's own experiment with the code that trained; "" if they are the same."""
     code, trained = code_of(module), opened.metadata.get("code")
     if code is None or trained is None:
         return ""
@@ -140,7 +140,7 @@ def run_evaluation(
 def evaluate_weights(
     experiment: Experiment, config: Any, variables: Any, data: Data, sample: bool = False
 ) -> dict[str, SplitResult]:
-    """Each split's evaluation, on the devices there are; `sample` as pictures need it."""
+    """Evaluates each split on the available devices; `sample` keeps examples for pictures."""
     parallel = parallel_lib.for_evaluation(config)
     evaluate = make_evaluate(experiment.evaluation, parallel)
     placed = parallel.put(variables)

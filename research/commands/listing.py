@@ -11,7 +11,7 @@ from research.progress import console
 
 
 def summary(file: Path) -> str:
-    """First line of a module's docstring (without importing it), or of a preset's comment."""
+    """Reads the first line of a module's docstring, without an import, or of a preset's comment."""
     text = file.read_text()
     if file.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Where commands put what they make, and how they show it."""
+"""Results and reports of commands: their folders, and their tables on the terminal."""
 
 import datetime
 import itertools
@@ -56,7 +56,7 @@ def show_report(report: Report, path: Path, mode: str) -> None:
 
 
 def new_folder(*parts: str) -> Path:
-    """A folder that is not there yet: runs/<experiment>/<date>-<time>[-<number>]."""
+    """Names a folder that is not there yet: runs/<experiment>/<date>-<time>[-<number>]."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = Path(parts[0].removesuffix("/__init__.py")).stem  # of a person's own, its file's
     base = Path("runs", name, "-".join([now, *parts[1:]]))

@@ -95,7 +95,7 @@ class Predictions:
             yield part, jax.tree.map(lambda x: x[: len(part)], outputs), batch  # noqa: B023
 
     def outputs(self, files: list[str]) -> PyTree:
-        """The outputs of all files together."""
+        """Joins the outputs of all files."""
         parts = [outputs for _, outputs, _ in self(files)]
         return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 

@@ -30,9 +30,9 @@ def run_training(name: str, module: Any, config: Any) -> None:
 
 
 def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] | None:
-    """The result of the run in a folder, which is trained to its end if need be.
+    """Trains the run in a folder to its end if need be, and returns its result.
 
-    None where it was asked to stop, or where there is no result to keep.
+    None if it was asked to stop, or has no result to keep.
     """
     code = code_of(module)
     check_workdir(path, name, config, code)
@@ -56,7 +56,7 @@ def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] |
 def looked(
     look: Look, name: str, config: Any, path: Path, code: Code | None
 ) -> dict[str, Any] | None:
-    """The result of what only looks, kept in a folder as a run's is; None where it is not kept."""
+    """Runs what only looks, and returns its result, kept in a folder as a run's is, or None."""
     if not look.kept:
         console().print(look.report().table)
         return None

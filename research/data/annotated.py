@@ -118,7 +118,7 @@ def _can_be_read(row: Annotated) -> bool:
 def _sound(
     images: dict[str, list[Annotated]], name: str, drop: bool
 ) -> tuple[dict[str, list[Annotated]], list[str]]:
-    """The images with boxes that can be used, each once, and what there is to say of the others."""
+    """Returns the images with boxes that can be used, each once, and notes about the others."""
     reasons: Counter[str] = Counter()
     count = repeated = 0
     first = ""
@@ -159,7 +159,7 @@ def _sound(
 
 
 def _once(objects: Objects) -> Objects:
-    """The objects, without those that repeat the box, class and crowd of one before them."""
+    """Removes objects that repeat the box, class and crowd of one before them."""
     rows = zip(map(tuple, objects.boxes.tolist()), objects.classes, objects.crowd, strict=True)
     first: dict[object, int] = {}
     for number, row in enumerate(rows):

@@ -120,7 +120,7 @@ def draws(key: Key[Array, ""]) -> dict[str, Float[Array, " _"]]:
 def draw_warp(
     options: Augmentation, key: Key[Array, ""], height: int, width: int
 ) -> tuple[Float[Array, "2 3"], Float[Array, "{height} {width} 2"] | None]:
-    """Draws one example's geometry: an affine matrix, and an elastic field where there is one.
+    """Draws one example's geometry: an affine matrix, and an elastic field if it has one.
 
     What else belongs to the image (mask, boxes) is moved by the same pair; see `warps`.
     """

@@ -122,7 +122,7 @@ def load(rest: str, *, skip_corrupt: bool = False) -> Dataset:
 
 
 def _key(images: Path, name: str, where: str) -> str:
-    """A file's name as the captions have it, with / between folders and accents composed."""
+    """Returns a file's name as captions have it, with / between folders and accents composed."""
     inside(images, name, where)
     parts = composed(name).replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", "."))
@@ -135,7 +135,7 @@ def _matched(
     there: Mapping[str, Path],
     skip: bool,
 ) -> tuple[dict[str, list[str]], dict[str, int]]:
-    """The captions whose image is there and can be read, and how many images were left out."""
+    """Keeps the captions whose image is there and can be read, and counts the images left out."""
     hint = "(--skip_corrupt leaves such {} out)"
     missing = [image for image in by_image if image not in there]
     if missing and not skip:
@@ -171,7 +171,7 @@ def _is_readable(file: Path) -> bool:
 
 
 def _listed(file: Path) -> dict[str, str]:
-    """The split of each image that Flickr8k's lists beside the token file name."""
+    """Reads the split of each image from Flickr8k's lists beside the token file."""
     found: dict[str, str] = {}
     for suffix, split in _LISTS.items():
         for path in file.parent.glob(f"*{suffix}.txt"):

@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 def at_home(text: str | Path) -> Path:
-    """A path, in which ~ is the home folder. Raises UserError for ~NAME of nobody here."""
+    """Expands ~ to the home folder; raises UserError for ~NAME of nobody here."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -46,10 +46,10 @@ def at_home(text: str | Path) -> Path:
 
 
 def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = True) -> Found:
-    """Files below a folder, at any depth, or in it alone.
+    """Finds the files below a folder, at any depth, or in it alone.
 
-    Links are followed, each folder is entered once. What is hidden, of the system or of a tool
-    (`._a.png`, `.ipynb_checkpoints/`, `__MACOSX/`) is passed over.
+    Links are followed, each folder is entered once. Files and folders that are hidden, a system's
+    or a tool's (`._a.png`, `.ipynb_checkpoints/`, `__MACOSX/`) are passed over.
 
     Args:
       endings: such as ".png", in lower case; None for all.
@@ -109,7 +109,7 @@ def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = T
 
 
 def by_name(files: Iterable[Path], folder: Path) -> dict[str, Path]:
-    """{path below a folder without its ending: file}, accents composed.
+    """Returns {path below a folder without its ending: file}, accents composed.
 
     Raises:
       UserError: for two files of one name.
@@ -124,7 +124,7 @@ def by_name(files: Iterable[Path], folder: Path) -> dict[str, Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, linked ones too, in natural order; none of the system or a tool.
+    """Lists the folders in a folder, linked ones too, in natural order, but no system's or tool's.
 
     Raises:
       UserError: for a folder that cannot be read, a link to what is not there, and a name that is
@@ -142,13 +142,16 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def is_own(name: str) -> bool:
-    """Whether a file or folder of this name is a person's, not hidden, a system's or a tool's."""
+    """Returns whether a file or folder of this name is a person's.
+
+    Hidden ones, and those of the system or of a tool, are not.
+    """
     lower = name.lower()
     return not (name.startswith(".") or lower in _SYSTEM_FILES or lower in _TOOL_FOLDERS)
 
 
 def checked(name: str, folder: Path) -> str:
-    """The name. Raises UserError where it is not in UTF-8: it cannot be printed or written."""
+    """Returns the name; raises UserError if it is not in UTF-8: it cannot be printed or written."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -181,12 +184,12 @@ def read_text(path: Path, said: str = "") -> str:
 
 
 def composed(name: str) -> str:
-    """A name with each accent in its letter (Unicode's NFC); macOS writes them apart."""
+    """Composes a name's accents with their letters (Unicode's NFC); macOS writes them apart."""
     return unicodedata.normalize("NFC", name)
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """The path of a file that an annotation names, below a folder.
+    """Returns the path of a file that an annotation names, below a folder.
 
     Raises:
       UserError: for a path that leads out of the folder; `where` names the annotation.
@@ -198,7 +201,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
 
 
 def count_line(found: int, left_out: Mapping[str, int], what: str = "images") -> str:
-    """What a reader ends with: how many there are, are used, and are left out for which reason.
+    """Returns the line a reader ends with: numbers found, used, and left out for each reason.
 
     Args:
       found: all, those that are left out included.
@@ -212,13 +215,13 @@ def count_line(found: int, left_out: Mapping[str, int], what: str = "images") ->
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """The first of a list of names, and how many more there are."""
+    """Names the first of a list, and counts the rest."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key under which 2 comes before 10, and numbers before letters."""
+    """Makes a sort key under which 2 comes before 10, and numbers before letters."""
     parts = filter(None, re.split(r"(\d+)", name))
     return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts), name
 

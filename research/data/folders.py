@@ -48,7 +48,7 @@ class FolderSplit:
 def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = False) -> Dataset:
     """Opens PATH/CLASS/*.png, or PATH/train/CLASS/*.png beside test/ or val/ of the same form.
 
-    Class names sort naturally (2 before 10). Where there is neither test/ nor val/, a fifth of
+    Class names sort naturally (2 before 10). Without test/ and val/, a fifth of
     each class becomes the test split: of its files in natural order, the middle one of each five.
     Every file is decoded once to see that it can be; of more than 50,000 files, only when
     skip_corrupt asks for it (others are named when training meets them). What is hidden, of the
@@ -57,7 +57,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
 
     Args:
       by_class: for tasks that are tested on classes they never trained on: test/ and val/ may have
-        classes of their own, and where there is neither, everything is left in train.
+        classes of their own, and without either, everything is left in train.
 
     Raises:
       UserError: no images, one class only, a file that is no image or is damaged, a class that
@@ -116,7 +116,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
 
 
 def _parts(path: Path) -> tuple[Path, dict[str, Path]]:
-    """The folder that holds classes or splits, and {split: its folder}."""
+    """Finds the folder that holds classes or splits, and {split: its folder}."""
     while True:
         inner = _subfolders(path)
         parts = {
@@ -146,7 +146,10 @@ def _listed(parts: dict[str, Path]) -> str:
 
 
 def _subfolders(path: Path) -> list[Path]:
-    """Folders that may be classes or splits: notes and the like begin with _ and hold no images."""
+    """Lists the folders that may be classes or splits.
+
+    Notes and the like, which begin with _ and hold no images, are left out.
+    """
     return [
         folder
         for folder in subfolders(path)
@@ -155,7 +158,7 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _classes(part: Path) -> dict[str, Path]:
-    """{class: its folder} of one split."""
+    """Returns {class: its folder} of one split."""
     found: dict[str, Path] = {}
     for folder in _subfolders(part):
         name = composed(folder.name)
@@ -194,7 +197,7 @@ def _class_names(
 def readable(
     found: dict[str, tuple[list[str], list[int]]], skip: bool
 ) -> tuple[dict[str, tuple[list[str], list[int]]], int]:
-    """The files that can be decoded, and the number of others; stops at one unless skip is set."""
+    """Keeps files that can be decoded and counts the others; stops at one unless skip is set."""
 
     def problem(file: str) -> str | None:
         try:

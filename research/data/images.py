@@ -65,7 +65,7 @@ def read(path: str | Path, white: int = WHITE) -> Image:
 
 
 def decode_image(data: bytes, name: str, white: int = WHITE) -> Image:
-    """The image in an encoded file; see `read`. `name` is for error messages."""
+    """Decodes the image in an encoded file; see `read`. `name` is for error messages."""
     image = _pixels(data, name)
     if image.dtype == np.uint16:
         image = _eight_bits(image, white, name)
@@ -81,7 +81,7 @@ def decode_image(data: bytes, name: str, white: int = WHITE) -> Image:
 
 
 def _eight_bits(image: np.ndarray, white: int, name: str) -> np.ndarray:
-    """16-bit values as 8-bit ones; alpha, a fourth channel, always has all 16."""
+    """Converts 16-bit values to 8-bit ones; alpha, a fourth channel, always has all 16."""
     most = image[..., :3].max() if image.ndim == 3 else image.max()
     if most > white:
         raise UserError(
@@ -94,7 +94,7 @@ def _eight_bits(image: np.ndarray, white: int, name: str) -> np.ndarray:
 
 
 def white_of(files: Iterable[str | Path]) -> int:
-    """The value that is white in the 16-bit images of a set: of 8, 10, 12, 14 or 16 bits.
+    """Finds the value that is white in the 16-bit images of a set: of 8, 10, 12, 14 or 16 bits.
 
     Cameras and scanners put 12 bits, and others, into 16. No image of the set has a value above
     it, so that all are made brighter by one factor. Files that cannot be read count for nothing.
@@ -125,7 +125,7 @@ def _largest(file: str) -> int:
 
 
 def _pixels(data: bytes, name: str) -> np.ndarray:
-    """Values as they are stored: grey, or blue, green, red and perhaps alpha; upright."""
+    """Decodes values as they are stored: grey, or blue, green, red and perhaps alpha; upright."""
     transparent, image = has_alpha(data), None
     if reason := unread(data):
         raise UserError(f"{name}: {reason}")
@@ -146,7 +146,7 @@ def _pixels(data: bytes, name: str) -> np.ndarray:
 
 
 def _with_holes(image: np.ndarray, data: bytes) -> np.ndarray:
-    """A grey PNG with the alpha that its one transparent value gives, which OpenCV passes over."""
+    """Adds the alpha that a grey PNG's one transparent value gives, which OpenCV passes over."""
     place = data.find(b"tRNS", 0, data.find(b"IDAT"))
     if image.ndim == 3 or place < 0:
         return image
@@ -165,7 +165,7 @@ def _decoded(data: bytes, flags: int) -> np.ndarray | None:
 
 
 def _decoded_by_pillow(data: bytes, name: str) -> np.ndarray | None:
-    """8-bit blue, green, red and alpha, upright; None where the file is damaged.
+    """Decodes 8-bit blue, green, red and alpha, upright; returns None if the file is damaged.
 
     OpenCV loses the alpha of TIFFs and AVIFs, or multiplies colours by it.
 
@@ -192,14 +192,14 @@ def _decoded_by_pillow(data: bytes, name: str) -> np.ndarray | None:
 
 
 def upright_size(picture: PIL.Image.Image) -> tuple[int, int]:
-    """(height, width) that an image opened by Pillow has once it is read here."""
+    """Returns the (height, width) that an image opened by Pillow has once it is read here."""
     sides = picture.height, picture.width
     lies = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
     return sides[::-1] if lies and picture.format != "TIFF" else sides  # those Pillow has turned
 
 
 def turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """The image upright: EXIF 2.3 says by `orientation` where its first row and column belong."""
+    """Turns the image upright: EXIF's `orientation` says where its first row and column belong."""
     if orientation >= 5:  # the first row is a side
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -212,7 +212,7 @@ def turned(image: np.ndarray, orientation: int) -> np.ndarray:
 def with_channels(
     image: Image, channels: int | None
 ) -> UInt8[np.ndarray, "height width new_channel"]:
-    """The image in grey (1 channel), in RGB (3), or as it is (None)."""
+    """Converts the image to grey (1 channel) or RGB (3), or leaves it as it is (None)."""
     if channels == 3 and image.shape[2] == 1:
         return np.repeat(image, 3, axis=2)
     if channels == 1 and image.shape[2] == 3:
@@ -221,7 +221,7 @@ def with_channels(
 
 
 def list_images(inputs: Sequence[str | Path]) -> list[Path]:
-    """Files as given, folders as the image files below them in natural order; see `files.find`.
+    """Lists files as given, and the image files below folders in natural order; see `files.find`.
 
     Raises:
       UserError: for a path that is not there, and a folder without images.

@@ -60,7 +60,7 @@ class MaskSplit:
 def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Dataset:
     """Opens images and masks of the same names, with train/, val/ and test/ in both or in neither.
 
-    A mask may be called as its image and a suffix that all of them have. Where there are no such
+    A mask may be called as its image and a suffix that all of them have. Without such
     folders, a fifth becomes the test split: in natural order the middle one of each five.
 
     Masks hold class numbers, as grey values of 8 or 16 bits or as palette indices, or colours; a
@@ -136,7 +136,7 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
 
 
 def pair_up(images: Path, masks: Path, left_out: Counter[str]) -> list[Pair]:
-    """Files of the same relative names below two folders, in natural order.
+    """Pairs the files of the same relative names below two folders, in natural order.
 
     Args:
       left_out: {reason: number} of images, to which those that are passed over are added.
@@ -197,11 +197,11 @@ def _table(parts: list[str], masks: Path, ignore_label: int) -> Classes | None:
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What one look at a pair shows."""
+    """Findings about one pair of files."""
 
     size: tuple[int, int]
     grey: bool
-    values: tuple[int, ...]  # in the mask: values, or class numbers where there is a table
+    values: tuple[int, ...]  # in the mask: values, or class numbers if a table is given
 
 
 def _look(
@@ -255,7 +255,7 @@ def _look(
 
 
 def _classes_of(seen: dict[Pair, _Seen], ignore_label: int) -> Classes:
-    """Classes by the values that occur, where no table names them."""
+    """Makes classes of the values that occur, when no table names them."""
     values = {value for look in seen.values() for value in look.values}
     if ignore_label < 0 and values in ({0, 255}, {255}):
         return Classes(("background", "foreground"), {0: 0, 255: 1})
@@ -274,14 +274,14 @@ def _classes_of(seen: dict[Pair, _Seen], ignore_label: int) -> Classes:
 def _counted(
     pairs: list[Pair], seen: dict[Pair, _Seen], classes: Classes, table: Classes | None
 ) -> bool:
-    """Whether a pixel of some masks counts, or none of these could be read."""
+    """Returns whether a pixel of some masks counts, or none of these could be read."""
     values = {value for pair in pairs if pair in seen for value in seen[pair].values}
     numbers = values if table is not None else {classes.keys[value] for value in values}
     return not numbers or bool(numbers - {IGNORE})
 
 
 def _occurring(seen: dict[Pair, _Seen], classes: Classes, numbered: bool, where: str) -> set[int]:
-    """The classes that occur; raises UserError where that is the first alone."""
+    """Returns the classes that occur; raises UserError if that is the first alone."""
     values = {value for look in seen.values() for value in look.values}
     occurring = values if numbered else {classes.keys[value] for value in values}
     if occurring <= {0, IGNORE}:

@@ -25,7 +25,7 @@ def load(path: str | Path, flag: str = "--text") -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
-    """{"tokens": int32 [length + 1], "counted": bool [length]}: a stretch of text.
+    """Stretches of a text: {"tokens": int32 [length + 1], "counted": bool [length]}.
 
     From each character but the last, the next one is predicted. Where the text ends before the
     stretch, the tokens are 0 and do not count.

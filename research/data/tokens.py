@@ -129,7 +129,7 @@ def pad(sentences: Sequence[Sequence[int]], length: int) -> Int[np.ndarray, "sen
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Buckets:
-    """Cuts the "tokens" [B, K, L] of a batch to the bucket of the global batch's longest sentence.
+    """Buckets of lengths: "tokens" [B, K, L] are cut to that of the global batch's longest one.
 
     So a batch of short sentences spends no steps on padding, and a program is compiled for each
     bucket, not for each length. Buckets are multiples of 4, at most L.

@@ -77,7 +77,7 @@ def elastic_field(
 
 
 def _smoothing(size: int, sigma: float) -> np.ndarray:
-    """[size, size] rows of Gaussian weights whose squares sum to the same near the border too."""
+    """Returns rows [size, size] of Gaussian weights; near borders too, squares sum to the same."""
     offset = np.arange(size)[:, None] - np.arange(size)[None]
     weights = np.exp(-0.5 * (offset / sigma) ** 2)
     norm = 1 / math.sqrt(2 * sigma * math.sqrt(math.pi))  # of an endless row of Gaussian weights

@@ -189,4 +189,4 @@ class DetectionConfig(
     Backbone,
     Chosen,
 ):
-    """All of them together."""
+    """The options of detection, all together."""

@@ -28,7 +28,7 @@ class ForwardPass(Protocol):
     images: jax.Array
 
     def __call__(self, images: jax.Array | None = None, **options: Any) -> Any:
-        """The model's outputs for these images, or for the batch's; options are the model's."""
+        """Returns the outputs for these images, or for the batch's; options are the model's."""
         ...
 
 

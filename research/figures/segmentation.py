@@ -16,7 +16,7 @@ MOST_CLASSES = 12  # in the legend
 
 
 def painted(labels: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
-    """Paints class numbers in the colours of mask files; white where there is no class."""
+    """Paints class numbers in the colours of mask files; white for pixels without one."""
     colours = palette()
     colours[IGNORE] = UNKNOWN
     return colours[labels]

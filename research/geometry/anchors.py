@@ -42,7 +42,7 @@ def k_means(
       The anchors from small to large, and the mean IoU of each box with its best anchor.
 
     Raises:
-      ValueError: where there are no boxes with an area.
+      ValueError: if no box has an area.
     """
     sizes = np.asarray(sizes, np.float64)
     sizes = sizes[(sizes > 0).all(1)]

@@ -12,7 +12,7 @@ IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
 
 
 class Assignment(NamedTuple):
-    """For each anchor: POSITIVE, NEGATIVE or IGNORED, and the object (0 where there is none)."""
+    """Each anchor's kind, POSITIVE, NEGATIVE or IGNORED, and its object (0 if it has none)."""
 
     kind: Int[Array, " anchor"]
     target: Int[Array, " anchor"]

@@ -65,4 +65,4 @@ class ChosenLoss:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig(LogitScale, Margin, Triplets, ChosenLoss):
-    """All of them together."""
+    """The options of losses on embeddings, all together."""

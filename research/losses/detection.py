@@ -210,7 +210,7 @@ def yolo_v1_loss(
     """Computes sums of squared errors: Redmon et al. 2016, equation 3.
 
     5 x the error of centre and root of the sides, as shares of the image's; the error of the
-    confidence against IoU, x 0.5 where there is no object; the error of class probabilities, here
+    confidence against IoU, x 0.5 without an object; the error of class probabilities, here
     those of the responsible box. Centres are counted in shares of the image, not of the cell.
     """
     positive = assigned.kind == POSITIVE

@@ -34,7 +34,7 @@ def embedding_loss(
     Args:
       options: loss, mining, distance, margin and logit_scale, as `losses/config.py` has them.
       outputs: of research.nn.embedder.Embedder.
-      classes: from 0; of the rows of proxies, where there are any.
+      classes: from 0; of the rows of proxies, if the loss has any.
 
     Returns:
       Beside the loss "spread", and "active" (share of triplets, or of negative pairs, that the

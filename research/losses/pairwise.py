@@ -71,7 +71,7 @@ def row_keys(key: Array, found: BatchPairs) -> Array:
 
 
 def draw(key: Array, found: BatchPairs) -> tuple[Int[Array, " row"], Int[Array, " row"]]:
-    """Draws a positive and a negative for each row, uniformly; 0 where there is none."""
+    """Draws a positive and a negative for each row, uniformly; 0 for a row without any."""
     keys = row_keys(key, found)
     # One draw serves both: no example is positive and negative.
     noise = jax.vmap(lambda k: jax.random.uniform(k, (found.positive.shape[1],)))(keys)

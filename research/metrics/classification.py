@@ -24,7 +24,7 @@ def measure(
 ) -> dict[str, tuple[Float[Array, " batch"], Float[Array, " batch"]]]:
     """Returns {name: (value, weight of 1)} an example: accuracy, cross_entropy, top5_accuracy.
 
-    Top-5 is left out where there are five classes or fewer, as it would always be 1. The true
+    Top-5 is left out for five classes or fewer, as it would always be 1. The true
     class's rank counts the classes that are strictly more probable, and of equally probable ones
     those of a lower number, as argmax does; and all others where a probability is no number.
     """

@@ -116,7 +116,7 @@ def _coco(detections: Arrays, targets: Arrays, class_names: tuple[str, ...]) -> 
     evaluator.params.maxDets = [1, 10, MOST]
     evaluator.evaluate()
     evaluator.accumulate()
-    # IoU thresholds, recalls, classes, areas, numbers of detections; -1 where there is no object.
+    # IoU thresholds, recalls, classes, areas, numbers of detections; -1 without an object.
     precision, recall = (evaluator.eval[name][..., -1] for name in ("precision", "recall"))
     values = {name: _mean(precision[..., area]) for name, area in areas.items()}
     values["mAP50"], values["mAP75"] = _mean(precision[0, ..., 0]), _mean(precision[5, ..., 0])

@@ -26,7 +26,7 @@ Maps = Float[Array, "batch rows columns feature"]
 
 
 class Tell(nn.Module):
-    """The image is the first word: Vinyals et al., "Show and tell", 2015, equations 10 to 12.
+    """The image as the first word: Vinyals et al., "Show and tell", 2015, equations 10 to 12.
 
     Attributes:
       embedding: features of a word.
@@ -65,7 +65,7 @@ class Tell(nn.Module):
 
 
 class Attend(nn.Module):
-    """Looks at the map anew for each word: Xu et al., "Show, attend and tell", 2015, section 3.
+    """Attention before each word: Xu et al., "Show, attend and tell", 2015, section 3.
 
     Soft attention (4.2) with the gate beta (4.2.1) and the deep output layer (equation 7), under a
     tanh as in the authors' code. The scores are scaled dot products instead of a two-layer network
@@ -130,7 +130,7 @@ class Attend(nn.Module):
 
 
 class Look(nn.Module):
-    """Looks at the map after each word it reads: Lu et al., "Knowing when to look", 2017.
+    """Attention after each word that is read: Lu et al., "Knowing when to look", 2017.
 
     The spatial attention of section 2.2 depends on all words so far, the last included, and its
     result goes straight into the next word, not through the cells (figure 2b). So after "a red",

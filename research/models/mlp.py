@@ -19,7 +19,7 @@ from research.nn.regularisation import Dropout
 
 
 class MLP(nn.Module):
-    """Flattens the image, then dense layers of `hidden` units and one of num_classes.
+    """Dense layers of `hidden` units on the flattened image, then one of num_classes.
 
     Attributes:
       hidden: units of each hidden layer; none makes a linear classifier, which cannot learn XOR.

@@ -137,7 +137,7 @@ class FasterRCNN(nn.Module):
 
 
 class RCNN(nn.Module):
-    """Every region is cut out, warped to a square, and run through the network by itself.
+    """A network that each region, cut out and warped to a square, goes through by itself.
 
     Attributes:
       size: side of the square, pixels.

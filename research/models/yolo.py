@@ -25,7 +25,7 @@ from research.nn.pyramid import FeaturePyramid
 
 
 class Yolo(nn.Module):
-    """A backbone, a pyramid where there are several strides, and one head that all strides share.
+    """A backbone, a pyramid if it has several strides, and one head that all strides share.
 
     The head's convolutions are shared; its batch normalisation is one for each stride. A shared one
     would be trained on each map's own statistics, but evaluated with a mixture of all maps'.

@@ -9,7 +9,7 @@ Activation = Callable[[Array], Array]
 
 
 def scaled_tanh(x: Array) -> Array:
-    """1.7159 tanh(2 x / 3), so that f(1) = 1 and f(-1) = -1: LeCun et al. 1998, appendix A."""
+    """Computes 1.7159 tanh(2 x / 3): f(1) = 1 and f(-1) = -1; LeCun et al. 1998, appendix A."""
     return 1.7159 * nn.tanh(2 / 3 * x)
 
 

@@ -80,7 +80,7 @@ def _low_dense_by_images(kernel: Array, gradient: Array) -> Array:
 
 
 def _low_dense_by_kernel(images: Array, gradient: Array) -> Array:
-    """Correlation of the images with the gradient."""
+    """Correlates the images with the gradient."""
     rows, columns = (
         n - out + 1 for n, out in zip(images.shape[1:3], gradient.shape[1:3], strict=True)
     )

@@ -22,7 +22,7 @@ def divisible(channels: int | float, divisor: int = 8) -> int:
 
 
 class SqueezeExcitation(nn.Module):
-    """x gate(W2 act(W1 mean(x))): a weight for each channel from all of them.
+    """A weight for each channel from all of them: x gate(W2 act(W1 mean(x))).
 
     Hu et al., "Squeeze-and-excitation networks", 2017, equations 2 to 4.
 
@@ -70,7 +70,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen by 1x1, filter each channel, narrow by 1x1 without activation; add the input if alike.
+    """A block: widen by 1x1, filter each channel, narrow by linear 1x1; add the input if alike.
 
     Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", 2018, figure 3; with
     squeeze and excitation as in MnasNet, MobileNet-v3 and EfficientNet.
@@ -81,8 +81,8 @@ class InvertedResidual(nn.Module):
       squeezed: channels inside squeeze and excitation; 0 for none.
       squeeze_activation: after its first layer.
       gate: after its second layer.
-      drop_path: probability of leaving out the residual branch of an example in training, where
-        there is a shortcut (stochastic depth: Huang et al. 2016).
+      drop_path: probability of leaving out the residual branch of an example in training, if
+        it has a shortcut (stochastic depth: Huang et al. 2016).
       padding: of the depthwise convolution.
       momentum, epsilon: of batch normalisation.
       names: "block" or "conv" as torchvision calls the layers; "conv" numbers the last two singly.

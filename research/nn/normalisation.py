@@ -18,12 +18,12 @@ Norm = Callable[..., nn.Module]  # takes the layer's name
 
 
 class BatchNorm(nn.Module):
-    """Brings each channel to mean 0 and variance 1, then scales and shifts it.
+    """Normalisation of each channel to mean 0 and variance 1, then a scale and a shift.
 
     y = scale (x - mean) / sqrt(variance + epsilon) + bias, algorithm 1 of Ioffe and Szegedy,
     "Batch normalization", 2015. In training mean and variance are those of the whole batch, also
     where pmap splits it, and the running statistics move towards them; in evaluation the running
-    statistics are used. Statistics are float32 whatever the images are.
+    statistics are used. Statistics are float32 for images of any type.
 
     The variance is biased (divided by n) in the running statistics too: so evaluation under one
     batch's statistics equals training on that batch. It is computed in two passes: the difference

@@ -21,13 +21,13 @@ Step = Callable[[State, Array, Callable[[Array], Array]], State]
 
 
 def vanilla(state: State, x: Array, recurrent: Callable[[Array], Array]) -> State:
-    """h' = tanh(W x + U h + b): Elman, "Finding structure in time", 1990."""
+    """Computes h' = tanh(W x + U h + b): Elman, "Finding structure in time", 1990."""
     (h,) = state
     return (jnp.tanh(x + recurrent(h)),)
 
 
 def lstm(state: State, x: Array, recurrent: Callable[[Array], Array]) -> State:
-    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
+    """Computes an LSTM: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
 
     i, f, o = sigmoid(W x + U h + b)    input, forget and output gate, each of its own W, U, b
     g       = tanh(W x + U h + b)       candidate
@@ -41,7 +41,7 @@ def lstm(state: State, x: Array, recurrent: Callable[[Array], Array]) -> State:
 
 
 def gru(state: State, x: Array, recurrent: Callable[[Array], Array]) -> State:
-    """Cho et al. 2014; the reset gate acts on the product U h + d, as in cuDNN and Flax.
+    """Computes a GRU: Cho et al. 2014; the reset gate acts on U h + d, as in cuDNN and Flax.
 
     r, z = sigmoid(W x + U h + b)              reset and update gate
     n    = tanh(W x + b + r (U h + d))         candidate

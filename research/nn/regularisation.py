@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 
 class Dropout(nn.Module):
-    """Zeroes each value with probability `rate` and scales the rest by 1 / (1 - rate).
+    """Zeros in place of values with probability `rate`; the rest are scaled by 1 / (1 - rate).
 
     Srivastava et al. 2014, in the inverted form, so that evaluation does nothing. The mask comes
     from the stream "dropout", whose key must be the same on every device: under pmap the mask of

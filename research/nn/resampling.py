@@ -30,7 +30,7 @@ def resize(
 
 
 class Upsample(nn.Module):
-    """Doubles the side of maps.
+    """Maps of twice the side.
 
     Attributes:
       features: channels of the result; None keeps them without any weights (not for "transposed").

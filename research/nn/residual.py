@@ -13,7 +13,7 @@ from research.nn.pooling import blur_pool
 
 
 class ResidualBlock(nn.Module):
-    """activation(F(x) + x): F is two 3x3 convolutions, or 1x1, 3x3, 1x1 with a narrow middle.
+    """The sum activation(F(x) + x), F two 3x3 convolutions, or 1x1, a narrow 3x3 and 1x1.
 
     Where F changes the shape, a strided 1x1 convolution projects the shortcut (equation 2).
 

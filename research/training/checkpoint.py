@@ -33,7 +33,7 @@ class Opened(NamedTuple):
 
     path: Path
     metadata: dict[str, Any]  # schema, step, experiment, config, facts, metrics, environment
-    variables: Variables  # the average where there is one; NumPy arrays
+    variables: Variables  # the average if one is kept; NumPy arrays
     averaged: bool = False
 
 
@@ -178,7 +178,7 @@ def locate(path: str | Path) -> Path:
     """Finds the folder of one checkpoint: from a run, its best or latest folder, or itself.
 
     Raises:
-      UserError: where there is none.
+      UserError: if the path holds no finished checkpoint.
     """
     path = Path(path)
     if not path.exists():
@@ -192,10 +192,10 @@ def locate(path: str | Path) -> Path:
 
 
 def open_checkpoint(path: str | Path) -> Opened:
-    """Reads a checkpoint from the path of a run or of a checkpoint, on whatever device there is.
+    """Reads a checkpoint from the path of a run or of a checkpoint, on any device.
 
     Raises:
-      UserError: where there is none, or it is unfinished, damaged, or newer than this code.
+      UserError: if the path holds none, or it is unfinished, damaged, or newer than this code.
     """
     path = locate(path).absolute()
     verify(path)

@@ -37,7 +37,7 @@ def _split(state: TrainState) -> tuple[PyTree, PyTree]:
 
 
 class Checkpointer:
-    """Writes checkpoints of one run in the background, the newest `keep` and the best.
+    """The writer of one run's checkpoints in the background: the newest `keep` and the best.
 
     A process that is killed at any moment leaves finished checkpoints and unfinished ones, which
     are skipped: the best is a copy, and old ones are removed once the new one is finished.

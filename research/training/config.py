@@ -72,7 +72,7 @@ class RunConfig:
     parallel: ParallelMode = option(
         "auto",
         "single: one device; jit: sharded over a mesh of all devices; pmap: jax.pmap; "
-        "auto: jit where there are several devices.",
+        "auto: jit on several devices, else single.",
         changes_result=False,
     )
     log_every: int = option(

@@ -120,7 +120,7 @@ def create(mode: str, batch_size: int, accumulate: int = 1, flag: str = "--batch
     """Makes the parallel mode over all devices.
 
     Args:
-      mode: "auto" (jit where there are several devices), "single", "jit" or "pmap".
+      mode: "auto" (jit on several devices), "single", "jit" or "pmap".
       batch_size: of the global batch; must divide by devices x accumulate.
       flag: the name of the flag that gives this number.
 

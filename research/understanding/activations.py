@@ -139,7 +139,7 @@ def compare(
     activations: Sequence[str] = COMPARED_ACTIVATIONS,
     seed: int = 0,
 ) -> Report:
-    """Layer statistics of fresh networks, one for each initialiser and nonlinearity.
+    """Compares layer statistics of fresh networks, one for each initialiser and nonlinearity.
 
     Args:
       make: takes `kernel_init` and `activation`.
@@ -162,7 +162,7 @@ def compare(
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Each network's first, middle and last hidden layer; its last layer gives the loss."""
+    """Shows each network's first, middle and last hidden layer; its last layer gives the loss."""
     shown = Table(
         "activation",
         "initialiser",

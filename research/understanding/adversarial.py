@@ -35,7 +35,7 @@ def margin(
 def pgd(
     loss: Loss, original: Images, epsilon: float | Array, order: str, steps: int, size: float
 ) -> Images:
-    """Images of lower loss no farther than epsilon from the original, of values 0..255.
+    """Finds images of lower loss no farther than epsilon from the original, of values 0..255.
 
     Args:
       order: "linf" (largest change of a value) or "l2" (Euclidean).
@@ -54,9 +54,11 @@ def pgd(
 
 
 class Smallest(NamedTuple):
-    """Attributes:
-    images: the nearest found that succeed; the original where none does.
-    epsilon: radius at which each was found; infinite where none was.
+    """The nearest images found that succeed, one for each original.
+
+    Attributes:
+      images: the original where none was found.
+      epsilon: radius at which each was found; infinite where none was.
     """
 
     images: Images
@@ -72,9 +74,9 @@ def smallest_perturbation(
     steps: int = 20,
     size: float = 0.1,
 ) -> Smallest:
-    """The smallest change found that makes the loss negative: PGD, and bisection over its radius.
+    """Finds the smallest change that makes the loss negative, by PGD and bisection over its radius.
 
-    An upper bound: another attack may find a smaller one.
+    The radius is an upper bound: another attack may find a smaller one.
 
     Args:
       highest: the largest radius tried, pixel units.
@@ -102,7 +104,7 @@ def smallest_perturbation(
 
 
 def norms(change: Images) -> dict[str, Float[Array, " batch"]]:
-    """How far images moved: the largest value, the Euclidean length, and the share of pixels."""
+    """Measures how far images moved: largest value, Euclidean length, and share of pixels."""
     axes = (1, 2, 3)
     return {
         "linf": jnp.abs(change).max(axes),

@@ -20,7 +20,7 @@ def compared(
     unit: Any,
     extra: Callable[[Array, Array], Mapping[str, Array]] | None = None,
 ) -> tuple[Callable[[Variables, Batch], PyTree], Callable[[PyTree, Batch], Measures]]:
-    """`predict` and `measure` of methods that change an image: what it is called, before and after.
+    """Makes `predict` and `measure` of methods that change an image: its class before and after.
 
     Pixels are rounded first, as a file holds them. Classes are compared where the network has any.
 
@@ -73,7 +73,7 @@ PROTOCOL = {
 
 
 def says(question: Question) -> Callable[[PyTree, Batch], list[str]]:
-    """Lines such as "photo.jpg: tabby 0.62 -> toaster 0.99"."""
+    """Makes lines such as "photo.jpg: tabby 0.62 -> toaster 0.99"."""
 
     def notes(outputs: PyTree, batch: Batch) -> list[str]:
         if "top" not in outputs["after"]:
@@ -113,7 +113,7 @@ def pictures(
     before: np.ndarray | None,
     finish: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> Callable[[PyTree, Batch], Mapping[str, Any]]:
-    """`draw`: a figure with captions, and each image pixel for pixel.
+    """Makes `draw`: a figure with captions, and each image pixel for pixel.
 
     Args:
       before: shown beside the result, with the change; None where it says nothing.

@@ -14,7 +14,7 @@ from research.config import option
 class Asked:
     """The question, and the network it is put to"""
 
-    method: str = option("visualise", "What to do; --method=list explains each in one line.")
+    method: str = option("visualise", "Method of looking; --method=list explains each in one line.")
     checkpoint: tuple[str, ...] = option((), "Run whose network is looked into.")
     layer: str = option("", "Layer; empty: the classes'. --method=layers lists them.")
 
@@ -67,7 +67,7 @@ class WorkingSize:
 
 @dataclasses.dataclass(frozen=True)
 class QuestionConfig(WorkingSize, Place, ClassName, Unit, Inputs, Asked):
-    """All of them together."""
+    """The options of a question, all together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Start:
     start: Literal["auto", "zeros", "noise", "input"] = option(
         "auto",
         "Start of visualise, invert and style: the mean image, noise on it, or --inputs; auto: "
-        "--inputs, but the mean image where there are none, and for invert.",
+        "--inputs, but the mean image without any, and for invert.",
     )
 
 
@@ -170,7 +170,7 @@ class Change:
 class PictureConfig(
     Change, Octaves, Style, Solver, Jitter, TotalVariation, Coordinates, Start, Steps
 ):
-    """All of them together."""
+    """The options of optimising an image, all together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,4 +219,4 @@ class Plane:
 
 @dataclasses.dataclass(frozen=True)
 class LookConfig(Plane, Count, Occlusion, Noise, Samples):
-    """All of them together."""
+    """The options of looking at an image or a data set, all together."""

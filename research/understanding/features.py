@@ -17,7 +17,7 @@ class Strongest(NamedTuple):
 
 
 def strongest(maps: Float[Array, "batch *places channel"]) -> Strongest:
-    """Where each unit is strongest; a dense layer has one place."""
+    """Finds the place where each unit is strongest; a dense layer has one place."""
     batch, channels = maps.shape[0], maps.shape[-1]
     columns = maps.shape[2] if maps.ndim == 4 else 1
     flat = maps.reshape(batch, -1, channels)
@@ -26,7 +26,7 @@ def strongest(maps: Float[Array, "batch *places channel"]) -> Strongest:
 
 
 def dead_units(largest: Float[np.ndarray, "examples channel"]) -> Int[np.ndarray, " dead"]:
-    """The units that are above 0 for no example: after a ReLU they say nothing, and learn nothing.
+    """Finds the units that are above 0 for no example: after a ReLU they say and learn nothing.
 
     Zeiler and Fergus 2013, section 4.1, found many in AlexNet's first layer.
     """
@@ -34,14 +34,14 @@ def dead_units(largest: Float[np.ndarray, "examples channel"]) -> Int[np.ndarray
 
 
 def top_examples(values: Float[np.ndarray, " examples"], count: int) -> Int[np.ndarray, " count"]:
-    """The examples with the largest values, largest first; the earlier of two that are equal."""
+    """Finds the examples with the largest values, largest first; of equal ones the earlier."""
     return np.argsort(-values, kind="stable")[:count]
 
 
 def cut(
     image: Num[np.ndarray, "height width channel"], box: Sequence[int] | Int[np.ndarray, " 4"]
 ) -> Num[np.ndarray, "rows columns channel"]:
-    """The part of an image in a box (top, left, bottom, right), as receptive fields are."""
+    """Cuts an image to a box (top, left, bottom, right), as receptive fields are."""
     top, left, bottom, right = (int(x) for x in box)
     return image[top:bottom, left:right]
 
@@ -66,7 +66,7 @@ def filter_tiles(
 def activation_tiles(
     maps: Float[np.ndarray, "rows columns channel"], most: int = 64
 ) -> list[Num[np.ndarray, "rows columns 1"]]:
-    """The maps of the units that are strongest somewhere, strongest first, each from 0 to 255."""
+    """Scales maps of the units that are strongest somewhere to 0..255; the strongest is first."""
     order = np.argsort(-maps.max((0, 1)), kind="stable")[:most]
     low, high = maps.min((0, 1)), maps.max((0, 1))
     scaled = 255 * (maps - low) / np.maximum(high - low, 1e-12)
@@ -76,5 +76,5 @@ def activation_tiles(
 def area_under(
     curve: Float[Array, "... shares"], shares: Float[np.ndarray, " shares"]
 ) -> Float[Array, "..."]:
-    """Area under curves over shares in [0, 1], by trapezoids."""
+    """Computes the area under curves over shares in [0, 1], by trapezoids."""
     return jnp.trapezoid(curve, jnp.asarray(shares), axis=-1)

@@ -11,7 +11,7 @@ from research.understanding.target import Target
 def grad_cam(
     network: Network, target: Target, layer: str, images: Images, signed: bool = False
 ) -> Float[Array, "batch rows columns"]:
-    """ReLU(sum_k a_k A_k): the maps A of a layer, each weighted by its mean gradient a_k.
+    """Computes ReLU(sum_k a_k A_k): maps A of a layer, each weighted by its mean gradient a_k.
 
     Equations 1 and 2.
 

@@ -18,12 +18,12 @@ Score = Callable[[Images], Float[Array, " batch"]]
 
 
 def gradient(score: Score, images: Images) -> Images:
-    """The gradient of each image's score in that image's pixels."""
+    """Computes the gradient of each image's score in that image's pixels."""
     return jax.grad(lambda x: score(x).sum())(images)
 
 
 def saliency(score: Score, images: Images) -> Maps:
-    """Largest |gradient| over a pixel's channels.
+    """Computes the largest |gradient| over a pixel's channels.
 
     Simonyan et al., "Deep inside convolutional networks", 2013, section 3.1.
     """
@@ -33,7 +33,7 @@ def saliency(score: Score, images: Images) -> Maps:
 def smooth_grad(
     score: Score, images: Images, key: Array, samples: int = 16, noise: float = 0.15
 ) -> Images:
-    """The mean gradient of noisy copies, with its sign: Smilkov et al., "SmoothGrad", 2017.
+    """Averages the gradients of noisy copies, with their signs: Smilkov et al., "SmoothGrad", 2017.
 
     Args:
       noise: standard deviation, as a share of each image's range of values.
@@ -44,7 +44,7 @@ def smooth_grad(
 def smooth_saliency(
     score: Score, images: Images, key: Array, samples: int = 16, noise: float = 0.15
 ) -> Maps:
-    """The mean saliency of noisy copies: where the sign changes, nothing cancels.
+    """Averages the saliency of noisy copies: where the sign changes, nothing cancels.
 
     Args:
       noise: as of `smooth_grad`.
@@ -66,7 +66,7 @@ def _mean_of_noisy(
 
 
 def gradient_times_input(score: Score, images: Images, baseline: Images | float = 0.0) -> Images:
-    """gradient (x - baseline): the first-order part of what x adds to the score.
+    """Computes gradient (x - baseline): the first-order part of what x adds to the score.
 
     Shrikumar et al., "Not just a black box", 2016.
     """
@@ -76,7 +76,7 @@ def gradient_times_input(score: Score, images: Images, baseline: Images | float 
 def integrated_gradients(
     score: Score, images: Images, baseline: Images | float = 0.0, steps: int = 50
 ) -> Images:
-    """(x - b) times the mean gradient on the straight line from the baseline b to x.
+    """Multiplies (x - b) by the mean gradient on the straight line from the baseline b to x.
 
     Sundararajan et al., "Axiomatic attribution for deep networks", 2017, equation 1. Attributions
     sum to score(x) - score(b) ("completeness"), to the error of the integral: Gauss-Legendre with
@@ -102,7 +102,7 @@ def refined_integrated_gradients(
     points: int = 32,
     refinements: int = 3,
 ) -> tuple[Images, Int[Array, ""]]:
-    """`integrated_gradients` by the midpoint rule, with as many points as completeness needs.
+    """Integrates gradients by the midpoint rule, with as many points as completeness needs.
 
     Deep networks of ReLUs have kinks all along the line, and no rule is exact with few points.
     While the gap is above the tolerance the points are tripled: the middles of thirds, of which the
@@ -146,7 +146,7 @@ def refined_integrated_gradients(
 def completeness_gap(
     score: Score, images: Images, attributions: Images, baseline: Images | float = 0.0
 ) -> Float[Array, " batch"]:
-    """|sum of attributions - (score(x) - score(b))| / |score(x) - score(b)|; 0 where complete."""
+    """Computes |sum of attributions - c| / |c| of c = score(x) - score(b); 0 where complete."""
     start = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
     difference = score(images) - score(start)
     gap = jnp.abs(attributions.sum((1, 2, 3)) - difference)

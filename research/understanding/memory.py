@@ -1,4 +1,4 @@
-"""How far back does a gradient reach? Recurrent networks that must remember their first symbol.
+"""The memory of recurrent networks that must recall their first symbol: how far gradients reach.
 
 Hochreiter 1991; Bengio et al., "Learning long-term dependencies with gradient descent is
 difficult", 1994; Tallec and Ollivier, "Can recurrent neural networks warp time?", 2018.
@@ -32,7 +32,7 @@ def state_gradients(
     inputs: Float[Array, "time batch gates"],
     loss: Callable[[State], Float[Array, ""]],
 ) -> Float[Array, "time batch"]:
-    """|d loss / d state| of the state 0, 1, 2, ... steps before the last: backpropagation by hand.
+    """Computes |d loss / d state| of the state 0, 1, 2, ... steps before the last, by hand.
 
     The state is all that a cell hands on: h, and of an LSTM c as well. Each step back multiplies
     the gradient by the transposed Jacobian of one step.
@@ -63,7 +63,7 @@ def _norm(gradient: State) -> Float[Array, " batch"]:
 
 
 class Recall(nn.Module):
-    """Reads symbols one by one, and says after the last which was the first."""
+    """A network that reads symbols one by one, and says after the last which was the first."""
 
     kind: str
     features: int
@@ -74,14 +74,14 @@ class Recall(nn.Module):
         self.answer = nn.Dense(SYMBOLS)
 
     def projected(self, symbols: Int[Array, "batch time"]) -> Float[Array, "time batch gates"]:
-        """W x + b of every step."""
+        """Computes W x + b of every step."""
         return self.cell.project(jax.nn.one_hot(symbols, SYMBOLS)).swapaxes(0, 1)
 
     def advance(self, state: State, projected: Float[Array, "batch gates"]) -> State:
         return self.cell.advance(state, projected)
 
     def say(self, state: State) -> Float[Array, "batch symbol"]:
-        """Logits of the first symbol."""
+        """Computes logits of the first symbol."""
         return self.answer(state[0])
 
     def __call__(self, symbols: Int[Array, "batch time"]) -> Float[Array, "batch symbol"]:
@@ -153,7 +153,7 @@ def remember(
 
 
 def compare(length: int, features: int, steps: int, seed: int) -> Report:
-    """A vanilla network, and LSTMs whose forget gates start half open (bias 1) and nearly open.
+    """Compares a vanilla network with LSTMs of forget gates half open (bias 1) and nearly open.
 
     A forget gate of bias b multiplies the cell state by sigmoid(b) each step: 1 forgets half within
     three steps, log(length) after about `length` of them (Tallec and Ollivier, section 3).

@@ -1,4 +1,4 @@
-"""How images lie in a network's feature space: nearest neighbours, and a map of all."""
+"""Places of images in a network's feature space: nearest neighbours, and a map of all."""
 
 from collections.abc import Callable
 

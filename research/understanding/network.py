@@ -103,7 +103,7 @@ def observe(
 def _activations(
     module: nn.Module, path: str, note: Callable[[str, Any], Any], rule: Rule | None
 ) -> Iterator[None]:
-    """While a module runs, its activation functions are observed, and follow the rule."""
+    """Observes a module's activation functions while it runs, and lets them follow the rule."""
     originals = {}
     for field in getattr(module, "__dataclass_fields__", {}):
         function = getattr(module, field, None)
@@ -134,10 +134,10 @@ def _observed(
 
 
 def layers_of(network: Network, images: Images, **options: Any) -> Layers:
-    """{name: value} of all layers, and of what is predicted; options are those of `observe`.
+    """Returns {name: value} of all layers and of what is predicted; options: see `observe`.
 
-    What the experiment predicts is "outputs" or "outputs/NAME", such as "outputs/embedding" and a
-    caption's "outputs/log_probability", where it is of floating point.
+    Predictions of the experiment are "outputs" or "outputs/NAME", such as "outputs/embedding" and a
+    caption's "outputs/log_probability", if they are of floating point.
     """
     outputs, layers = observe(network.outputs, images, **options)
     for path, value in jax.tree_util.tree_flatten_with_path(outputs)[0]:
@@ -148,12 +148,12 @@ def layers_of(network: Network, images: Images, **options: Any) -> Layers:
 
 
 def inner_layers(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The layers' names without what is predicted, which is only asked about by its name."""
+    """Lists the layers without what is predicted, which is only asked about by its name."""
     return [name for name in shapes if not name.startswith("outputs")]
 
 
 def layer_shapes(network: Network, size: Sequence[int] | None = None) -> dict[str, tuple[int, ...]]:
-    """The shape of every layer for one image, worked out without computing anything."""
+    """Returns the shape of every layer for one image, worked out without computing anything."""
     shape = (1, *(size or network.image_shape[:2]), network.image_shape[2])
     names: list[str] = []  # JAX would sort the names of a dictionary
 

@@ -13,7 +13,7 @@ Maps = Float[Array, "batch *places channel"]
 
 
 def inversion_loss(maps: Maps, wanted: Maps) -> Scores:
-    """|F - P|^2 / |P|^2: 0 where the layer sees in the image what it saw in the other.
+    """Computes |F - P|^2 / |P|^2: 0 where the layer sees in the image what it saw in the other.
 
     Mahendran and Vedaldi, "Understanding deep image representations by inverting them", 2014,
     equation 4.
@@ -23,7 +23,7 @@ def inversion_loss(maps: Maps, wanted: Maps) -> Scores:
 
 
 def content_loss(maps: Maps, wanted: Maps) -> Scores:
-    """Mean of (F - P)^2 / 2 over units and places.
+    """Averages (F - P)^2 / 2 over units and places.
 
     Gatys et al., "A neural algorithm of artistic style", 2015, equation 1, where it is a sum.
     """
@@ -33,7 +33,7 @@ def content_loss(maps: Maps, wanted: Maps) -> Scores:
 def gram_matrix(
     maps: Float[Array, "batch rows columns channel"],
 ) -> Float[Array, "batch channel channel"]:
-    """Mean over places of the products of each two channels: style without places.
+    """Averages the products of each two channels over places: style without places.
 
     Gatys et al. 2015, equation 3, divided by the number of places, so that images may differ in
     size.
@@ -46,13 +46,13 @@ def style_loss(
     maps: Float[Array, "batch rows columns channel"],
     wanted: Float[Array, "#batch channel channel"] | Float[np.ndarray, "#batch channel channel"],
 ) -> Scores:
-    """Sum of (G - A)^2 / (4 N^2) over two Gram matrices of N channels: Gatys 2015, equation 4."""
+    """Sums (G - A)^2 / (4 N^2) over two Gram matrices of N channels: Gatys 2015, equation 4."""
     difference = gram_matrix(maps) - wanted
     return (difference**2).sum((1, 2)) / (4 * maps.shape[-1] ** 2)
 
 
 def dream_objective(maps: Maps) -> Scores:
-    """Mean square of a layer's values: whatever it sees, more of it.
+    """Averages the squares of a layer's values: more of all that it sees.
 
     Mordvintsev et al., "Inceptionism", 2015.
     """
@@ -62,7 +62,7 @@ def dream_objective(maps: Maps) -> Scores:
 def total_variation(
     images: Float[Array, "batch height width channel"], power: float = 1.0
 ) -> Scores:
-    """Mean over pixels of (dx^2 + dy^2)^(power / 2), differences to the right and below.
+    """Averages (dx^2 + dy^2)^(power / 2) over pixels, differences to the right and below.
 
     Mahendran and Vedaldi 2014, equation 6, where it is a sum. Power 1 keeps edges, 2 is smooth.
     """

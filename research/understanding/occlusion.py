@@ -15,9 +15,11 @@ from research.understanding.gradients import Images, Score
 
 
 class Occluded(NamedTuple):
-    """Attributes:
-    scores: of each image with the patch at each position.
-    drop: of each pixel, the mean over the patches that cover it of how far the score fell.
+    """The scores of images of which patches were covered.
+
+    Attributes:
+      scores: of each image with the patch at each position.
+      drop: of each pixel, the mean over the patches that cover it of how far the score fell.
     """
 
     scores: Float[Array, "batch rows columns"]
@@ -25,7 +27,7 @@ class Occluded(NamedTuple):
 
 
 def positions(size: int, patch: int, stride: int) -> Int[np.ndarray, " n"]:
-    """Where patches start along one side; the last may reach beyond the image, and is cut."""
+    """Returns the starts of patches along one side; the last may cross the border, and is cut."""
     return np.arange(max(math.ceil((size - patch) / stride), 0) + 1) * stride
 
 
@@ -37,7 +39,7 @@ def occlude(
     value: float | Array = 0.0,
     chunk: int = 32,
 ) -> Occluded:
-    """The score with each patch covered, a fixed number of covered copies at a time.
+    """Computes the score with each patch covered, a fixed number of covered copies at a time.
 
     Args:
       patch, stride: rows and columns, pixels.

@@ -26,7 +26,7 @@ OpenModule = Callable[[Mapping[str, Any], Path], ModuleType]
 
 
 class Opened(NamedTuple):
-    """A trained network, and the experiment that trained it where there is one."""
+    """A trained network, and the experiment that trained it if one did."""
 
     network: Network
     preprocessing: Preprocessing

@@ -1,4 +1,4 @@
-"""How an image is optimised: its coordinates, its loss, the optimizer and what it must keep to.
+"""Optimisation of an image: its coordinates, its loss, the optimizer and what it must keep to.
 
 Losses return a value for each image, and optimizers get the gradient of their sum.
 """
@@ -186,7 +186,7 @@ def gradient_descent(
 
 
 def lbfgs(value: Callable[[Array, Array], Array]) -> optax.GradientTransformation:
-    """optax's L-BFGS for each image by itself: it searches along a direction of its own.
+    """Makes optax's L-BFGS work on each image by itself, along a direction of its own.
 
     Args:
       value: coordinates of images, and which of the inputs they are of -> a value for each, of

@@ -21,10 +21,12 @@ COLOURS = COLOUR_ROOT / np.linalg.norm(COLOUR_ROOT, axis=0).max()
 
 
 class Parameterisation(NamedTuple):
-    """Attributes:
-    to_images: parameters -> images of values 0..255 (pixels may leave the range).
-    from_images: its inverse.
-    low, high: the parameters' own range, which optimisation keeps to.
+    """The coordinates in which an image is optimised.
+
+    Attributes:
+      to_images: parameters -> images of values 0..255 (pixels may leave the range).
+      from_images: its inverse.
+      low, high: the parameters' own range, which optimisation keeps to.
     """
 
     to_images: Callable[[Array], Images]
@@ -34,7 +36,7 @@ class Parameterisation(NamedTuple):
 
 
 def pixels(mean: float | Array = 0.0, scale: float = 1.0) -> Parameterisation:
-    """image = mean + scale p: with a data set's mean, p = 0 is the image that says nothing."""
+    """Describes an image as mean + scale p: at a data set's mean, p = 0 says nothing."""
     return Parameterisation(
         lambda p: mean + scale * p,
         lambda images: (images - mean) / scale,
@@ -49,7 +51,7 @@ def _logit(x: Array) -> Array:
 
 
 def squashed(inner: Parameterisation, channels: int, decorrelate: bool) -> Parameterisation:
-    """Values 0..255 by a sigmoid of what `inner` gives, which then needs no range.
+    """Brings values to 0..255 by a sigmoid of what `inner` gives, which then needs no range.
 
     Args:
       decorrelate: mix RGB from coordinates in which natural images' colours are uncorrelated.
@@ -64,7 +66,7 @@ def squashed(inner: Parameterisation, channels: int, decorrelate: bool) -> Param
 
 
 def fourier(height: int, width: int, decay: float = 1.0) -> Parameterisation:
-    """p holds the real and imaginary parts of the image's spectrum [B, H, W // 2 + 1, C, 2].
+    """Describes an image by the real and imaginary parts of its spectrum [B, H, W // 2 + 1, C, 2].
 
     Each is divided by frequency^decay, so a step moves low frequencies farther: the spectrum of
     natural images falls so.

@@ -49,7 +49,7 @@ class Question:
 
     @property
     def asks_class(self) -> bool:
-        """Says whether the target is a class, so that an image is called something."""
+        """Returns whether the target is a class, so that an image is called something."""
         return not self.config.layer and bool(self.network.class_names) and self.network.exclusive
 
     def target(self, default_class: str = "") -> Target:

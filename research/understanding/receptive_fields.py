@@ -41,7 +41,7 @@ ELEMENTWISE = {
 def receptive_fields(
     network: Network, size: Sequence[int] | None = None
 ) -> dict[str, Int[np.ndarray, "rows columns 4"]]:
-    """The box (top, left, bottom, right) of pixels that each place of each layer depends on.
+    """Finds the box (top, left, bottom, right) of pixels that each place of each layer depends on.
 
     Bottom and right are exclusive; boxes end at the image's borders. A dense layer has one place.
 
@@ -75,7 +75,7 @@ def receptive_fields(
 
 
 def sizes(fields: dict[str, Int[np.ndarray, "rows columns 4"]]) -> dict[str, tuple[int, int]]:
-    """Rows and columns of the field of each layer's central place."""
+    """Returns the rows and columns of the field of each layer's central place."""
     found = {}
     for name, boxes in fields.items():
         top, left, bottom, right = boxes[boxes.shape[0] // 2, boxes.shape[1] // 2]
@@ -89,7 +89,7 @@ Known = Callable[[], Any]
 
 
 def _run(jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
-    """The extents of a program's outputs, from those of its inputs."""
+    """Computes the extents of a program's outputs from those of its inputs."""
     extents: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
     known: dict[Any, Known] = {
         variable: (lambda value=value: value)  # type: ignore[misc]
@@ -100,7 +100,7 @@ def _run(jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Value]) -> lis
         return None if isinstance(x, Literal) else extents.get(x)
 
     def value_of(x: Any) -> Any:
-        """The numbers of what does not depend on the image; None where they are not known."""
+        """Returns the numbers of what does not depend on the image; None if they are not known."""
         if isinstance(x, Literal):
             return x.val
         return known[x]() if x in known else None
@@ -133,7 +133,7 @@ def _remember(equation: Any, value_of: Callable[[Any], Any], known: dict[Any, Kn
 def _apply(
     equation: Any, arguments: list[Value], value_of: Callable[[Any], Any]
 ) -> Sequence[Value]:
-    """The extents of one operation's outputs."""
+    """Computes the extents of one operation's outputs."""
     name, parameters = equation.primitive.name, equation.params
     shapes = [out.aval.shape for out in equation.outvars]
     inner = parameters.get("jaxpr", parameters.get("call_jaxpr", parameters.get("fun_jaxpr")))
@@ -178,7 +178,7 @@ def _widest(extents: Sequence[Extent]) -> Extent:
 
 
 def _spread(extent: Extent, shape: Sequence[int]) -> Extent:
-    """A scalar among arrays, at every place."""
+    """Spreads a scalar among arrays to every place."""
     if extent.ndim == 1:
         return np.broadcast_to(extent.reshape(4, *[1] * len(shape)), (4, *shape))
     return extent
@@ -198,7 +198,7 @@ def _window(
     base_dilation: Sequence[int],
     window_dilation: Sequence[int],
 ) -> Extent:
-    """The widest of each window over the last axes, as convolution and pooling place windows."""
+    """Takes the widest of each window over the last axes, placed as in convolution and pooling."""
     free = [(0, 0, 0)] * (x.ndim - len(window))
     sides = [
         (int(low), int(high), int(d) - 1)
@@ -218,7 +218,7 @@ def _window(
 
 
 def _pad(x: Extent, configuration: Sequence[tuple[Any, Any, Any]]) -> Extent:
-    """lax.pad: cells before, after (negative: cut) and between, which depend on nothing."""
+    """Pads as lax.pad: cells before, after (negative: cut) and between, which depend on nothing."""
     for axis, (low, high, gap) in enumerate(configuration):
         if (low, high, gap) == (0, 0, 0):
             continue
@@ -256,7 +256,7 @@ def _convolution(x: Extent, equation: Any) -> Extent:
 def _dot_general(
     equation: Any, arguments: Sequence[Value], value_of: Callable[[Any], Any]
 ) -> Extent:
-    """Products of two arrays; a factor that is known to be zero hides what it multiplies."""
+    """Multiplies two arrays; a factor that is known to be zero hides what it multiplies."""
     (contracted, batch), shape = (
         equation.params["dimension_numbers"],
         equation.outvars[0].aval.shape,
@@ -300,7 +300,7 @@ def _dot_general(
 
 
 def _is_small_matrix(variable: Any, contracted: Any, batch_axes: int) -> bool:
-    """Whether looking for zeros is worth it: resizing is a product with a small matrix."""
+    """Returns whether looking for zeros is worth it: resizing is a product with a small matrix."""
     shape = variable.aval.shape
     is_matrix = len(shape) == 2 and batch_axes == 0 and len(contracted[0]) == 1
     return bool(is_matrix and shape[0] * shape[1] <= 2**20)

@@ -26,7 +26,7 @@ class _Projected(NamedTuple):
 def projected(
     optimizer: optax.GradientTransformation, projections: Sequence[Projection]
 ) -> optax.GradientTransformation:
-    """An optimizer whose every step is followed by the projections, in their order."""
+    """Makes an optimizer whose every step is followed by the projections, in their order."""
 
     def init(params: optax.Params) -> _Projected:
         return _Projected(jnp.int32(0), optimizer.init(params))
@@ -48,14 +48,14 @@ def projected(
 
 
 def l2_penalty(strength: float) -> optax.GradientTransformation:
-    """The gradient of strength |I|^2: Simonyan et al. 2013, equation 1."""
+    """Adds the gradient of strength |I|^2: Simonyan et al. 2013, equation 1."""
     return optax.add_decayed_weights(2 * strength)
 
 
 def by_norm(order: str) -> optax.GradientTransformation:
-    """Each image's gradient as a direction: its sign ("linf") or divided by its norm ("l2").
+    """Turns each image's gradient into a direction: its sign ("linf"), or length 1 ("l2").
 
-    The steepest way within a small ball of that norm.
+    It is the steepest way within a small ball of that norm.
     """
 
     def direction(gradient: Array) -> Array:
@@ -68,7 +68,7 @@ def by_norm(order: str) -> optax.GradientTransformation:
 
 
 def by_deviation() -> optax.GradientTransformation:
-    """Each image's gradient divided by its standard deviation, as DeepDream's steps are."""
+    """Divides each image's gradient by its standard deviation, as DeepDream's steps are."""
 
     def scaled(gradient: Array) -> Array:
         axes = tuple(range(1, gradient.ndim))
@@ -78,7 +78,7 @@ def by_deviation() -> optax.GradientTransformation:
 
 
 def blur(images: Images, sigma: float) -> Images:
-    """Gaussian blur of `sigma` pixels; beyond the border the border goes on."""
+    """Blurs by a Gaussian of `sigma` pixels; beyond the border the border goes on."""
     reach = max(int(3 * sigma + 0.5), 1)
     offsets = jnp.arange(-reach, reach + 1)
     weights = jnp.exp(-0.5 * (offsets / sigma) ** 2)
@@ -96,7 +96,7 @@ def blur(images: Images, sigma: float) -> Images:
 
 
 def blur_every(steps: int, sigma: float) -> Projection:
-    """Gaussian blur after every so many steps: high frequencies cost more than they bring."""
+    """Blurs by a Gaussian after every so many steps: high frequencies cost more than they bring."""
 
     def projection(images: Images, gradient: Images, step: Array) -> Images:
         due = (step + 1) % steps == 0
@@ -111,7 +111,7 @@ def _zero_below(images: Images, sizes: Array, share: float) -> Images:
 
 
 def clip_small_norms(share: float) -> Projection:
-    """The share of pixels whose norm over channels is smallest becomes 0."""
+    """Sets the share of pixels whose norm over channels is smallest to 0."""
 
     def projection(images: Images, gradient: Images, step: Array) -> Images:
         return _zero_below(images, jnp.linalg.norm(images, axis=-1), share)
@@ -120,7 +120,7 @@ def clip_small_norms(share: float) -> Projection:
 
 
 def clip_small_gradients(share: float) -> Projection:
-    """The share of pixels with the smallest norm of the gradient becomes 0."""
+    """Sets the share of pixels with the smallest norm of the gradient to 0."""
 
     def projection(images: Images, gradient: Images, step: Array) -> Images:
         return _zero_below(images, jnp.linalg.norm(gradient, axis=-1), share)
@@ -129,17 +129,17 @@ def clip_small_gradients(share: float) -> Projection:
 
 
 def keep_between(low: float | Array, high: float | Array) -> Projection:
-    """Values outside become the nearest inside."""
+    """Moves values outside to the nearest inside."""
     return lambda images, gradient, step: jnp.clip(images, low, high)
 
 
 def keep_near(original: Images, epsilon: float, order: str) -> Projection:
-    """The nearest image within a ball around the original: "linf" or "l2", in pixel units."""
+    """Keeps images in a ball around the original: "linf" or "l2", in pixel units."""
     return lambda images, gradient, step: nearest_within(images, original, epsilon, order)
 
 
 def nearest_within(images: Images, original: Images, epsilon: float | Array, order: str) -> Images:
-    """Projection onto the ball of radius epsilon around each original."""
+    """Projects onto the ball of radius epsilon around each original."""
     change = images - original
     if order == "linf":
         return original + jnp.clip(change, -epsilon, epsilon)
@@ -148,7 +148,7 @@ def nearest_within(images: Images, original: Images, epsilon: float | Array, ord
 
 
 def jitter(images: Images, key: Array, pixels: int) -> Images:
-    """Shifted by up to so many pixels, round the border: the same way for all images."""
+    """Shifts images by up to so many pixels, round the border: the same way for all."""
     if not pixels:
         return images
     shift = jax.random.randint(key, (2,), -pixels, pixels + 1)

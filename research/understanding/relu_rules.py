@@ -24,7 +24,7 @@ RECTIFIERS: tuple[Activation, ...] = (nn.relu, nn.relu6)
 
 
 def with_rule(activation: Activation, rule: Rule) -> Activation:
-    """The same function, whose gradient follows a rule."""
+    """Returns the same function, whose gradient follows a rule."""
 
     @jax.custom_vjp
     def ruled(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Does an attribution point at what matters? Pixels removed in its order, weights shuffled."""
+"""Sanity checks of attributions: pixels removed in their order, weights shuffled."""
 
 from typing import Any
 
@@ -146,7 +146,7 @@ def randomisation(question: Question) -> Answer:
 def rank_correlation(
     a: Float[np.ndarray, "height width"], b: Float[np.ndarray, "height width"]
 ) -> float:
-    """Spearman's correlation of two maps; 0 where one is the same everywhere."""
+    """Computes Spearman's correlation of two maps; 0 where one is the same everywhere."""
     from scipy.stats import spearmanr
 
     if np.ptp(a) == 0 or np.ptp(b) == 0:

@@ -1,4 +1,4 @@
-"""Where the object is, without one label of pixels: saliency, then GrabCut.
+"""Segmentation of an object without one label of pixels: saliency, then GrabCut.
 
 Simonyan et al., "Deep inside convolutional networks", 2013, section 3.2: very salient pixels are
 surely the object's, barely salient ones the background's, and colour decides on the rest.
@@ -18,7 +18,7 @@ def segment(
     saliency: Float[np.ndarray, "height width"],
     rounds: int = 5,
 ) -> Bool[np.ndarray, "height width"]:
-    """The object's pixels: GrabCut (Rother et al. 2004) started from saliency.
+    """Finds the object's pixels: GrabCut (Rother et al. 2004) started from saliency.
 
     Raises:
       UserError: where saliency tells no pixel from another.

@@ -19,7 +19,7 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def at_work_size(question: Question, longest: int) -> np.ndarray:
-    """Inputs [N, H, W, C], all of one shape, their longer side about `longest` pixels.
+    """Resizes the inputs to one shape [N, H, W, C], their longer side about `longest` pixels.
 
     Raises:
       UserError: inputs of several shapes, or that the network does not take.
@@ -54,7 +54,7 @@ def fitting(question: Question, height: int, width: int) -> tuple[int, int]:
     Without --size its own as a last resort, of another aspect: it takes images of that size alone.
 
     Raises:
-      UserError: where there is none.
+      UserError: if the network takes no such size.
     """
     problems: list[Exception] = []
     for step in (1, 8, 16, 32):

@@ -33,23 +33,23 @@ class Target(NamedTuple):
     centre: bool = False
 
     def units(self, layers: Mapping[str, Array]) -> Float[Array, "batch unit"]:
-        """The values of all the layer's units for each image."""
+        """Returns the values of all the layer's units for each image."""
         x = layers[self.layer]  # [B, C] or [B, h, w, C]
         if x.ndim == 4:
             x = x[:, x.shape[1] // 2, x.shape[2] // 2] if self.centre else x.mean((1, 2))
         return x.reshape(len(x), -1, x.shape[-1]).mean(1)
 
     def value(self, layers: Mapping[str, Array]) -> Scores:
-        """The unit's value for each image: before softmax where it is a class (a score)."""
+        """Returns the unit's value for each image: before softmax where it is a class (a score)."""
         x = self.units(layers)
         return x.mean(-1) if self.unit is None else x[:, self.unit]
 
 
 def score_layer(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The layer whose units are the classes, before softmax.
+    """Finds the layer whose units are the classes, before softmax.
 
     Raises:
-      UserError: where there is none.
+      UserError: if the network has no such layer.
     """
     if network.class_layer:
         return network.class_layer
@@ -67,7 +67,7 @@ def choose_target(
     class_name: str = "",
     centre: bool = False,
 ) -> Target:
-    """The unit that flags ask for.
+    """Chooses the unit that flags ask for.
 
     Args:
       layer: empty for the classes' own.
@@ -108,7 +108,7 @@ def check_gradient(network: Network, target: Target) -> None:
 
 
 def check_layer(layer: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises UserError, with the nearest name, where there is no such layer."""
+    """Raises UserError, with the nearest name, if the network has no such layer."""
     if layer not in shapes:
         hint = nearest(layer, shapes)
         raise UserError(f"--layer={layer}: no such layer.{hint} --method=layers lists them.")
@@ -122,10 +122,10 @@ def check_unit(unit: int, layer: str, shapes: Mapping[str, tuple[int, ...]]) -> 
 
 
 def class_number(network: Network, name: str) -> int:
-    """The class of that name; of that number where no class has the name.
+    """Finds the class of that name; of that number if no class has the name.
 
     Raises:
-      UserError: where there is none, with the nearest name.
+      UserError: with the nearest name, if the network knows no such class.
     """
     names = network.class_names
     lower = [known.lower() for known in names]
@@ -138,13 +138,13 @@ def class_number(network: Network, name: str) -> int:
 
 
 def maps_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The inner layers with maps of several places [1, h, w, C]."""
+    """Returns the inner layers with maps of several places [1, h, w, C]."""
     inner = {name: shapes[name] for name in inner_layers(shapes)}
     return {name: s for name, s in inner.items() if len(s) == 4 and s[1] * s[2] > 1}
 
 
 def middle_layer(shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> str:
-    """The last layer whose maps are at least a sixteenth of the image's longer side."""
+    """Finds the last layer whose maps are at least a sixteenth of the image's longer side."""
     maps = [n for n, s in maps_of(shapes).items() if max(s[1:3]) >= max(size) // 16]
     if not maps:
         raise UserError("the network has no maps, only vectors: name --layer.")
@@ -152,13 +152,13 @@ def middle_layer(shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -
 
 
 def last_maps(shapes: Mapping[str, tuple[int, ...]], target: Target) -> str:
-    """The coarsest maps before the target, the last of them: what Grad-CAM weights.
+    """Finds the coarsest maps before the target, the last of them: Grad-CAM weights these.
 
-    Where a prediction is asked about, before the network's last layer. Finer maps that come after,
-    as in a U-Net, are nearly the prediction itself.
+    If a prediction is asked about, they lie before the network's last layer. Finer maps that come
+    after, as in a U-Net, are nearly the prediction itself.
 
     Raises:
-      UserError: where there are none.
+      UserError: if there are no such maps.
     """
     inner = inner_layers(shapes)
     end = inner.index(target.layer) if target.layer in inner else len(inner) - 1

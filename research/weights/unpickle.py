@@ -33,7 +33,7 @@ SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class RefusedError(Exception):
-    """The file asks for something that is no part of a mapping from names to tensors."""
+    """An error about a file that asks for what is no part of a mapping from names to tensors."""
 
 
 def unpickle(

@@ -11,7 +11,7 @@ from research.errors import UserError
 
 
 class Annotated(NamedTuple):
-    """An image file and what is in it.
+    """An image file and the objects in it.
 
     Attributes:
       source: where the objects are written, for messages.
@@ -26,11 +26,11 @@ class Annotated(NamedTuple):
 
 
 class Annotations(NamedTuple):
-    """What an annotation format holds.
+    """The content of an annotation format's files.
 
     Attributes:
-      splits: train, and validation and test where they are told apart.
-      notes: what a person may want to know, such as how many images have no objects.
+      splits: train, and validation and test if they are told apart.
+      notes: lines for a person, such as how many images have no objects.
       left_out: {reason: number} of image files that are there and not used.
     """
 
@@ -41,13 +41,13 @@ class Annotations(NamedTuple):
 
 
 def shown(value: Any) -> str:
-    """The beginning of a value that was read from JSON, for messages."""
+    """Shortens a value that was read from JSON to its beginning, for messages."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else text[:39] + "…"
 
 
 def side_of(row: Mapping[str, Any], key: str, where: str) -> int:
-    """A side of an image, in pixels. Raises UserError, which names `where`, for what is none."""
+    """Reads a side of an image, in pixels; raises UserError, naming `where`, for what is none."""
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         raise UserError(f"{where}: its {key} is {shown(value)}, no whole number")

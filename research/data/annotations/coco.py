@@ -57,7 +57,7 @@ def read(location: str) -> Annotations:
 
 
 def _places(location: str) -> list[tuple[str, Path, Path]]:
-    """The split, the folder of images and the JSON file of each part."""
+    """Finds the split, the folder of images and the JSON file of each part."""
     parts = [at_home(part) for part in location.split(":")]
     if len(parts) > 3 or not all(location.split(":")):
         raise UserError(
@@ -100,13 +100,13 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _used(contents: list[dict[str, Any]]) -> set[Any]:
-    """The ids of categories that annotations have."""
+    """Returns the ids of categories that annotations have."""
     rows = (row.get("category_id") for content in contents for row in content["annotations"])
     return {value for value in rows if isinstance(value, int | str)}
 
 
 def _categories(file: Path, content: dict[str, Any], used: set[Any]) -> dict[Any, str]:
-    """{id: name}, in the order of ids.
+    """Returns {id: name}, in the order of ids.
 
     A category without objects that has the name of another is left out: Roboflow writes one so.
     """
@@ -150,7 +150,7 @@ class _Pictures:
             self._names.setdefault(composed(file.name), []).append(file)
 
     def of(self, names: Mapping[Any, str], where: Mapping[Any, str]) -> dict[Any, Path | None]:
-        """The file of each name; None where there is none. `where` is for messages."""
+        """Finds the file of each name; None for a name without a file. `where` is for messages."""
         paths = {key: self._written(name, where[key]) for key, name in names.items()}
         deep = {key for key, name in names.items() if len(_parts(name)) > 1}
         as_written = any(paths[key] for key in deep)

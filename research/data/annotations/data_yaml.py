@@ -17,7 +17,7 @@ _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "test":
 
 
 class DataYaml(NamedTuple):
-    """What a data.yaml says.
+    """The content of a data.yaml.
 
     Attributes:
       splits: folders of images, or .txt lists of them, of each split; none where it names none.
@@ -36,7 +36,7 @@ class DataYaml(NamedTuple):
 
 
 def find(root: Path) -> DataYaml | None:
-    """The file in a folder that has `names`; None where there is none.
+    """Reads the file in a folder that has `names`; returns None if no file has.
 
     Raises:
       UserError: for several, and as `read` does.
@@ -141,7 +141,7 @@ def _names(file: Path, names: Any) -> tuple[str, ...]:
 
 
 def _root(file: Path, path: Any, given: dict[str, list[str]]) -> tuple[Path, tuple[str, ...]]:
-    """The folder that places are in: `path`, from the file's own folder, or that folder."""
+    """Returns the folder that places are in: `path`, from the file's own folder, or that folder."""
     here = file.parent
     if path is None or not isinstance(path, str):
         return here, ()
@@ -155,7 +155,7 @@ def _root(file: Path, path: Any, given: dict[str, list[str]]) -> tuple[Path, tup
 
 
 def _place(file: Path, root: Path, text: str) -> Path:
-    """A folder of images or a list of them; Roboflow writes ../ before folders that lie beside."""
+    """Finds a folder of images or a list of them; Roboflow writes ../ before folders beside it."""
     place = root / at_home(text)
     within = root / text.removeprefix("../")
     if within != place and within.exists():
@@ -173,7 +173,7 @@ def _place(file: Path, root: Path, text: str) -> Path:
 
 
 def read_list(file: Path, root: Path) -> Sequence[Path]:
-    """The images that a .txt list names, a line each: from its own folder, or from `root`.
+    """Reads a .txt list of images, a line each: from its own folder, or from `root`.
 
     Raises:
       UserError: for lines that lead out of both, and images that are not there.

@@ -81,7 +81,7 @@ def read(location: str) -> Annotations:
 
 
 def _called(folders: list[Path], names: tuple[str, ...]) -> Path | None:
-    """The folder that is called by the first of some names."""
+    """Returns the folder called by the first of some names that a folder has."""
     by_names = {folder.name.casefold(): folder for folder in reversed(folders)}
     return next((by_names[name] for name in names if name in by_names), None)
 
@@ -162,7 +162,7 @@ def _flag(found: ElementTree.Element, path: str) -> bool:
 
 
 def _splits(root: Path, place: _Place, left_out: Counter[str]) -> dict[str, list[str]]:
-    """The names of each split: lists of ImageSets/Main, or else everything to train on."""
+    """Reads each split's names from the lists of ImageSets/Main; without them all is train."""
     folder = root / "ImageSets" / "Main"
     lists = {
         file.stem: file
@@ -186,7 +186,7 @@ def _splits(root: Path, place: _Place, left_out: Counter[str]) -> dict[str, list
 
 
 def _names(file: Path, split: str, place: _Place, left_out: Counter[str]) -> list[str]:
-    """The names that a list has, each once; lists of a class have 1, 0 or -1 after each."""
+    """Reads the names of a list, each once; lists of a class have 1, 0 or -1 after each."""
     names: dict[str, None] = {}
     missing = []
     for line in map(str.strip, read_text(file).splitlines()):

@@ -91,7 +91,7 @@ def read(location: str) -> Annotations:
 
 
 def _named(place: Path, root: Path, left_out: Counter[str]) -> _Part:
-    """The images that one path of data.yaml means."""
+    """Finds the images that one path of data.yaml means."""
     if place.is_dir():
         if (place / "images").is_dir() and (place / "labels").is_dir():
             return _below(place / "images", place / "labels", left_out)
@@ -104,7 +104,7 @@ def _named(place: Path, root: Path, left_out: Counter[str]) -> _Part:
 
 
 def _beside(path: Path, root: Path) -> Path:
-    """A path with its last folder `images` called `labels`; itself where it has none."""
+    """Returns a path with its last folder `images` called `labels`; itself if it has none."""
     base = root if path.is_relative_to(root) else Path(path.anchor)
     parts = list(path.relative_to(base).parts)
     if "images" not in parts:
@@ -114,7 +114,7 @@ def _beside(path: Path, root: Path) -> Path:
 
 
 def _below(pictures: Path, labels: Path, left_out: Counter[str]) -> _Part:
-    """The images below a folder, with the text files below another."""
+    """Finds the images below a folder, with the text files below another."""
     if not labels.is_dir():
         raise UserError(f"{labels}: no such folder; the labels of {pictures}")
     found = find(pictures, EXTENSIONS)
@@ -132,7 +132,7 @@ def _below(pictures: Path, labels: Path, left_out: Counter[str]) -> _Part:
 
 
 def _folders(root: Path) -> dict[str, tuple[Path, Path]]:
-    """{split: (folder of images, folder of labels)}."""
+    """Finds the folders of each split: {split: (folder of images, folder of labels)}."""
     whole = root / "images", root / "labels"
     inside = {name: (whole[0] / name, whole[1] / name) for name in _SPLITS}
     beside = {name: (root / name / "images", root / name / "labels") for name in _SPLITS}
@@ -161,7 +161,7 @@ def _class_names(root: Path) -> tuple[str, ...]:
 
 
 class _Lines:
-    """Reads lines of text files, and remembers whether polygons may have been something else."""
+    """A reader of lines of text files; it remembers whether polygons may be something else."""
 
     def __init__(self, classes: int, described: DataYaml | None) -> None:
         self._classes = classes
@@ -224,7 +224,7 @@ class _Lines:
         self._points = {size for size in self._points if _may_be_points(values, size)}
 
     def refuse_what_may_be_other(self) -> None:
-        """Raises UserError where all polygons may be boxes with what follows them."""
+        """Raises UserError if all polygons may be boxes with a track or key points."""
         if len(self._lengths) != 1 or not (self._tracked or self._points):
             return
         (length,) = self._lengths
@@ -241,7 +241,7 @@ class _Lines:
 
 
 def _may_be_points(values: list[float], size: int) -> bool:
-    """Whether numbers may be a box and key points, of `size` numbers each, that lie in it."""
+    """Returns whether numbers may be a box and key points in it, of `size` numbers each."""
     if (len(values) - 4) % size:
         return False
     x, y, width, height = values[:4]

@@ -18,7 +18,7 @@ from research.data.scenes.drawing import COLOURS, SIDE, DigitCutouts, draw
 
 
 class DigitScenes(tfds.core.GeneratorBasedBuilder):
-    """Scene number i of a split is a function of the version, the split and i."""
+    """Scenes of digits: number i of a split is a function of the version, the split and i."""
 
     VERSION = tfds.core.Version("1.0.1")
     RELEASE_NOTES: ClassVar = {"1.0.1": "'an orange', not 'a orange'; all else as in 1.0.0."}

@@ -50,7 +50,7 @@ Glyph = UInt8[np.ndarray, "fine fine"]
 
 
 class Glyphs(tfds.core.GeneratorBasedBuilder):
-    """White on black; "family" says which typeface family an image is of."""
+    """Characters, white on black; "family" says which typeface family an image is of."""
 
     VERSION = tfds.core.Version("1.0.0")
 

@@ -39,7 +39,7 @@ def landmarks(ink: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 
 
 class SingleDigits(tfds.core.GeneratorBasedBuilder):
-    """Scene number i of a split is a function of the version, the split and i."""
+    """Scenes of one digit or none: number i of a split is a function of version, split and i."""
 
     VERSION = tfds.core.Version("1.0.0")
     SCENES: ClassVar = {"train": 16_000, "test": 1_000}
@@ -56,7 +56,7 @@ class SingleDigits(tfds.core.GeneratorBasedBuilder):
                         "label": tfds.features.ClassLabel(num_classes=10),
                     }
                 ),
-                # (x, y) in pixels; zeros where there is no digit
+                # (x, y) in pixels; zeros without a digit
                 "landmarks": tfds.features.Tensor(shape=(POINTS, 2), dtype=np.float32),
             },
         )

@@ -78,7 +78,7 @@ class Scene(NamedTuple):
 
     Attributes:
       image: RGB.
-      instances: 0 where there is no ink, else the number of the thing on top, from 1.
+      instances: 0 without ink, else the number of the thing on top, from 1.
       things: from the largest to the smallest, which lies on top.
     """
 
@@ -88,7 +88,7 @@ class Scene(NamedTuple):
 
     @property
     def classes(self) -> UInt8[np.ndarray, "side side"]:
-        """Returns 0 where there is no ink, else 1 + the digit on top."""
+        """Returns 0 without ink, else 1 + the digit on top."""
         table = np.array([0, *(1 + thing.digit for thing in self.things)], np.uint8)
         return table[self.instances]
 
@@ -111,7 +111,7 @@ def draw(
     fewest: int = 1,
     most: int = MOST,
 ) -> Scene:
-    """Draws a scene of `fewest` to `most` digits (fewer than chosen where there is no room left).
+    """Draws a scene of `fewest` to `most` digits (fewer than chosen if no room is left).
 
     Sizes differ by `GAP` pixels at least, no two things agree in colour and digit, boxes overlap
     little, and no thing changes another's box.

@@ -11,7 +11,7 @@ from research.data.splits import Dataset
 
 @runtime_checkable
 class Record(Protocol):
-    """Reads one example of a prepared set; it can be pickled for worker processes."""
+    """A reader of one example of a prepared set; it can be pickled for worker processes."""
 
     def example(self, features: Mapping[str, Any], where: str) -> Example:
         """Decodes `features`, those of a tf.train.Example; `where` names it in messages."""

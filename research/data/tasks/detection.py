@@ -104,7 +104,7 @@ def find(info: Any, drop_bad_boxes: bool = False) -> Stored | None:
 
 
 def task(drop_bad_boxes: bool = False) -> Task:
-    """The task.
+    """Makes the task.
 
     Args:
       drop_bad_boxes: leave boxes out that cannot be used, instead of stopping at the first.
