@@ -38,7 +38,7 @@ class LaunchConfig:
 
     experiment: str = option(
         "",
-        "What is asked; --mode=list shows all. Or one of your own, as a file (path/to/mine.py) or "
+        "Name of an experiment; --mode=list shows all. Or one of your own, as a file (path/to/mine.py) or "
         "as a module that can be imported (my_lab.mine).",
     )
     mode: Literal[

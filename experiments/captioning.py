@@ -30,7 +30,7 @@ class Config(AugmentedTrainingConfig):
         "The image is the first word, is looked at before each word is read, or after.",
     )
     backbone: str = option("compact", "Encoder: a classifier that --mode=list shows.")
-    feature_map: str = option("", "Which of the encoder's maps; empty: the last.")
+    feature_map: str = option("", "Name of the encoder's map; empty: the last.")
     cell: Literal["rnn", "lstm", "gru"] = option("lstm", "Cell of the recurrent layers.")
     model_options: tuple[str, ...] = option(
         (), "Attributes of the model, such as embedding=128,features=256,layers=2,dropout=0.3."

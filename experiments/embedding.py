@@ -58,7 +58,7 @@ class Config(LossConfig, PredictionConfig, AugmentedTrainingConfig):
         (), "Attributes of the backbone, such as widths=64+64+64+64,layers=1."
     )
     pooling: Literal["average", "flatten"] = option(
-        "average", "How the backbone's last map becomes a vector; flatten keeps where things are."
+        "average", "Way from the backbone's last map to a vector; flatten keeps places."
     )
     images_per_class: int = option(
         4, "K images of each of P classes make a batch; --batch_size is P K.", minimum=1

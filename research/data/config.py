@@ -49,7 +49,7 @@ class ImageConfig:
         minimum=0,
     )
     resize: Resize = option(
-        "pad", "How other images become that size: with black borders, distorted, or cut."
+        "pad", "Way to bring other images to that size: with black borders, distorted, or cut."
     )
     input_normalisation: Normalisation = option(
         "auto",

@@ -60,7 +60,7 @@ USED_BY = used_by(LOSSES)
 class ChosenLoss:
     """Loss on embeddings"""
 
-    loss: str = option("triplet", "What is minimised.", choices=LOSSES)
+    loss: str = option("triplet", "Loss that is minimised.", choices=LOSSES)
 
 
 @dataclasses.dataclass(frozen=True)

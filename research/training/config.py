@@ -109,7 +109,7 @@ class OptimizationConfig:
 
     steps: int = option(0, "Training steps; 0: as --epochs says.", minimum=0)
     epochs: float = option(10.0, "Passes over the training split, where --steps is 0.", minimum=0.0)
-    optimizer: OptimizerName = option("adamw", "How gradients become updates.")
+    optimizer: OptimizerName = option("adamw", "Rule that makes updates of gradients.")
     learning_rate: float = option(1e-3, "Peak learning rate.", minimum=0.0)
     schedule: ScheduleName = option("cosine", "Course of the learning rate after warm-up.")
     warmup: float = option(

@@ -49,7 +49,7 @@ class Place:
     """The question, and the network it is put to"""
 
     place: Literal["mean", "centre"] = option(
-        "mean", "Where on a layer's map: the mean over all places, or the central unit alone."
+        "mean", "Place on a layer's map: the mean over all places, or the central unit alone."
     )
 
 
@@ -162,7 +162,7 @@ class Change:
         minimum=0.0,
     )
     norm: Literal["linf", "l2"] = option(
-        "linf", "How changes are measured: the largest of a value, or Euclidean."
+        "linf", "Measure of changes: the largest of a value, or Euclidean."
     )
 
 
