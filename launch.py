@@ -38,8 +38,8 @@ class LaunchConfig:
 
     experiment: str = option(
         "",
-        "Name of an experiment; --mode=list shows all. Or one of your own, as a file (path/to/mine.py) or "
-        "as a module that can be imported (my_lab.mine).",
+        "Name of an experiment; --mode=list shows all. Or one of your own, as a file "
+        "(path/to/mine.py) or as a module that can be imported (my_lab.mine).",
     )
     mode: Literal[
         "train", "evaluate", "predict", "prepare", "list", "check", "study", "diagnose", "gallery"
