@@ -22,8 +22,8 @@ import optax
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from research.decoding import beam_search, greedy
 from research.nn.recurrent import Recurrent
+from research.sequences.decoding import beam_search, greedy
 
 BEAM = 5
 

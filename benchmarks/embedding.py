@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from research.losses.triplet import MINING, triplet_loss
-from research.neighbours import nearest
+from research.vectors.neighbours import nearest
 
 SIZE = 64  # numbers in an embedding
 

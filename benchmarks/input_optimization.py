@@ -116,7 +116,7 @@ def neighbours() -> dict[str, float]:
     """Memory of 200 queries against 5,000 images of 224 x 224 x 3, read a block at a time."""
     import numpy as np
 
-    from research.neighbours import Stored, nearest
+    from research.vectors.neighbours import Stored, nearest
 
     def read(start: int, stop: int) -> np.ndarray:
         rng = np.random.default_rng(start)

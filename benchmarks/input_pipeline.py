@@ -27,10 +27,10 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from research.data import datasets
-from research.data.folders import FolderSplit
-from research.data.preprocessing import Mapped, Preprocessing
-from research.data.source import Examples, Source
-from research.progress import console
+from research.data.images.preprocessing import Mapped, Preprocessing
+from research.data.own.folders import FolderSplit
+from research.data.sources.source import Examples, Source
+from research.record.progress import console
 
 TARGET = 0.02
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments import classification
 from research.experiment import Experiment
-from research.record import RunFolder
+from research.record.run_folder import RunFolder
 from research.runtime import reuse_memory, use_compilation_cache
 from research.training import loop, parallel
 

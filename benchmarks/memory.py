@@ -17,7 +17,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments import classification
-from research.record import RunFolder
+from research.record.run_folder import RunFolder
 from research.runtime import reuse_memory
 from research.training import loop, parallel
 

@@ -41,10 +41,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments import classification
 from research import models
-from research.data.preprocessing import Preprocessing
+from research.data.images.preprocessing import Preprocessing
 from research.errors import choose
 from research.experiment import Experiment
-from research.forward import forward
+from research.nn.forward import forward
 from research.runtime import reuse_memory, use_compilation_cache
 from research.training import loop, parallel
 

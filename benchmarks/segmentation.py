@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments import segmentation
-from research.data.preprocessing import Preprocessing
+from research.data.images.preprocessing import Preprocessing
 from research.nn import transposed_convolution
 from research.training import loop, parallel
 

@@ -96,21 +96,24 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     import jax
     import jax.numpy as jnp
 
-    from research import decoding, models
+    from research import models
     from research.assembly import assemble, bind_images, make_training
-    from research.data import captions as captions_lib
-    from research.data import feature_cache, pipeline, tokens
-    from research.data.augment import augment_batch, example_keys
+    from research.data import feature_cache, pipeline
     from research.data.datasets import opener
+    from research.data.images.augment import augment_batch, example_keys
+    from research.data.stored.scenes import captions as scenes
     from research.data.tasks import captioning as task
-    from research.data.tokens import BEGIN, END, PADDING, SPECIAL, Buckets, Vocabulary
+    from research.data.text import captions as captions_lib
+    from research.data.text import tokens
+    from research.data.text.tokens import BEGIN, END, PADDING, SPECIAL, Buckets, Vocabulary
     from research.errors import UserError, choose
     from research.experiment import Evaluation, Evaluator, Experiment, Names, Prediction
     from research.losses.captioning import attention_penalty, caption_cross_entropy
     from research.metrics import captions as metrics
-    from research.progress import console
     from research.random import stream
-    from research.sentences import Sentences
+    from research.record.progress import console
+    from research.sequences import decoding
+    from research.sequences.sentences import Sentences
     from research.weights.transfer import matcher
 
     refuse_unused(config, "decoding", USED_BY)
@@ -270,7 +273,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         if scores.get("identical_captions") == 1:
             console().print(f"collapse: all {len(said)} captions are {said[0]!r}", markup=False)
         if "things" in targets:
-            scores |= metrics.scene_scores(said, list(map(task.as_things, targets["things"])))
+            things = list(map(task.as_things, targets["things"]))
+            scores |= metrics.scene_scores(said, things, scenes.mentioned, scenes.is_true)
         return scores
 
     how = decoding.protocol(config)

@@ -22,7 +22,7 @@ from research.training.config import (
 
 if TYPE_CHECKING:
     from research.experiment import Batch, Experiment, Facts, Pictures
-    from research.report import Report
+    from research.record.report import Report
 
 AUXILIARY_WEIGHT = 0.3  # of auxiliary classifiers' losses: Szegedy et al. 2015, section 5
 
@@ -58,8 +58,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     from research import models
     from research.assembly import assemble, bind_images, make_training
-    from research.data.augment import augment_batch, mixup
     from research.data.datasets import opener
+    from research.data.images.augment import augment_batch, mixup
     from research.data.tasks import classification as task
     from research.errors import choose
     from research.experiment import Evaluation, Evaluator, Experiment, Prediction

@@ -37,15 +37,15 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     from research import models
     from research.assembly import assemble, bind_images, make_training
-    from research.data.augment import augment_batch, example_keys
     from research.data.datasets import opener
+    from research.data.images.augment import augment_batch, example_keys
     from research.data.tasks import images as task
     from research.errors import choose
     from research.experiment import Evaluation, Evaluator, Experiment, Prediction
     from research.figures import denoising as figures
     from research.metrics import restoration
     from research.random import stream
-    from research.record import save_images
+    from research.record.run_folder import save_images
 
     entry = choose(config.model, models.available("segmentation"), "model")
     dataset = opener(config, task.TASK)

@@ -94,13 +94,13 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     import jax.numpy as jnp
     import numpy as np
 
-    from research import identification, models
+    from research import models
     from research.assembly import assemble, bind_images, make_training
-    from research.data.augment import augment_batch, copies_of, turned_copies
     from research.data.datasets import opener
+    from research.data.images.augment import augment_batch, copies_of, turned_copies
+    from research.data.images.preprocessing import Preprocessing
     from research.data.pipeline import Splits
-    from research.data.preprocessing import Preprocessing
-    from research.data.sampling import order_of
+    from research.data.sources.sampling import order_of
     from research.data.tasks import embedding as task
     from research.errors import UserError, choose
     from research.experiment import Evaluation, Evaluator, Experiment
@@ -108,9 +108,10 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.losses.embedding import PROXY_LOSSES, embedding_loss, watch_for_collapse
     from research.metrics import embedding as metrics
     from research.metrics.recognition import ways_of
-    from research.neighbours import Metric
     from research.nn.embedder import Embedder
     from research.random import stream
+    from research.recognition import identification
+    from research.vectors.neighbours import Metric
 
     # --- Data, and the facts that travel with the weights ---
     if config.mixup:

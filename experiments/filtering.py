@@ -50,8 +50,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     import numpy as np
 
     from research.assembly import assemble, bind, make_training
-    from research.data.augment import example_keys
     from research.data.datasets import opener
+    from research.data.images.augment import example_keys
     from research.data.tasks import classification as task
     from research.experiment import Evaluation, Evaluator, Experiment
     from research.figures import filtering as figures

@@ -21,7 +21,7 @@ from research.training.config import ScheduleName, TrainingConfig
 
 if TYPE_CHECKING:
     from research.experiment import Batch, Data, Experiment, Facts, Pictures
-    from research.report import Report
+    from research.record.report import Report
 
 HELLO = "hello"
 
@@ -77,18 +77,18 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     import jax.numpy as jnp
     import numpy as np
 
-    from research import decoding
     from research.assembly import Learned, bind, make_training
-    from research.data import text as text_lib
-    from research.data.augment import example_keys
-    from research.data.source import Source
-    from research.data.tokens import Characters
+    from research.data.images.augment import example_keys
+    from research.data.sources.source import Source
+    from research.data.text import windows as text_lib
+    from research.data.text.tokens import Characters
     from research.errors import UserError
     from research.experiment import Data, Evaluation, Evaluator, Experiment, Prediction
     from research.figures import memory as figures
     from research.metrics import language as metrics
     from research.models.language import CharacterModel
     from research.random import stream
+    from research.sequences import decoding
 
     if config.dataset:
         raise UserError(f"--dataset={config.dataset}: this experiment learns --text=PATH.")

@@ -79,15 +79,15 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     from research import models
     from research.assembly import assemble, bind_images, make_training
-    from research.data import augment as augment_lib
-    from research.data import masks
-    from research.data.border import WithBorder
     from research.data.datasets import opener
-    from research.data.masks import IGNORE
+    from research.data.images import augment as augment_lib
+    from research.data.images import masks
+    from research.data.images.border import WithBorder
+    from research.data.images.masks import IGNORE
+    from research.data.images.preprocessing import Mapped, Preprocessing, scale_of
+    from research.data.images.restoring import Restoring, save_masks, shares_of
     from research.data.pipeline import Splits, divide
-    from research.data.preprocessing import Mapped, Preprocessing, scale_of
-    from research.data.restored import Restoring, save_masks, shares_of
-    from research.data.source import Examples
+    from research.data.sources.source import Examples
     from research.data.tasks import segmentation as task
     from research.errors import UserError, choose
     from research.experiment import Evaluation, Evaluator, Experiment, Prediction
@@ -95,7 +95,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.losses import segmentation as losses
     from research.metrics import class_bias
     from research.metrics import segmentation as metrics
-    from research.tiling import in_tiles
+    from research.models.tiling import in_tiles
 
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available("segmentation"), "model")

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from research.data.overlap import Contents
-    from research.data.source import Examples, Source
+    from research.data.sources.overlap import Contents
+    from research.data.sources.source import Examples, Source
     from research.metrics.bias import Bias
-    from research.report import Report
+    from research.record.report import Report
 
 PyTree = Any
 # Arrays with a leading batch dimension. Always there: "mask" bool[B] (False marks padding) and

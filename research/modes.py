@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from research.report import Report
+from research.record.report import Report
 
 
 class Modes(NamedTuple):

@@ -29,7 +29,7 @@ from cosmic_ray.mutating import use_mutation
 
 MODULES = [
     *("losses/*.py", "metrics/*.py", "geometry/*.py"),
-    *("training/step.py", "data/source.py"),
+    *("training/step.py", "data/sources/source.py"),
 ]
 # In annotations alone: `str | None`; and numbers of lines and the like are no behaviour.
 LEFT_OUT = re.compile("BitOr")

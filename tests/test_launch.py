@@ -383,7 +383,7 @@ def test_a_workdir_that_holds_another_run_is_refused_with_the_difference(place, 
 
 
 def test_a_second_process_on_a_live_workdir_is_refused(place, capsys):
-    from research.record import RunFolder
+    from research.record.run_folder import RunFolder
 
     module, config = launch.parse(["x", *flags(place)])[1:3]
     assert module is not None

@@ -11,7 +11,7 @@ import pytest
 import experiments
 import launch
 from research.code import files
-from research.data.source import Source
+from research.data.sources.source import Source
 
 ROOT = Path(launch.__file__).resolve().parent
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import detection, embedding
-from research.data.preprocessing import Preprocessing
+from research.data.images.preprocessing import Preprocessing
 from research.detection import config as detectors
 from research.losses.config import LOSSES
 

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import PIL.Image
 
-from research.data.augment import example_keys
+from research.data.images.augment import example_keys
 from research.experiment import (
     Data,
     Evaluation,
@@ -17,7 +17,7 @@ from research.experiment import (
     Training,
     gather,
 )
-from research.forward import forward
+from research.nn.forward import forward
 from research.nn.normalisation import batch_norm
 from research.nn.regularisation import Dropout
 from research.random import stream

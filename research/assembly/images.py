@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from research.data import pipeline
-from research.data.augment import Components, colour_components
 from research.data.config import ImageConfig
-from research.data.images import read, with_channels
-from research.data.normalisation import learn
+from research.data.images.augment import Components, colour_components
+from research.data.images.normalisation import learn
+from research.data.images.preprocessing import Preprocessing, fit_example, read_batch
+from research.data.images.reading import read, with_channels
 from research.data.pipeline import Splits
-from research.data.preprocessing import Preprocessing, fit_example, read_batch
-from research.data.source import Example, Examples, read_many
-from research.data.splits import Dataset, Labelled
+from research.data.sources.source import Example, Examples, read_many
+from research.data.sources.splits import Dataset, Labelled
 from research.errors import UserError
 from research.experiment import Batch, Data, Facts
 from research.models import Entry

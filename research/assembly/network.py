@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.data.preprocessing import Preprocessing
+from research.data.images.preprocessing import Preprocessing
 from research.experiment import Axis, Batch, Names, Network, PyTree, Variables, not_bound
-from research.forward import forward
+from research.nn.forward import forward
 from research.random import stream
 from research.training.config import TrainingConfig
 from research.weights.transfer import matcher

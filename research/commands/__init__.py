@@ -12,7 +12,7 @@ from research.commands.train import run_study, run_training
 from research.config import options
 from research.errors import UserError
 from research.modes import Modes, modes_of
-from research.progress import console
+from research.record.progress import console
 from research.runtime import hide_failed_writes, reuse_memory, use_compilation_cache
 
 
@@ -49,7 +49,7 @@ def run(
 
         show_list(experiments, config.data_dir)
     elif launch.mode == "prepare":
-        from research.data.prepare import prepare
+        from research.data.stored.preparation import prepare
 
         if "dataset" not in given or not config.dataset:
             raise UserError("--mode=prepare needs --dataset=NAME; --mode=list shows names.")

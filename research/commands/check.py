@@ -6,11 +6,11 @@ from typing import Any
 import jax
 from rich.table import Table
 
-from research.data import overlap
+from research.data.sources import overlap
 from research.errors import UserError
 from research.experiment import Batch, Experiment, Look, PyTree
 from research.flops import Cost, count_flops, shown
-from research.progress import console
+from research.record.progress import console
 from research.training import parallel as parallel_lib
 from research.training.loop import compile_train_step, new_state
 from research.training.plan import make_plan

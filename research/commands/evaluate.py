@@ -10,13 +10,13 @@ from research.code import files as code_lib
 from research.code.files import Code
 from research.code.running import code_of
 from research.commands.output import output_folder, show_result
-from research.data import overlap
-from research.ensemble import ensemble
+from research.data.sources import overlap
 from research.errors import UserError
 from research.experiment import Data, Experiment
 from research.modes import modes_of
-from research.progress import console
-from research.record import save_figures, write_json
+from research.nn.ensemble import ensemble
+from research.record.progress import console
+from research.record.run_folder import save_figures, write_json
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.chosen import opened_weights

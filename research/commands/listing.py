@@ -7,7 +7,7 @@ from rich.table import Column, Table
 
 from research import models
 from research.data import datasets
-from research.progress import console
+from research.record.progress import console
 
 
 def summary(file: Path) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data import overlap
+from research.data.sources import overlap
 from research.errors import UserError
-from research.progress import console
-from research.record import save_figures
-from research.report import Report, metrics_table, save_rows
+from research.record.progress import console
+from research.record.report import Report, metrics_table, save_rows
+from research.record.run_folder import save_figures
 from research.training.chosen import in_words
 
 

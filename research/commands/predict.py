@@ -11,8 +11,8 @@ from jaxtyping import Int
 from research.commands.output import output_folder
 from research.errors import UserError
 from research.experiment import Batch, PyTree
-from research.progress import console
-from research.record import fingerprint, save_figures
+from research.record.progress import console
+from research.record.run_folder import fingerprint, save_figures
 from research.spacing import spaced
 from research.training.checkpoint import Opened
 
@@ -21,7 +21,7 @@ def run_prediction(
     name: str, module: Any, config: Any, opened: Opened, inputs: tuple[str, ...]
 ) -> None:
     """Predicts a person's own files: one line each in predictions.jsonl, and a picture."""
-    from research.data.images import list_images
+    from research.data.images.reading import list_images
 
     facts = {
         **opened.metadata["facts"],

@@ -13,8 +13,8 @@ from research.commands.output import new_folder, show_report, show_result
 from research.comparison import runs as comparison
 from research.errors import NotFiniteError, UserError
 from research.experiment import Look
-from research.progress import console
-from research.record import RunFolder, check_workdir, read_result, save_figures
+from research.record.progress import console
+from research.record.run_folder import RunFolder, check_workdir, read_result, save_figures
 from research.runtime import environment
 from research.training import parallel as parallel_lib
 from research.training.evaluation import pictures_of

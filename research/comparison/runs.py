@@ -10,8 +10,8 @@ import numpy as np
 from rich.table import Table
 
 from research.figures.comparison import Curve, curves
-from research.record import read_result
-from research.report import Report
+from research.record.report import Report
+from research.record.run_folder import read_result
 
 
 class Run(NamedTuple):

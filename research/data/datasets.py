@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from research.data import builtin, tasks
+from research.data import tasks
 from research.data.config import DataConfig
-from research.data.prepared import content, install, installed, is_whole, open_prepared
-from research.data.splits import Dataset
+from research.data.sources.splits import Dataset
+from research.data.stored import builtin
+from research.data.stored.sets import content, install, installed, is_whole, open_prepared
 from research.data.tasks import Task, classification
 from research.errors import UserError, nearest
-from research.progress import console
+from research.record.progress import console
 
 __all__ = ["Dataset", "builtins", "known", "load", "opener"]
 
@@ -88,7 +89,7 @@ def prepare_builtin(name: str, data_dir: str | Path) -> Path:
 
 def known(data_dir: str | Path) -> list[tuple[str, str, str]]:
     """Returns rows for --mode=list: name, state, content."""
-    from research.data.conversions import CONVERSIONS
+    from research.data.stored.conversions import CONVERSIONS
 
     prepared = installed(data_dir)
     rows = [(name, "built in", text) for name, text in builtins().items()]
@@ -116,7 +117,7 @@ def _builder(name: str, data_dir: str) -> Any:
 
 
 def _builder_class(name: str) -> Any:
-    """Returns the one builder that research/data/builtin/<name>.py defines."""
+    """Returns the one builder that research/data/stored/builtin/<name>.py defines."""
     import tensorflow_datasets as tfds
 
     module = importlib.import_module(f"{builtin.__name__}.{name}")
@@ -140,7 +141,7 @@ def _missing(name: str, data_dir: str | Path, prepared: list[str], task: Task) -
     """Returns a message: why a name cannot be opened, and what to do."""
     import tensorflow_datasets as tfds
 
-    from research.data.conversions import CONVERSIONS
+    from research.data.stored.conversions import CONVERSIONS
 
     configs = [other for other in prepared if other.startswith(f"{name}/")]
     if configs:

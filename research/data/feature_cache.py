@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +13,17 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from research.data.captions import image_digests, tokens_of
 from research.data.config import Augmentation
-from research.data.source import Arrays, Example, Examples, Source, read_many
+from research.data.images.preprocessing import Mapped
+from research.data.own.captions import CaptionedSplit
+from research.data.sources.source import Arrays, Example, Examples, Source, read_many
+from research.data.sources.splits import Subset
+from research.data.stored.sets import PreparedSplit
+from research.data.text.captions import Tokenised, tokens_of
 from research.errors import UserError
 from research.experiment import Batch, Variables
-from research.progress import console
-from research.record import fingerprint
+from research.record.progress import console
+from research.record.run_folder import fingerprint
 from research.spacing import spaced
 
 Encode = Callable[
@@ -56,7 +61,7 @@ def encoder_of(
     image = blank["image"]
     batch = {"image": jax.ShapeDtypeStruct((_BATCH, *image.shape[1:]), image.dtype)}
     program = jax.jit(maps).lower(variables, batch)
-    text = hashlib.sha256(program.as_text().encode()).hexdigest()
+    text = sha256(program.as_text().encode()).hexdigest()
     compiled = functools.cache(program.compile)  # only where maps are not there yet
 
     def encode(images: np.ndarray) -> np.ndarray:
@@ -106,7 +111,7 @@ def features(
     Raises:
       UserError: where the folder cannot be written.
     """
-    state = hashlib.sha256(encoder.identity.encode() + b"".join(image_digests(examples)))
+    state = sha256(encoder.identity.encode() + b"".join(image_digests(examples)))
     for example in read_many(examples, spaced(len(examples), _LOOKED_AT).tolist()):
         state.update(np.ascontiguousarray(example["image"]).tobytes())
     path = folder / f"{state.hexdigest()[:16]}.npy"
@@ -176,3 +181,17 @@ def split_features(
         else:
             found[name] = WithFeatures(examples, maps)
     return found
+
+
+def image_digests(examples: Examples) -> list[bytes]:
+    """Returns the sha256 of the encoded image of every example, without decoding one."""
+    if isinstance(examples, Mapped | Tokenised):
+        return image_digests(examples.examples)
+    if isinstance(examples, Subset):
+        whole = image_digests(examples.examples)
+        return [whole[position] for position in examples.positions]
+    if isinstance(examples, PreparedSplit):
+        return examples.scan(lambda f: sha256(f["image"].bytes_list.value[0]).digest())
+    assert isinstance(examples, CaptionedSplit), "no encoded images"
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda file: sha256(Path(file).read_bytes()).digest(), examples.files))

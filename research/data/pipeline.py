@@ -9,15 +9,15 @@ import numpy as np
 
 from research.data import datasets
 from research.data.config import DataConfig
-from research.data.overlap import Contents, Digested
-from research.data.preprocessing import Mapped, Preprocessing, fit_example
-from research.data.source import Batch, Example, Examples, Source, decode, decoded_bytes
-from research.data.splits import (
+from research.data.images.preprocessing import Mapped, Preprocessing, fit_example
+from research.data.images.reading import with_white
+from research.data.sources.overlap import Contents, Digested
+from research.data.sources.source import Batch, Example, Examples, Source, decode, decoded_bytes
+from research.data.sources.splits import (
     VALIDATION,
     Labelled,
     hold_out,
     refuse_second_validation,
-    with_white,
 )
 from research.experiment import Data
 

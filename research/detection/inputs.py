@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Key
 
-from research.data import datasets, images
-from research.data.augment import Components, example_keys, move_points
-from research.data.augment_objects import ObjectBatch, augment_objects, move_regions
-from research.data.objects import fit_objects, to_original
-from research.data.prepared import PreparedSplit
-from research.data.preprocessing import Preprocessing, read_batch
-from research.data.proposals import propose
-from research.data.source import Arrays, Example, Examples
-from research.data.splits import Dataset
+from research.data import datasets
+from research.data.images import reading as images
+from research.data.images.augment import Components, example_keys, move_points
+from research.data.images.augment_objects import ObjectBatch, augment_objects, move_regions
+from research.data.images.objects import fit_objects, to_original
+from research.data.images.preprocessing import Preprocessing, read_batch
+from research.data.images.proposals import propose
+from research.data.sources.source import Arrays, Example, Examples
+from research.data.sources.splits import Dataset
+from research.data.stored.sets import PreparedSplit
 from research.data.tasks import detection, landmarks
 from research.detection.config import DETECTORS
 from research.errors import UserError, choose
 from research.experiment import Axis
 from research.geometry.anchors import k_means
 from research.models import Entry, available
-from research.progress import console
+from research.record.progress import console
 from research.spacing import spaced
 
 COUNTED = 50_000  # examples of a prepared split that are read to count their objects
@@ -104,7 +105,7 @@ def fit_of(config: Any, dataset: Dataset) -> Callable[[Example, Preprocessing], 
 def fit_with_proposals(
     example: Example, preprocessing: Preprocessing, *, max_objects: int, regions: int
 ) -> Example:
-    """Adds "proposals" [regions, 4] of research/data/proposals.py to `fit_objects`."""
+    """Adds "proposals" [regions, 4] of research/data/images/proposals.py to `fit_objects`."""
     fitted = fit_objects(example, preprocessing, max_objects=max_objects)
     return {**fitted, "proposals": propose(images.with_channels(fitted["image"], 3), regions)}
 

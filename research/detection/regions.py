@@ -1,7 +1,7 @@
 """R-CNN, Fast R-CNN and Faster R-CNN: the choice of regions in training and in prediction.
 
 Faster R-CNN proposes regions itself. The other two get them with the batch, as "proposals"
-[B, R, 4] (research/data/proposals.py).
+[B, R, 4] (research/data/images/proposals.py).
 """
 
 from functools import partial
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from research import models
-from research.data.augment import example_keys
+from research.data.images.augment import example_keys
 from research.detection.config import DetectionConfig
 from research.detection.detector import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.selection import evidence, select, strides_of

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.data import images
+from research.data.images import reading as images
 from research.experiment import Axis, Batch, Network, Variables
 from research.figures import detection as figures
 from research.figures import saving
 from research.metrics.detection import results
-from research.record import unused_path
+from research.record.run_folder import unused_path
 
 
 class EvaluationPass:

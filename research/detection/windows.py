@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float
 
 from research import models
-from research.data.augment import example_keys
+from research.data.images.augment import example_keys
 from research.detection.config import DetectionConfig
 from research.detection.detector import Batch, Detector, ForwardPass, Outputs, Setting
 from research.detection.selection import evidence, select

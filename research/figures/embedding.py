@@ -14,9 +14,9 @@ from sklearn.metrics import roc_curve
 from research.metrics.recognition import growing
 from research.metrics.recognition import recognition as recognition_accuracy
 from research.metrics.verification import draw_pairs, pair_distances
-from research.neighbours import Metric, nearest
-from research.projection import two_coordinates
 from research.spacing import spaced
+from research.vectors.neighbours import Metric, nearest
+from research.vectors.projection import two_coordinates
 
 RIGHT, WRONG, QUIET = "#2e7d32", "#c0392b", "#707070"
 Thumbnails = UInt8[np.ndarray, "n height width"]

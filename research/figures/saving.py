@@ -13,7 +13,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-from research.progress import console
+from research.record.progress import console
 
 _said: set[str] = set()
 

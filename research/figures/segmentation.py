@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from research.data.masks import IGNORE, palette
+from research.data.images.masks import IGNORE, palette
 from research.spacing import worst_first
 
 QUIET = "#707070"

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from research.data.tokens import PADDING
+from research.data.text.tokens import PADDING
 from research.losses.classification import softmax_cross_entropy
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import sacrebleu
 
-from research.data.scenes.captions import Things, is_true, mentioned
-from research.data.tokens import TOKENISATION
+from research.data.text.tokens import TOKENISATION
 from research.metrics.bias import Bias, Ratio, ratio_of_sums
 
 Words = Sequence[str]
@@ -183,10 +182,22 @@ def identical(candidates: Sequence[Words]) -> float:
     return max(counts.values()) / len(candidates)
 
 
-def scene_scores(candidates: Sequence[str], scenes: Sequence[Things]) -> dict[str, float]:
-    """Computes attribute_accuracy and true_captions, for scenes whose things are known."""
-    pairs = list(zip(candidates, scenes, strict=True))
+def scene_scores(
+    candidates: Sequence[str],
+    scenes: Sequence[Any],
+    mentioned: Callable[[str], list[tuple[str, int]]],
+    is_true: Callable[[str, Any], bool],
+) -> dict[str, float]:
+    """Computes attribute_accuracy and true_captions, for scenes whose things are known.
+
+    Args:
+      candidates: a sentence for each scene.
+      scenes: the things of each scene; a thing has a `colour` and a `digit`.
+      mentioned: from a sentence to the colours and digits that it names.
+      is_true: whether a sentence holds of the things of a scene.
+    """
     truths = [{(thing.colour, thing.digit) for thing in scene} for scene in scenes]
+    pairs = zip(candidates, scenes, strict=True)
     return {
         "attribute_accuracy": attribute_accuracy(candidates, truths, mentioned),
         "true_captions": float(np.mean([is_true(said, things) for said, things in pairs])),

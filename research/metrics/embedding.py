@@ -30,8 +30,8 @@ from research.metrics.verification import (
     threshold_accuracy,
     verification,
 )
-from research.neighbours import Metric, nearest
 from research.spacing import spaced
+from research.vectors.neighbours import Metric, nearest
 
 MOST_QUERIES = 5_000
 MOST_CLUSTERED = 20_000

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from research.metrics.sampling import Embeddings, Labels, between, class_members, parts, random
-from research.neighbours import Metric
+from research.vectors.neighbours import Metric
 
 EPISODES = 1000
 MOST_WAYS = 20

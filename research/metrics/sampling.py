@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from research.neighbours import Metric
+from research.vectors.neighbours import Metric
 
 Embeddings = Float[np.ndarray, "n d"]
 Labels = Int[np.ndarray, " n"]

@@ -14,7 +14,7 @@ import scipy.ndimage
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 from scipy.spatial import KDTree
 
-from research.data.masks import IGNORE
+from research.data.images.masks import IGNORE
 
 _SIZE = "at the images' own size"
 PROTOCOL = {

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from sklearn.metrics import auc, roc_curve
 
 from research.metrics.sampling import Embeddings, Labels, between, class_members, parts, random
-from research.neighbours import Metric
 from research.spacing import spaced
+from research.vectors.neighbours import Metric
 
 MOST_PAIRS = 200_000  # of each kind
 FOLDS = 10

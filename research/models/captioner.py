@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from research.data.tokens import BEGIN, PADDING, UNKNOWN
+from research.data.text.tokens import BEGIN, PADDING, UNKNOWN
 from research.errors import UserError, choose
 from research.models import Entry, create
 from research.nn.pooling import global_average_pool

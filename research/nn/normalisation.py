@@ -51,7 +51,7 @@ class BatchNorm(nn.Module):
 
         Args:
           train, momentum: in the place of the attributes. Interceptors set them, for passes that
-            the model does not know of: see `own_statistics` and `research.forward`.
+            the model does not know of: see `own_statistics` and `research.nn.forward`.
         """
         train = self.train if train is None else train
         momentum = self.momentum if momentum is None else momentum

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from research import checksums
-from research.checksums import DamagedError
 from research.errors import UserError
 from research.experiment import PyTree, Variables
-from research.progress import console
+from research.record import checksums
+from research.record.checksums import DamagedError
+from research.record.progress import console
 from research.training.upgrades import upgrade
 
 # Version of the layout above. It rises when older code could not read what newer code writes.

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from research import checksums
-from research.checksums import DamagedError
 from research.errors import UserError
 from research.experiment import PyTree
-from research.progress import console
+from research.record import checksums
+from research.record.checksums import DamagedError
+from research.record.progress import console
 from research.training.checkpoint import (
     METADATA,
     SCHEMA,

@@ -7,7 +7,7 @@ new data. So a validation split chooses, and a result without one says so.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from research.data.splits import VALIDATION
+from research.data.sources.splits import VALIDATION
 from research.training.checkpoint import Opened
 
 

@@ -13,7 +13,7 @@ from research.training.step import make_eval_step
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from research.data.source import Source
+    from research.data.sources.source import Source
 
 
 class SplitResult(NamedTuple):

@@ -9,12 +9,12 @@ import numpy as np
 
 from research import config as config_lib
 from research.code import files as code_lib
-from research.data import overlap
+from research.data.sources import overlap
 from research.errors import NotFiniteError
 from research.experiment import Batch, Experiment, Training, Variables
 from research.nn.normalisation import counting_values
-from research.progress import TrainingProgress
-from research.record import RunFolder, fingerprint, write_text
+from research.record.progress import TrainingProgress
+from research.record.run_folder import RunFolder, fingerprint, write_text
 from research.runtime import environment
 from research.training import state as state_lib
 from research.training.checkpointer import Checkpointer

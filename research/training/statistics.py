@@ -26,7 +26,7 @@ from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.step import Keys, parts_of, without_padding
 
 if TYPE_CHECKING:
-    from research.data.source import Source
+    from research.data.sources.source import Source
 
 COLLECTION = "batch_stats"
 BATCHES, EXAMPLES = 8, 256  # the least that statistics are averaged over

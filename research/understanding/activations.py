@@ -16,10 +16,10 @@ from rich.table import Column, Table
 
 from research.experiment import PyTree, Variables
 from research.figures import activations as figures
-from research.forward import forward
 from research.nn.activations import ACTIVATIONS, Activation
+from research.nn.forward import forward
 from research.nn.initialisers import INITIALISERS
-from research.report import Report
+from research.record.report import Report
 
 # A unit whose nonlinearity is flatter than this passes hardly any gradient on.
 FLAT = 0.05

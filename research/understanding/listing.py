@@ -5,7 +5,7 @@ from collections.abc import Callable
 from rich.console import Group
 from rich.table import Column, Table
 
-from research.report import Report
+from research.record.report import Report
 from research.understanding.methods import METHODS
 from research.understanding.network import Network, layer_shapes
 from research.understanding.receptive_fields import receptive_fields, sizes

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.data.source import Arrays, Source
+from research.data.sources.source import Arrays, Source
 from research.experiment import Batch, Evaluation, Evaluator, Measures, PyTree, Variables
-from research.report import Report, metrics_report
+from research.record.report import Report, metrics_report
 from research.spacing import spaced
 from research.training import parallel as parallel_lib
 from research.training.evaluation import make_evaluate, pictures_of, report_of

@@ -19,7 +19,7 @@ from rich.table import Table
 from research.figures import memory as figures
 from research.nn.recurrent import CELLS, Cell, State
 from research.random import stream
-from research.report import Report
+from research.record.report import Report
 
 SYMBOLS = 8  # chance is one in eight
 _BATCH = 64

@@ -5,17 +5,17 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from research.data.source import Source
+from research.data.sources.source import Source
 from research.errors import UserError
 from research.experiment import Batch, Evaluator, Pictures, PyTree, Variables
 from research.figures import understanding as figures
-from research.neighbours import StoredVectors, nearest
-from research.projection import two_coordinates
 from research.spacing import some_of, spaced
 from research.understanding.looking import Answer, evaluated
 from research.understanding.network import layers_of
 from research.understanding.question import Question, per_unit
 from research.understanding.units import chosen_layer, images_of
+from research.vectors.neighbours import StoredVectors, nearest
+from research.vectors.projection import two_coordinates
 
 QUERIES = 200  # images whose nearest neighbours are asked for
 MOST = 1500  # images of a map

@@ -11,11 +11,11 @@ import jax
 
 from research import config as config_lib
 from research import models, weights
-from research.data import overlap
-from research.data.preprocessing import Preprocessing
+from research.data.images.preprocessing import Preprocessing
+from research.data.sources import overlap
 from research.errors import UserError, choose
 from research.experiment import Data, Experiment
-from research.progress import console
+from research.record.progress import console
 from research.training.checkpoint import open_checkpoint
 from research.understanding.network import Network
 from research.weights.pretrained import PRETRAINED

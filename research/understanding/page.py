@@ -20,9 +20,9 @@ from research.config import without_unused
 from research.errors import UserError
 from research.experiment import Experiment, Look
 from research.figures import saving
-from research.progress import console
-from research.record import RunFolder
-from research.report import Report, metrics_report
+from research.record.progress import console
+from research.record.report import Report, metrics_report
+from research.record.run_folder import RunFolder
 from research.training import parallel as parallel_lib
 from research.training.evaluation import pictures_of
 from research.training.loop import train

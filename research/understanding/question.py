@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from research.data import images as image_files
-from research.data.preprocessing import fit
-from research.data.source import Arrays, Source
+from research.data.images import reading as image_files
+from research.data.images.preprocessing import fit
+from research.data.sources.source import Arrays, Source
 from research.errors import UserError
 from research.experiment import Measures
-from research.progress import console
+from research.record.progress import console
 from research.spacing import some_of, spaced
 from research.understanding.methods import METHODS
 from research.understanding.network import Images, Network, layer_shapes, layers_of

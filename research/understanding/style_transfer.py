@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from research.data import images as image_files
+from research.data.images import reading as image_files
 from research.errors import UserError
 from research.experiment import Experiment
 from research.understanding import objectives, regularisers

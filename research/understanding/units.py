@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.data.source import Source
+from research.data.sources.source import Source
 from research.errors import UserError
 from research.experiment import Batch, Evaluator, Pictures, PyTree, Variables
 from research.figures import understanding as figures
-from research.report import Report, metrics_report
+from research.record.report import Report, metrics_report
 from research.understanding import features
 from research.understanding.looking import Answer, evaluated, measure_all
 from research.understanding.network import inner_layers, layer_shapes, layers_of

@@ -10,8 +10,8 @@ import numpy as np
 from research import models
 from research.config import options as options_of
 from research.data.config import Normalisation, Resize
-from research.data.normalisation import unlearned
-from research.data.preprocessing import Preprocessing
+from research.data.images.normalisation import unlearned
+from research.data.images.preprocessing import Preprocessing
 from research.errors import UserError, choose
 from research.weights import PRETRAINED, into
 from research.weights import trained as trained_weights

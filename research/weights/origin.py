@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research.data.config import Resize
-from research.data.preprocessing import Preprocessing
+from research.data.images.preprocessing import Preprocessing
 from research.errors import UserError, choose
 from research.models import Entry
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.data.preprocessing import Preprocessing
+from research.data.images.preprocessing import Preprocessing
 from research.errors import UserError
 from research.models.efficientnet import STAGES
 from research.weights.origin import evaluation

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import numpy as np
 
-from research.data.overlap import Digests, recall
-from research.data.preprocessing import Preprocessing
+from research.data.images.preprocessing import Preprocessing
+from research.data.sources.overlap import Digests, recall
 from research.errors import UserError, choose
 from research.models import Entry, available
-from research.progress import console
+from research.record.progress import console
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.config import TransferConfig
 from research.weights import PRETRAINED, load

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from research.errors import UserError
 from research.experiment import Variables
-from research.progress import console
+from research.record.progress import console
 from research.weights.naming import into, torch_name
 from research.weights.trained import Trained
 

@@ -14,10 +14,10 @@ from toys import save_turned, train
 import launch
 from experiments import captioning
 from research import models
-from research.data import captioned
-from research.data.captions import tokens_of
-from research.data.preprocessing import Preprocessing
-from research.data.tokens import BEGIN, END, PADDING, words
+from research.data.images.preprocessing import Preprocessing
+from research.data.own import captions as captioned
+from research.data.text.captions import tokens_of
+from research.data.text.tokens import BEGIN, END, PADDING, words
 from research.metrics.captions import score
 from research.models import convnet
 

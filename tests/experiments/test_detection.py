@@ -11,8 +11,8 @@ from toys import train
 
 import launch
 from experiments import detection
-from research.data.preprocessing import Preprocessing
-from research.data.source import Arrays
+from research.data.images.preprocessing import Preprocessing
+from research.data.sources.source import Arrays
 from research.detection import inputs
 from research.detection.config import USED_BY, DetectionConfig
 from research.metrics.detection import numpy_iou
@@ -154,8 +154,8 @@ def test_predict_writes_coco_results_in_pixels_of_the_originals_and_pictures(pla
 
 def test_boxes_found_in_the_model_s_image_come_back_to_where_the_object_is(place):
     """What is told of an image is where its object is, after any way of resizing."""
-    from research.data.objects import fit_objects, to_original
-    from research.data.preprocessing import fit
+    from research.data.images.objects import fit_objects, to_original
+    from research.data.images.preprocessing import fit
 
     picture = cv2.imread(str(place / "images" / "1.png"))[:, :, ::-1]
     true = np.array([[4, 9, 24, 27], [30, 6, 50, 24]], np.float32)

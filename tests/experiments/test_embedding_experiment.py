@@ -17,7 +17,7 @@ import launch
 from experiments import input_optimization
 from experiments.embedding import Config, build
 from research.errors import UserError
-from research.identification import names_of
+from research.recognition.identification import names_of
 from research.training import parallel as parallel_lib
 from research.training import state as state_lib
 from research.training.checkpoint import open_checkpoint
@@ -418,7 +418,7 @@ def test_what_cannot_be_predicted_is_one_line_and_writes_nothing(place, trained,
     empty = place / "empty"
     empty.mkdir()
     other = place / "other.npz"
-    from research.identities import save_embeddings
+    from research.recognition.identities import save_embeddings
 
     save_embeddings(other, np.ones((1, 8), "f"), ["a"], ["a"], {"preprocessing": {}, "weights": ""})
     between = f"--checkpoint={trained / 'checkpoints' / 'latest' / '8'}"

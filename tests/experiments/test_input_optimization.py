@@ -21,7 +21,7 @@ from research import config as config_lib
 from research import models
 from research.errors import UserError
 from research.models import convnet
-from research.record import check_workdir
+from research.record.run_folder import check_workdir
 from research.understanding import methods
 from research.understanding.config import LookConfig, PictureConfig, QuestionConfig
 

@@ -12,8 +12,8 @@ import pytest
 import launch
 from experiments import segmentation
 from research.commands.predict import Predictions
-from research.data.masks import IGNORE
-from research.data.source import Arrays
+from research.data.images.masks import IGNORE
+from research.data.sources.source import Arrays
 from research.training import parallel as parallel_lib
 from research.training.evaluation import make_evaluate
 

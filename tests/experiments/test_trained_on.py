@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import captioning, classification, detection, embedding, segmentation
-from research.data import overlap
+from research.data.sources import overlap
 
 SIDE = 16
 PARTS = ("train", "test")

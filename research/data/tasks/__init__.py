@@ -5,8 +5,8 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from research.data.source import Example
-from research.data.splits import Dataset
+from research.data.sources.source import Example
+from research.data.sources.splits import Dataset
 
 
 @runtime_checkable

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from research.data import captioned
-from research.data.images import decode_image
-from research.data.prepared import PreparedSplit
-from research.data.scenes.drawing import COLOURS, MOST, SIDE, Thing
-from research.data.source import Example, Examples
-from research.data.splits import Dataset, Subset
+from research.data.images.reading import decode_image
+from research.data.own import captions as captioned
+from research.data.sources.source import Example, Examples
+from research.data.sources.splits import Dataset, Subset
+from research.data.stored.scenes.drawing import COLOURS, MOST, SIDE, Thing
+from research.data.stored.sets import PreparedSplit
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
-from research.data.tokens import words
+from research.data.text.tokens import words
 from research.errors import UserError
 
 

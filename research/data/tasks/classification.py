@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from research.data import folders
-from research.data.images import decode_image, with_channels
-from research.data.source import Example, Examples, read_many
-from research.data.splits import Dataset
+from research.data.images.reading import decode_image, with_channels
+from research.data.own import folders
+from research.data.sources.source import Example, Examples, read_many
+from research.data.sources.splits import Dataset
 from research.data.tasks import Own, Stored, Task
 from research.errors import UserError
 

@@ -1,6 +1,6 @@
 """Detection: image uint8 [h, w, c], boxes float32 [n, 4] in its pixels, classes int32, crowd bool.
 
-n differs from image to image; `research.data.objects.fit_objects` makes fixed shapes.
+n differs from image to image; `research.data.images.objects.fit_objects` makes fixed shapes.
 """
 
 import dataclasses
@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from research.data import annotated
-from research.data.annotations import Annotations, coco, labelme, voc, yolo
-from research.data.images import decode_image, with_channels
-from research.data.objects import Objects, usable
-from research.data.prepared import PreparedSplit
-from research.data.source import Example, Examples, read_many
-from research.data.splits import Dataset, Labelled, Subset
+from research.data.images.objects import Objects, usable
+from research.data.images.reading import decode_image, with_channels
+from research.data.own import boxes as annotated
+from research.data.own.annotations import Annotations, coco, labelme, voc, yolo
+from research.data.sources.source import Example, Examples, read_many
+from research.data.sources.splits import Dataset, Labelled, Subset
+from research.data.stored.sets import PreparedSplit
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
-from research.progress import console
+from research.record.progress import console
 
 # Names in TFDS sets of an object's class, and of flags of crowds and difficult objects.
 _LABELS = ("label", "type")

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from research.data import folders
-from research.data.images import decode_image, with_channels
-from research.data.source import Example
-from research.data.splits import Dataset, Labelled, Subset, refuse_second_validation
+from research.data.images.reading import decode_image, with_channels
+from research.data.own import folders
+from research.data.sources.source import Example
+from research.data.sources.splits import Dataset, Labelled, Subset, refuse_second_validation
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError

@@ -8,15 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from research.data import folders
 from research.data.files import at_home, count_line, find, subfolders
-from research.data.images import EXTENSIONS, WHITE, decode_image, read, white_of, with_channels
-from research.data.source import Example
-from research.data.splits import Dataset, Labelled, with_test
+from research.data.images.reading import (
+    EXTENSIONS,
+    WHITE,
+    decode_image,
+    read,
+    white_of,
+    with_channels,
+)
+from research.data.own import folders
+from research.data.sources.source import Example
+from research.data.sources.splits import Dataset, Labelled, with_test
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
-from research.progress import console
+from research.record.progress import console
 
 
 @dataclasses.dataclass(frozen=True)

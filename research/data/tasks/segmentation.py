@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data import mask_folders
-from research.data.images import decode_image, with_channels
-from research.data.masks import (
+from research.data.images.masks import (
     IGNORE,
     Classes,
     count_split,
@@ -18,12 +16,14 @@ from research.data.masks import (
     plain_classes,
     to_classes,
 )
-from research.data.source import Example
-from research.data.splits import Dataset
+from research.data.images.reading import decode_image, with_channels
+from research.data.own import masks as mask_folders
+from research.data.sources.source import Example
+from research.data.sources.splits import Dataset
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
-from research.progress import console
+from research.record.progress import console
 
 # The 19 classes that are evaluated, by their number among the 34 of the files.
 _CITYSCAPES = {

@@ -9,7 +9,7 @@ import pytest
 from experiments import open_experiment
 from research import models
 from research.assembly import assemble
-from research.data.splits import Dataset
+from research.data.sources.splits import Dataset
 from research.errors import UserError
 from research.training.config import AugmentedTrainingConfig
 

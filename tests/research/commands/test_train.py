@@ -9,7 +9,7 @@ import pytest
 from research.commands import train
 from research.errors import UserError
 from research.experiment import Look
-from research.report import Report, metrics_report
+from research.record.report import Report, metrics_report
 from research.training.config import TrainingConfig
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)

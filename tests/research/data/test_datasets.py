@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from research.data import datasets
-from research.data.builtin import digits
-from research.data.prepared import install, installed
-from research.data.preprocessing import Mapped, Preprocessing
-from research.data.source import Arrays, Source, decode, read_many
-from research.data.splits import Dataset, hold_out
+from research.data.images.preprocessing import Mapped, Preprocessing
+from research.data.sources.source import Arrays, Source, decode, read_many
+from research.data.sources.splits import Dataset, hold_out
+from research.data.stored.builtin import digits
+from research.data.stored.sets import install, installed
 from research.data.tasks import classification
 from research.errors import UserError
 
@@ -96,7 +96,7 @@ class EmptySet:
 
 HANGS = """
 import sys, time
-from research.data.prepared import install
+from research.data.stored.sets import install
 
 install(lambda folder: (print("begun", flush=True), time.sleep(100)), sys.argv[1])
 """

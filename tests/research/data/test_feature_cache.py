@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from research.data import feature_cache
-from research.data.captioned import CaptionedSplit
-from research.data.captions import tokenise
 from research.data.config import Augmentation
-from research.data.preprocessing import Mapped, Preprocessing
-from research.data.tokens import Vocabulary
+from research.data.images.preprocessing import Mapped, Preprocessing
+from research.data.own.captions import CaptionedSplit
+from research.data.text.captions import tokenise
+from research.data.text.tokens import Vocabulary
 from research.errors import UserError
 
 COUNT = 100

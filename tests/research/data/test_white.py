@@ -7,7 +7,7 @@ import pytest
 
 from research.assembly.images import choose_preprocessing
 from research.data import datasets, pipeline
-from research.data.preprocessing import Preprocessing, read_batch
+from research.data.images.preprocessing import Preprocessing, read_batch
 from research.data.tasks import captioning, classification, detection, segmentation
 from research.models import Entry
 from research.training.config import ImageTrainingConfig

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from research.data.scenes.drawing import Thing
+from research.data.stored.scenes.captions import is_true, mentioned
+from research.data.stored.scenes.drawing import Thing
 from research.metrics import captions as metrics
 from research.metrics.captions import (
     attribute_accuracy,
@@ -144,7 +145,7 @@ def test_captions_of_scenes_are_held_against_what_is_there():
         "the largest digit is a red five",
         "there are three digits and the largest is a red three",
     ]
-    scores = scene_scores(said, [scene] * 4)
+    scores = scene_scores(said, [scene] * 4, mentioned, is_true)
     assert scores["attribute_accuracy"] == pytest.approx(5 / 6)
     assert scores["true_captions"] == 1 / 4
 

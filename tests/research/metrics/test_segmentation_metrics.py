@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from research.data.masks import IGNORE
+from research.data.images.masks import IGNORE
 from research.metrics import segmentation as metrics
 
 NAMES = ("a", "b", "c", "d")

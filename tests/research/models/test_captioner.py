@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.data.tokens import BEGIN, END, PADDING, UNKNOWN
-from research.decoding import greedy
+from research.data.text.tokens import BEGIN, END, PADDING, UNKNOWN
 from research.models import available, create
+from research.sequences.decoding import greedy
 
 WORDS, LENGTH = 11, 5
 SMALL = {"embedding": 6, "features": 8, "backbone_name": "convnet"}

@@ -16,10 +16,10 @@ from research.detection.detector import Setting, make
 from research.detection.regions import propose, training_regions
 from research.detection.windows import AROUND, RANDOM, searched, training_windows
 from research.errors import UserError
-from research.forward import cast
 from research.geometry.boxes import iou
 from research.models import available, create
 from research.models.windows import STRIDE, WINDOW
+from research.nn.forward import cast
 from research.nn.region_pooling import crop_and_resize
 from research.training.config import TrainingConfig
 

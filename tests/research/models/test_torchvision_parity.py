@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 import launch
 from research import models, weights
-from research.data.preprocessing import fit
+from research.data.images.preprocessing import fit
 from research.models import googlenet, inception
 from research.nn.initialisers import INITIALISERS
 from research.weights.origin import origin_of

@@ -15,9 +15,9 @@ import orbax.checkpoint as ocp
 import pytest
 import toys
 
-from research import checksums
-from research.checksums import DamagedError
 from research.errors import UserError
+from research.record import checksums
+from research.record.checksums import DamagedError
 from research.training import checkpoint as checkpoint_lib
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import damage, open_checkpoint, steps

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import toys
 
-from research.data.source import Arrays, Source
+from research.data.sources.source import Arrays, Source
 from research.metrics import classification as metrics
 from research.training import parallel as parallel_lib
 from research.training.evaluation import make_evaluate

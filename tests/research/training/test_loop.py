@@ -14,12 +14,12 @@ import optax
 import pytest
 import toys
 
-from research.data.overlap import Contents, Digested, digest
-from research.data.source import Arrays, Source
+from research.data.sources.overlap import Contents, Digested, digest
+from research.data.sources.source import Arrays, Source
 from research.errors import UserError
 from research.experiment import Data
 from research.metrics import class_bias
-from research.record import RunFolder
+from research.record.run_folder import RunFolder
 from research.training import loop
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import toys
 
-from research.data.source import Arrays, Source
+from research.data.sources.source import Arrays, Source
 from research.errors import UserError
-from research.forward import forward
+from research.nn.forward import forward
 from research.nn.normalisation import counting_values, own_statistics
 from research.training import parallel as parallel_lib
 from research.training.config import TrainingConfig

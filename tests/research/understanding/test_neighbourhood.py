@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from research.data.source import Arrays, Source
+from research.data.sources.source import Arrays, Source
 from research.understanding import neighbourhood
 from research.understanding.network import Network
 from research.understanding.question import Question

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from research import models
-from research.data.preprocessing import fit
+from research.data.images.preprocessing import fit
 from research.errors import UserError
 from research.weights.origin import TIMM, origin_of
 from research.weights.timm import with_epsilon

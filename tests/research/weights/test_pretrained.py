@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from research import models, weights
-from research.data.preprocessing import fit
+from research.data.images.preprocessing import fit
 from research.errors import UserError
 from research.weights.pretrained import PRETRAINED, imagenet_names, package_file
 

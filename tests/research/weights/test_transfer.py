@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import toys
 
-from research.data.preprocessing import Preprocessing
-from research.data.source import Arrays, Source
+from research.data.images.preprocessing import Preprocessing
+from research.data.sources.source import Arrays, Source
 from research.errors import UserError
 from research.experiment import Data
-from research.forward import forward
 from research.models import Entry
-from research.record import RunFolder
+from research.nn.forward import forward
+from research.record.run_folder import RunFolder
 from research.training import optimizers
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint

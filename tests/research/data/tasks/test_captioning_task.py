@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from research.data import captions as captions_lib
 from research.data import datasets
-from research.data.builtin.digit_scenes import DigitScenes
-from research.data.scenes.captions import describe, is_true
-from research.data.splits import hold_out
+from research.data.sources.splits import hold_out
+from research.data.stored.builtin.digit_scenes import DigitScenes
+from research.data.stored.scenes.captions import describe, is_true
 from research.data.tasks import captioning
-from research.data.tokens import END, PADDING, Vocabulary
+from research.data.text import captions as captions_lib
+from research.data.text.tokens import END, PADDING, Vocabulary
 from research.errors import UserError
 
 

@@ -7,11 +7,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 from research.data import datasets
-from research.data.builtin.digit_scenes import DigitScenes
-from research.data.encoding import png
-from research.data.prepared import install, open_prepared
-from research.data.source import read_many
-from research.data.splits import hold_out
+from research.data.sources.source import read_many
+from research.data.sources.splits import hold_out
+from research.data.stored.builtin.digit_scenes import DigitScenes
+from research.data.stored.encoding import png
+from research.data.stored.sets import install, open_prepared
 from research.data.tasks import classification, detection
 from research.errors import UserError
 

@@ -6,9 +6,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from research.data import datasets
-from research.data.prepared import install
-from research.data.source import Arrays, decode
-from research.data.splits import Dataset
+from research.data.sources.source import Arrays, decode
+from research.data.sources.splits import Dataset
+from research.data.stored.sets import install
 from research.data.tasks import embedding as task
 from research.errors import UserError
 

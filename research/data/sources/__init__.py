@@ -1,0 +1,1 @@
+"""Batches as functions of seed and step, from splits with random access."""

@@ -1,0 +1,214 @@
+"""TFDS sets on disk: found by name, installed whole or not at all, read without TensorFlow."""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import functools
+import io
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from research.data.sources.source import Example
+from research.data.sources.splits import Dataset
+from research.data.tasks import Record, Task
+from research.errors import UserError
+
+T = TypeVar("T")
+
+_MARK = "features.json"  # data_dir/NAME[/CONFIG]/VERSION/features.json: the set is complete
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT} | {
+    errno.EEXIST,  # there is a file where the folder should be
+    errno.ENOTDIR,
+}
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+def installed(data_dir: str | Path) -> dict[str, Path]:
+    """Returns the prepared sets: {NAME or NAME/CONFIG: folder of its highest version}."""
+    root = Path(data_dir)
+    marks = [*root.glob(f"[!.]*/*/{_MARK}"), *root.glob(f"[!.]*/*/*/{_MARK}")]
+    folders = [mark.parent for mark in marks if _VERSION.fullmatch(mark.parent.name)]
+    folders.sort(key=lambda folder: (folder.parent, *map(int, folder.name.split("."))))
+    return {folder.parent.relative_to(root).as_posix(): folder for folder in folders}
+
+
+def is_whole(folder: Path) -> bool:
+    """Returns whether a folder data_dir/NAME[/CONFIG]/VERSION holds a prepared set."""
+    return (folder / _MARK).exists()
+
+
+def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) -> Path:
+    """Prepares a set in a hidden folder of data_dir and renames it into place when it is whole.
+
+    If several processes prepare one set at once, the first to end wins and all use its files.
+
+    Args:
+      make: gives the TFDS builder for a data_dir.
+      options: for the builder's `download_and_prepare`.
+
+    Raises:
+      UserError: when data_dir cannot be written.
+    """
+    root = Path(data_dir)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _workshop(root) as scratch:
+            builder = make(scratch)
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces even no download
+                builder.download_and_prepare(**options)
+            made = Path(os.fspath(builder.data_dir))
+            target = root / made.relative_to(scratch)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                made.rename(target)
+            except OSError:
+                if not is_whole(target):
+                    raise
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        raise UserError(
+            f"--data_dir={root}: cannot be written ({error.strerror}); choose another"
+        ) from None
+    return target
+
+
+@contextlib.contextmanager
+def _workshop(root: Path) -> Iterator[str]:
+    """Makes a hidden folder to prepare a set in, and removes those that killed processes left.
+
+    Processes that prepare share a lock of data_dir, which the system takes from killed processes
+    too. So a process that gets it alone knows that hidden folders are those of dead processes.
+    """
+    lock = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # another process prepares, perhaps in one of the folders
+        else:
+            for folder in root.glob(".preparing_*"):
+                shutil.rmtree(folder, ignore_errors=True)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with tempfile.TemporaryDirectory(prefix=".preparing_", dir=root) as scratch:
+            yield scratch
+    finally:
+        os.close(lock)
+
+
+def open_prepared(name: str, folder: Path, task: Task) -> Dataset:
+    """Opens the set in a folder data_dir/NAME[/CONFIG]/VERSION.
+
+    Raises:
+      UserError: where its examples lack fields of the task, or are stored in a format that only
+        TensorFlow reads.
+    """
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder_from_directory(folder).info
+    if info.file_format.value != "array_record":
+        raise UserError(
+            f"--dataset={name}: {folder} is stored as {info.file_format.value}, which only "
+            f"TensorFlow reads; move it away, and --mode=prepare --dataset={name} stores it anew"
+        )
+    found = task.find(info)
+    if found is None:
+        raise UserError(
+            f"--dataset={name}: is no {task.noun}; its examples have {', '.join(info.features)}"
+        )
+    citation = " ".join((info.citation or info.homepage or "").split())
+    licence = info.redistribution_info.license if info.redistribution_info else ""
+    return Dataset(
+        name=name,
+        splits={split: PreparedSplit(str(folder), split, found.record) for split in info.splits},
+        class_names=found.class_names,
+        image_shape=found.image_shape,
+        citation=f"{citation} Licence: {licence}" if licence else citation,
+    )
+
+
+def content(folder: Path) -> str:
+    """Describes a prepared set in one line: its fields, or classes, and split sizes."""
+    import tensorflow_datasets as tfds
+
+    try:
+        info = tfds.builder_from_directory(folder).info
+        fields = []
+        for name, feature in info.features.items():
+            if isinstance(feature, tfds.features.ClassLabel):
+                fields.append(f"{feature.num_classes} classes")
+            elif isinstance(feature, tfds.features.Image):
+                shape = "x".join("any" if n is None else str(n) for n in feature.shape)
+                fields.append(shape if name == "image" else f"{name} {shape}")
+            elif name in ("objects", "captions"):
+                fields.append(name)
+        sizes = [f"{split} {each.num_examples:,}" for split, each in info.splits.items()]
+    except Exception:  # a damaged set must not stop the list of sets
+        return "cannot be read"
+    return f"{', '.join(fields)}; {', '.join(sizes)}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreparedSplit:
+    """A split stored as array_record, read by the record of a task."""
+
+    folder: str
+    split: str
+    record: Record
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers open the files themselves.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @functools.cached_property
+    def _records(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        return tfds.builder_from_directory(self.folder).as_data_source(
+            self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+
+    def _features(self, indices: Sequence[int]) -> list[Any]:
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        try:
+            records = self._records.__getitems__(list(indices))
+        except (RuntimeError, OSError) as error:
+            if len(indices) > 1:  # names the first that is damaged
+                return [self._features([index])[0] for index in indices]
+            raise UserError(
+                f"{self.folder}: example {indices[0]} of {self.split} cannot be read "
+                f"({str(error).partition(';')[0]}); move the folder away and prepare the set anew"
+            ) from None
+        return [tf_example_pb2.Example.FromString(record).features.feature for record in records]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int, /) -> Example:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int], /) -> list[Example]:
+        pairs = zip(indices, self._features(indices), strict=True)
+        where = f"{self.folder}, example {{}} of {self.split}"
+        return [self.record.example(features, where.format(index)) for index, features in pairs]
+
+    def scan(self, read: Callable[[Mapping[str, Any]], T]) -> list[T]:
+        """Returns read(features) of every example, in order; no image is decoded."""
+        blocks = (range(i, min(i + 256, len(self))) for i in range(0, len(self), 256))
+        return [read(features) for block in blocks for features in self._features(block)]
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        return np.array(self.scan(self.record.label), np.int32)

@@ -1,0 +1,1 @@
+"""Sentences and characters as numbers."""

@@ -1,0 +1,107 @@
+"""Windows of characters of a text file."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, Int32
+
+from research.data.files import at_home, read_text
+from research.data.sources.source import Example
+from research.data.text.tokens import Characters
+from research.errors import UserError
+
+
+def load(path: str | Path, flag: str = "--text") -> str:
+    """Reads the text file that a flag names; lines end with a line feed.
+
+    Raises:
+      UserError: a file that does not exist, or is not UTF-8.
+    """
+    text = read_text(at_home(path), f"{flag}={path}")
+    return text.replace("\r\n", "\n")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Windows:
+    """Stretches of a text: {"tokens": int32 [length + 1], "counted": bool [length]}.
+
+    From each character but the last, the next one is predicted. Where the text ends before the
+    stretch, the tokens are 0 and do not count.
+
+    Attributes:
+      codes: the text, a number for each character.
+      length: characters that are read.
+      starts: the first position of each stretch.
+    """
+
+    codes: Int32[np.ndarray, " characters"]
+    length: int
+    starts: Int[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int, /) -> Example:
+        start = self.starts[index]
+        stretch = self.codes[start : start + self.length + 1]
+        counted = np.arange(1, self.length + 1) < len(stretch)
+        return {"tokens": np.pad(stretch, (0, self.length + 1 - len(stretch))), "counted": counted}
+
+
+def windows(
+    codes: Int32[np.ndarray, " characters"], length: int, held_out: float
+) -> tuple[Windows, Windows]:
+    """Makes training windows, which overlap, and evaluation windows, with each character once.
+
+    The last training window ends with the text; the last evaluation window may be shorter.
+
+    Args:
+      length: characters of a window.
+      held_out: share of the text, at its end, for evaluation alone; 0: evaluation uses all text.
+
+    Raises:
+      UserError: where a part is shorter than one window.
+    """
+    first = len(codes) - round(held_out * len(codes))
+    parts = {"text": codes[:first], "held-out end": codes[first:] if held_out else codes}
+    for name, part in parts.items():
+        if len(part) < length + 1:
+            raise UserError(
+                f"--sequence_length={length}: the {name} has {len(part)} characters, and "
+                f"{length + 1} at least are needed; shorten it, give a longer --text, or change "
+                "--validation."
+            )
+    trained, evaluated = parts.values()
+    last = len(trained) - length - 1
+    starts = np.unique([*range(0, last, max(1, length // 4)), last])
+    apart = np.arange(0, len(evaluated) - 1, length)
+    return Windows(trained, length, starts), Windows(evaluated, length, apart)
+
+
+def read_beginnings(files: Sequence[str], characters: Characters) -> dict[str, np.ndarray]:
+    """Reads texts to continue: "beginning" int32 [n, time], and their "length" int32 [n].
+
+    Time is a multiple of 64, so that few shapes are compiled. The line feed that ends a file is
+    left out.
+
+    Raises:
+      UserError: naming the file, for one that is empty, or holds a character that is not known.
+    """
+    beginnings = []
+    for file in files:
+        beginning = load(file, "--inputs")
+        if len(beginning) > 1:
+            beginning = beginning.removesuffix("\n")
+        if not beginning:
+            raise UserError(f"{file}: is empty; a beginning has a character at least.")
+        try:
+            beginnings.append(characters.encode(beginning))
+        except UserError as error:
+            raise UserError(f"{file}: {error}.") from None
+    longest = -(-max(map(len, beginnings)) // 64) * 64
+    table = np.zeros((len(files), longest), np.int32)
+    for row, codes in zip(table, beginnings, strict=True):
+        row[: len(codes)] = codes
+    return {"beginning": table, "length": np.array([len(x) for x in beginnings], np.int32)}

@@ -1,0 +1,1 @@
+"""Records of a run: its folder, reports, progress, checksums."""

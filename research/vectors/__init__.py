@@ -1,0 +1,1 @@
+"""Computations on many vectors: nearest neighbours, projections to a plane."""
