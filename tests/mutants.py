@@ -3,8 +3,9 @@
     pip install cosmic-ray && nice -n 15 python tests/mutants.py --sample=300 --seed=0
 
 Mutants are cosmic-ray's: another operator, another number, a condition turned round, no decorator.
-A sample of all mutants of MODULES is drawn; each is tested by the files in tests/research that name
-its module, in a copy of the tree, in a process of its own. Mutants that no test notices are
+A sample of all mutants of MODULES is drawn; each is tested by the files of its own room that name
+its module (of tests/research, where its room has none), in a copy of the tree, in a process of its
+own. Mutants that no test notices are
 printed. The sample of a seed is in random order, so what is seen of one that was stopped is fair.
 """
 
@@ -37,7 +38,7 @@ LONGEST = 180  # seconds; a mutant that takes more does not end, which is notice
 
 
 def tests_of(module: Path) -> list[str]:
-    """The test files that name a module, those of its own folder first."""
+    """Returns the test files that name a module: its own room's, or else all."""
     package = ".".join(("research", *module.parts[1:-1]))
     names = re.compile(
         rf"from {re.escape(package)}\.{module.stem} import"
@@ -46,12 +47,12 @@ def tests_of(module: Path) -> list[str]:
     files = [
         file for file in Path("tests/research").rglob("test_*.py") if names.search(file.read_text())
     ]
-    own = Path("tests") / module.parent
-    return [str(file) for file in sorted(files, key=lambda file: (file.parent != own, file))]
+    own = [file for file in files if file.parent == Path("tests") / module.parent]
+    return [str(file) for file in sorted(own or files)]
 
 
 def passes(tests: list[str]) -> bool:
-    """Whether all tests pass, in a process that begins where this one stands."""
+    """Returns whether all tests pass, in a process that begins where this one stands."""
     child = os.fork()
     if child == 0:
         nothing = os.open(os.devnull, os.O_WRONLY)
@@ -78,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", type=int, default=300, help="mutants that are tried")
     parser.add_argument("--seed", type=int, default=0, help="which of them are")
+    parser.add_argument("--skip", type=int, default=0, help="mutants of the sample tried before")
     parser.add_argument("--minutes", type=float, default=1e9, help="when to stop, at the latest")
     given = parser.parse_args()
 
@@ -94,9 +96,10 @@ def main() -> None:
         items = [item.mutations[0] for item in _all_work_items(modules, {})]
         items = [item for item in items if not LEFT_OUT.search(item.operator_name)]
         sample = random.Random(given.seed).sample(items, min(given.sample, len(items)))
+        sample = sample[given.skip :]
         print(f"{len(sample)} of {len(items)} mutants of {len(modules)} modules", flush=True)
         sound: dict[Path, bool] = {}
-        for item in sample:
+        for number, item in enumerate(sample, given.skip + 1):
             if time.monotonic() - began > 60 * given.minutes:
                 break
             module = Path(item.module_path)
@@ -117,7 +120,7 @@ def main() -> None:
                 survivors.append(
                     f"{module}:{row}:{column} {item.operator_name.split('/')[-1]}: {line}"
                 )
-                print(f"[{tried}] survives {survivors[-1]}", flush=True)
+                print(f"[{number}] survives {survivors[-1]}", flush=True)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
     print(f"{tried - len(survivors)} of {tried} mutants were noticed (jax {jax.__version__})")

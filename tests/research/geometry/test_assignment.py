@@ -214,3 +214,27 @@ def test_samples_are_balanced_random_and_of_the_right_kind():
     assert len(np.unique(chosen, axis=0)) == 20
     few = sample(jax.random.key(0), kind, 8)
     assert few[:10].sum() == 4 and few[10:90].sum() == 4
+
+
+def test_boxes_are_moved_by_shares_of_their_sides_and_scaled_by_exponents():
+    boxes = jnp.array([[10, 20, 30, 60], [0, 0, 8, 8], [0, 0, 8, 8]], jnp.float32)
+    moves = jnp.array(
+        [[0.5, -0.25, np.log(2), np.log(0.5)], [0, 0, 0, 0], [0, 0, 9, -9]], jnp.float32
+    )
+    found = anchors_lib.moved(boxes, moves)
+    # The centre (20, 40) goes 10 to the right and 10 up; the sides are 40 and 20.
+    np.testing.assert_allclose(found[0], [10, 20, 50, 40], rtol=1e-6)
+    np.testing.assert_array_equal(found[1], boxes[1])
+    np.testing.assert_allclose(found[2, 2] - found[2, 0], 8 * np.exp(4), rtol=1e-6)
+    np.testing.assert_allclose(found[2, 3] - found[2, 1], 8 * np.exp(-4), rtol=1e-4)
+
+
+def test_k_means_ends_where_each_anchor_is_the_mean_of_its_own():
+    sizes = np.random.default_rng(3).uniform(4, 60, (60, 2))
+    found, mean_iou = anchors_lib.k_means(sizes, 4)
+    nearest = anchors_lib.shape_iou(sizes, found).argmax(1)
+    means = np.stack([sizes[nearest == k].mean(0) for k in range(4)])
+    assert anchors_lib.shape_iou(sizes, means).max(1).mean() == pytest.approx(mean_iou, abs=0.01)
+    areas = found.prod(1)
+    assert (np.diff(areas) > 0).all()
+    assert anchors_lib.shape_iou(np.array([[2.0, 4.0]]), np.array([[4.0, 2.0]])) == 1 / 3
