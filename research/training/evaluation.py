@@ -1,12 +1,13 @@
 """Evaluates one split: exact sums over all examples, and scores of the whole split on the host."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
-from research.experiment import Batch, Evaluation, PyTree, Variables
+from research.experiment import Batch, Evaluation, Pictures, PyTree, Variables
 from research.training.parallel import CompiledByShape, Parallel
 from research.training.step import make_eval_step
 
@@ -34,7 +35,10 @@ class SplitResult(NamedTuple):
 
 
 def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., SplitResult]:
-    """Returns (variables, source, sample=False) -> SplitResult, compiled once a shape of batch."""
+    """Returns (variables, source, sample=False) -> SplitResult, compiled once a shape of batch.
+
+    It raises ValueError where two evaluators give the same metric.
+    """
     holding = {k: one for k, one in evaluation.evaluators.items() if one.holds}
     step = CompiledByShape(
         lambda variables, batch: parallel.compile(
@@ -89,7 +93,10 @@ def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., S
         held, targets = (joined(rows), joined(truth)) if holding else ({}, {})
         for name, one in holding.items():
             if one.score is not None:
-                metrics |= one.score(held[name], targets)
+                scores = one.score(held[name], targets)
+                if both := metrics.keys() & scores.keys():
+                    raise ValueError(f"evaluator {name!r}: {min(both)!r} is a metric already")
+                metrics |= scores
         return SplitResult(metrics, sampled, held, targets)
 
     return evaluate
@@ -130,11 +137,18 @@ def pictures_of(
         drawn: dict[str, Figure | np.ndarray] = {}
         for name, one in evaluation.evaluators.items():
             if one.draw is not None and result.sample is not None:
-                drawn |= one.draw(*result.sample)
+                add_pictures(drawn, one.draw(*result.sample))
             if one.draw_split is not None:
-                drawn |= one.draw_split(result.held[name], result.targets)
+                add_pictures(drawn, one.draw_split(result.held[name], result.targets))
         pictures |= {f"{split}/{name}": picture for name, picture in drawn.items()}
     return pictures
+
+
+def add_pictures(drawn: "dict[str, Figure | np.ndarray]", more: Pictures) -> None:
+    """Adds pictures; one whose name is taken gets a number: map, map-2, map-3."""
+    for name, picture in more.items():
+        names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+        drawn[next(name for name in names if name not in drawn)] = picture
 
 
 def flat_metrics(results: Mapping[str, SplitResult]) -> dict[str, float]:

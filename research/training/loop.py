@@ -1,7 +1,9 @@
 """The one training loop, read from top to bottom; every experiment goes through it."""
 
 import contextlib
+import math
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +12,8 @@ import numpy as np
 from research import config as config_lib
 from research.code import files as code_lib
 from research.data.sources import overlap
-from research.errors import NotFiniteError
-from research.experiment import Batch, Experiment, Training, Variables
+from research.errors import NotFiniteError, UserError, nearest
+from research.experiment import Batch, Evaluation, Experiment, Training, Variables
 from research.nn.normalisation import counting_values
 from research.record.progress import TrainingProgress
 from research.record.run_folder import RunFolder, fingerprint, write_text
@@ -218,11 +220,9 @@ def train(
             if due_eval:
                 evaluations = evaluate_all(sample=last)
                 metrics |= flat_metrics(evaluations)
-                value = metrics.get(best_name)
-                if value is not None and (
-                    best_value is None or better(value, best_value, best_mode)
-                ):
-                    best_value, is_best = value, True
+                check_best(experiment.evaluation, evaluations)
+                is_best = better(metrics.get(best_name), best_value, best_mode)
+                best_value = metrics[best_name] if is_best else best_value
             run.log(step, {**metrics, "seconds": elapsed()}, warning)
             progress.show(step, {k: metrics[k] for k in ("train/loss", best_name) if k in metrics})
             if due_save or is_best:
@@ -263,6 +263,28 @@ def train(
         return Finished(result, evaluations)
 
 
-def better(value: float, best: float, mode: str) -> bool:
-    """Returns whether `value` beats `best`; mode is "max" or "min"."""
+def check_best(evaluation: Evaluation, evaluations: Mapping[str, SplitResult]) -> None:
+    """Raises UserError where no evaluator gives the metric that names the best checkpoint.
+
+    One that is in the protocol may be missing for want of examples that count.
+    """
+    name, _ = evaluation.best
+    known = [*flat_metrics(evaluations)]
+    known += [f"{split}/{metric}" for split in evaluations for metric in evaluation.protocol]
+    if name and known and name not in known:
+        raise UserError(
+            f"{name}: is to name the best checkpoint, but no evaluator gives it."
+            f"{nearest(name, known)}"
+        )
+
+
+def better(value: float | None, best: float | None, mode: str) -> bool:
+    """Returns whether `value` beats `best`; mode is "max" or "min".
+
+    None and NaN, of what could not be measured, beat nothing, and are beaten by every number.
+    """
+    if value is None or math.isnan(value):
+        return False
+    if best is None or math.isnan(best):
+        return True
     return value > best if mode == "max" else value < best

@@ -162,12 +162,12 @@ def new_only(data: "Data", trained: Digests | None, why: str = "") -> tuple["Dat
 
     An empty split is removed; of classes, at least two must be left.
 
-        Args:
-          trained: the digests of the trained pictures; None where they are unknown.
-          why: the reason why there may be more trained pictures; "" if there are none.
+    Args:
+      trained: the digests of the trained pictures; None where they are unknown.
+      why: the reason why there may be more trained pictures; "" if there are none.
 
-        Raises:
-          UserError: where no split is left.
+    Raises:
+      UserError: where no split is left.
     """
     if data.contents is None:
         return data, {"splits": {}, "unknown": why}

@@ -5,9 +5,10 @@ import pytest
 import toys
 
 from research.data.sources.source import Arrays, Source
+from research.experiment import Evaluator
 from research.metrics import classification as metrics
 from research.training import parallel as parallel_lib
-from research.training.evaluation import make_evaluate
+from research.training.evaluation import make_evaluate, pictures_of
 
 COUNT, CLASSES = 37, 6
 
@@ -129,3 +130,34 @@ def test_what_is_kept_is_tallied_against_what_no_batch_can_hold(mode):
         )
         expected = (data.fields["image"].argmax(-1) == data.fields["label"]).mean()
         assert result.metrics["accuracy"] == pytest.approx(expected)
+
+
+MEASURED = Evaluator(measure=lambda outputs, _: {"accuracy": (outputs[:, 0], outputs[:, 0] ** 0)})
+SCORED = Evaluator(score=lambda *_: {"accuracy": 1.0})
+
+
+@pytest.mark.parametrize("one", [MEASURED, SCORED], ids=["measured", "scored"])
+def test_a_metric_that_is_given_twice_is_refused(one):
+    """Else one evaluator's value would stand in the place of another's."""
+    evaluation = fake(False).evaluation._replace(evaluators={"one": one, "other": SCORED})
+    evaluate = make_evaluate(evaluation, parallel_lib.create("single", 8))
+    with pytest.raises(ValueError, match="'other': 'accuracy' is a metric already"):
+        evaluate({"params": {}}, Source(split(), 8))
+
+
+def test_pictures_of_one_name_are_all_kept():
+    draw = lambda value: lambda *_: {"map": np.full((1, 1, 3), value, np.uint8)}
+    evaluators = {
+        "one": Evaluator(draw=draw(1)),
+        "other": Evaluator(draw=draw(2), draw_split=draw(3)),
+    }
+    evaluation = fake(False).evaluation._replace(evaluators=evaluators)
+    result = make_evaluate(evaluation, parallel_lib.create("single", 8))(
+        {"params": {}}, Source(split(), 8), True
+    )
+    found = pictures_of(evaluation, {"test": result})
+    assert {name: int(x[0, 0, 0]) for name, x in found.items()} == {
+        "test/map": 1,
+        "test/map-2": 2,
+        "test/map-3": 3,
+    }

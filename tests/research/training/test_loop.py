@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -216,6 +217,39 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path):
         "average": False,
         "chosen_by": None,
     }
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 10), ("min", 12)])
+def test_a_metric_that_is_no_number_chooses_no_checkpoint(tmp_path, mode, best):
+    scores = iter([math.nan, 2.0, 1.0])  # of the evaluations after steps 5, 10 and 12
+    experiment = toys.replaced(
+        toys.experiment(data=data),
+        score=lambda *_: {"odd": next(scores)},
+        best=("test/odd", mode),
+    )
+    result = run(tmp_path, CONFIG, experiment).result
+    assert result["best_checkpoint"]["step"] == best
+    # Nor does a best so far that an older run chose.
+    assert loop.better(1.0, math.nan, mode) and not loop.better(math.nan, 1.0, mode)
+
+
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [("test/acuracy", "Did you mean 'test/accuracy'"), ("tset/accuracy", "'test/accuracy'")],
+)
+def test_a_best_checkpoint_by_a_metric_that_nobody_gives_is_refused(tmp_path, best, said):
+    experiment = toys.replaced(toys.experiment(data=data), best=(best, "max"))
+    with pytest.raises(UserError, match=f"{best}: .*{said}"):
+        run(tmp_path, CONFIG, experiment)
+
+
+def test_a_best_metric_may_be_missing_for_want_of_examples_that_count(tmp_path):
+    def measure(outputs, batch):
+        return {"accuracy": (outputs[:, 0], 0.0 * outputs[:, 0])}
+
+    experiment = toys.replaced(toys.experiment(data=data), measure=measure)
+    result = run(tmp_path, CONFIG, experiment).result
+    assert result["metrics"] == {} and "best_checkpoint" not in result
 
 
 def test_every_parallel_mode_gives_the_same_run(tmp_path):
