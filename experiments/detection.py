@@ -12,25 +12,19 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from research.config import option, redefault, refuse_unused
+from research.config import redefault, refuse_unused
 from research.data.config import ObjectAugmentation
-from research.detection.config import USED_BY, DetectionConfig
-from research.training.config import AugmentedTrainingConfig, TrainingConfig
+from research.detection.config import USED_BY, DetectionTrainingConfig
+from research.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from research.experiment import Batch, Experiment, Facts, Pictures
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(DetectionConfig, ObjectAugmentation, AugmentedTrainingConfig):
+class Config(DetectionTrainingConfig):
     """Detection"""
 
-    max_objects: int = option(
-        0, "Room for objects in an image, at least 1; 0: as many as the data need.", minimum=0
-    )
-    drop_bad_boxes: bool = option(
-        False, "Leave out boxes that are inverted, without area, outside or no numbers."
-    )
     # The recipe of the default run, for scenes of digits.
     dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
     batch_size: int = redefault(TrainingConfig, "batch_size", 32)

@@ -70,9 +70,6 @@ class Config(LossConfig, PredictionConfig, AugmentedTrainingConfig):
     mirrored_classes: bool = option(
         False, "Mirror all images of a class, or none: two classes for one."
     )
-    stop_on_collapse: bool = option(
-        False, "Stop when all embeddings have become one.", changes_result=False
-    )
     # The recipe of the default run, for glyphs.
     dataset: str = redefault(TrainingConfig, "dataset", "glyphs")
     eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 256)

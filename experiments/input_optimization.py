@@ -13,12 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments import open_trained
-from research.config import option, redefault, refuse_unused
-from research.data.config import DataConfig
+from research.config import refuse_unused
 from research.errors import UserError, choose
 from research.modes import Modes
-from research.training.config import ParallelMode, RunConfig, TransferConfig
-from research.understanding.config import LookConfig, PictureConfig, QuestionConfig
+from research.understanding.config import InputOptimizationConfig
 from research.understanding.methods import METHODS, USED_BY
 
 if TYPE_CHECKING:
@@ -27,23 +25,9 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(LookConfig, PictureConfig, QuestionConfig, RunConfig):
+class Config(InputOptimizationConfig):
     """Input optimisation"""
 
-    data_dir: str = redefault(DataConfig, "data_dir", "data")
-    batch_size: int = redefault(DataConfig, "batch_size", 32)
-    init_from: str = redefault(TransferConfig, "init_from", "")
-    init_as: str = redefault(TransferConfig, "init_as", "")
-    model: str = option("", "Architecture, where --init_from is a file.")
-    # One image has nothing to share out over devices.
-    parallel: ParallelMode = redefault(RunConfig, "parallel", "single")
-
-    # What the loop and evaluation read, and no flag says here.
-    epochs: ClassVar[float] = 0.0
-    accumulate: ClassVar[int] = 1
-    statistics_batches: ClassVar[int] = -1
-    ema_decay: ClassVar[float] = 0.0
-    eval_batch_size: ClassVar[int] = 0
     # Flags of training, which had no effect; runs that earlier versions made hold them.
     RETIRED: ClassVar[Mapping[str, Any]] = {
         "dataset": "",

@@ -8,9 +8,19 @@ import math
 import textwrap
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from research.errors import UserError, nearest
+
+
+@runtime_checkable
+class Configuration(Protocol):
+    """A frozen dataclass whose fields `option` made."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+C = TypeVar("C", bound=Configuration)
 
 
 def option(
@@ -126,7 +136,7 @@ def options(config_class: type) -> list[Option]:
     return rows
 
 
-def validate(config: Any) -> Any:
+def validate(config: C) -> C:
     """Returns the configuration; raises UserError at the first value that is not allowed."""
     for row in options(type(config)):
         value = getattr(config, row.name)
@@ -156,7 +166,7 @@ def show(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def to_flagfile(experiment: str, config: Any) -> str:
+def to_flagfile(experiment: str, config: Configuration) -> str:
     """Returns the text of flags.txt: `python launch.py --flagfile=flags.txt` repeats the run."""
     rows = [f"--experiment={experiment}"]
     rows += [
@@ -167,7 +177,7 @@ def to_flagfile(experiment: str, config: Any) -> str:
     return "\n".join(rows) + "\n"
 
 
-def to_json(config: Any) -> dict[str, Any]:
+def to_json(config: Configuration) -> dict[str, Any]:
     """Returns plain JSON values by field name."""
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -214,7 +224,7 @@ def check_retired(config_class: type, name: str, value: Any, origin: str = "") -
         )
 
 
-def replace(config: Any, changes: Mapping[str, Any]) -> Any:
+def replace(config: C, changes: Mapping[str, Any]) -> C:
     """Returns the configuration with some fields changed; refuses values that are not allowed."""
     return validate(dataclasses.replace(config, **changes))
 
@@ -246,7 +256,7 @@ def used_by(declared: Mapping[str, Sequence[type | str]]) -> UsedBy:
     return {name: tuple(choices) for name, choices in found.items()}
 
 
-def refuse_unused(config: Any, chooser: str, used_by: UsedBy) -> None:
+def refuse_unused(config: Configuration, chooser: str, used_by: UsedBy) -> None:
     """Raises UserError for a flag without effect on the choice of the field `chooser`."""
     defaults = without_unused(config, chooser, used_by)
     for row in options(type(config)):
@@ -257,7 +267,7 @@ def refuse_unused(config: Any, chooser: str, used_by: UsedBy) -> None:
             )
 
 
-def without_unused(config: Any, chooser: str, used_by: UsedBy) -> Any:
+def without_unused(config: C, chooser: str, used_by: UsedBy) -> C:
     """Returns the configuration with defaults in the flags that `refuse_unused` refuses."""
     choice = getattr(config, chooser)
     unused = {
@@ -268,7 +278,7 @@ def without_unused(config: Any, chooser: str, used_by: UsedBy) -> Any:
     return dataclasses.replace(config, **unused)
 
 
-def differences(old: Any, new: Any) -> list[str]:
+def differences(old: Configuration, new: Configuration) -> list[str]:
     """Returns the differences that change the result: "--seed=0 there, --seed=1 here"."""
     return [
         f"--{row.flag}={show(getattr(old, row.name))} there, {show(getattr(new, row.name))} here"

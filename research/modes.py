@@ -1,10 +1,30 @@
-"""Modes of an experiment beside training, evaluation and prediction; imports no JAX."""
+"""The options of the command, and further modes of experiments; imports no JAX."""
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from research.record.report import Report
+
+
+@runtime_checkable
+class Launch(Protocol):
+    """The options of the command itself, whatever the experiment."""
+
+    @property
+    def experiment(self) -> str: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def checkpoint(self) -> tuple[str, ...]: ...
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def allow_download(self) -> bool: ...
+    @property
+    def repeats(self) -> int: ...
 
 
 class Modes(NamedTuple):

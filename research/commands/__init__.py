@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from research.code.running import code_of
@@ -10,16 +11,18 @@ from research.commands.output import output_folder, show_report
 from research.commands.predict import run_prediction
 from research.commands.train import run_study, run_training
 from research.config import options
+from research.data.config import DataConfig
 from research.errors import UserError
-from research.modes import Modes, modes_of
+from research.modes import Launch, Modes, modes_of
 from research.record.progress import console
 from research.runtime import hide_failed_writes, reuse_memory, use_compilation_cache
+from research.training.config import LoopConfig
 
 
 def run(
-    launch: Any,
-    module: Any,
-    config: Any,
+    launch: Launch,
+    module: ModuleType | None,
+    config: LoopConfig,
     given: Collection[str],
     experiments: Path,
     variants: Mapping[str, Any],
@@ -48,13 +51,16 @@ def run(
         from research.commands.listing import show_list
 
         show_list(experiments, config.data_dir)
-    elif launch.mode == "prepare":
+        return
+    if launch.mode == "prepare":
         from research.data.stored.preparation import prepare
 
-        if "dataset" not in given or not config.dataset:
+        if not isinstance(config, DataConfig) or "dataset" not in given or not config.dataset:
             raise UserError("--mode=prepare needs --dataset=NAME; --mode=list shows names.")
         prepare(config.dataset, config.data_dir, launch.source or None, launch.allow_download)
-    elif launch.mode == "check":
+        return
+    assert module is not None, "the other modes are of an experiment"
+    if launch.mode == "check":
         from research.commands.check import check
 
         check(module.build(config), config)
@@ -78,7 +84,7 @@ def run(
         run_own_mode(launch.experiment, modes_of(module), launch.mode, config)
 
 
-def run_own_mode(name: str, modes: Modes, mode: str, config: Any) -> None:
+def run_own_mode(name: str, modes: Modes, mode: str, config: LoopConfig) -> None:
     """Writes the report or the page that this experiment alone can be asked for."""
     if mode in modes.reports:
         path = output_folder(config.workdir, name, mode, f"{mode}.json")

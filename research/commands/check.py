@@ -1,7 +1,6 @@
 """--mode=check: what would go wrong in a long run, found in seconds."""
 
 import time
-from typing import Any
 
 import jax
 from rich.table import Table
@@ -12,6 +11,7 @@ from research.experiment import Batch, Experiment, Look, PyTree
 from research.flops import Cost, count_flops, shown
 from research.record.progress import console
 from research.training import parallel as parallel_lib
+from research.training.config import LoopConfig
 from research.training.loop import compile_train_step, new_state
 from research.training.plan import make_plan
 from research.training.step import make_train_step
@@ -33,7 +33,7 @@ def parameter_table(params: PyTree) -> Table:
     return table
 
 
-def step_cost(experiment: Experiment, config: Any, state: PyTree, batch: Batch) -> Cost:
+def step_cost(experiment: Experiment, config: LoopConfig, state: PyTree, batch: Batch) -> Cost:
     """Counts the operations of one step on this process' part of a batch, however it is split."""
     step = make_train_step(
         experiment.training, config.seed, None, config.accumulate, config.ema_decay
@@ -41,7 +41,7 @@ def step_cost(experiment: Experiment, config: Any, state: PyTree, batch: Batch) 
     return count_flops(step, state, dict(batch))
 
 
-def check(experiment: Experiment | Look, config: Any) -> None:
+def check(experiment: Experiment | Look, config: LoopConfig) -> None:
     """Looks at the data, compiles one step, overfits one batch, and says what it found.
 
     Of what only looks, that its flags and its network are in order: they were when it was built.

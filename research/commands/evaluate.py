@@ -13,13 +13,14 @@ from research.commands.output import output_folder, show_result
 from research.data.sources import overlap
 from research.errors import UserError
 from research.experiment import Data, Experiment
-from research.modes import modes_of
+from research.modes import Launch, modes_of
 from research.nn.ensemble import ensemble
 from research.record.progress import console
 from research.record.run_folder import save_figures, write_json
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.chosen import opened_weights
+from research.training.config import LoopConfig
 from research.training.evaluation import (
     SplitResult,
     flat_metrics,
@@ -34,7 +35,11 @@ _MAY_DIFFER = ("dataset", "skip_corrupt")
 
 
 def open_weights(
-    checkpoint: str | None, launch: Any, module: Any, config: Any, given: Collection[str]
+    checkpoint: str | None,
+    launch: Launch,
+    module: ModuleType,
+    config: LoopConfig,
+    given: Collection[str],
 ) -> tuple[Any, Opened]:
     """Opens --checkpoint or --init_from, and returns the configuration it was trained with too."""
     if checkpoint is not None:
@@ -61,7 +66,9 @@ def open_weights(
     )
 
 
-def checkpoint_config(opened: Opened, experiment: str, config: Any, given: Collection[str]) -> Any:
+def checkpoint_config(
+    opened: Opened, experiment: str, config: LoopConfig, given: Collection[str]
+) -> Any:
     """Returns the checkpoint's own configuration, with the given flags that may differ from it.
 
     Raises:
@@ -138,7 +145,7 @@ def run_evaluation(
 
 
 def evaluate_weights(
-    experiment: Experiment, config: Any, variables: Any, data: Data, sample: bool = False
+    experiment: Experiment, config: LoopConfig, variables: Any, data: Data, sample: bool = False
 ) -> dict[str, SplitResult]:
     """Evaluates each split on the available devices; `sample` keeps examples for pictures."""
     parallel = parallel_lib.for_evaluation(config)

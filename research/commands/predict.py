@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -15,10 +16,11 @@ from research.record.progress import console
 from research.record.run_folder import fingerprint, save_figures
 from research.spacing import spaced
 from research.training.checkpoint import Opened
+from research.training.config import LoopConfig
 
 
 def run_prediction(
-    name: str, module: Any, config: Any, opened: Opened, inputs: tuple[str, ...]
+    name: str, module: ModuleType, config: LoopConfig, opened: Opened, inputs: tuple[str, ...]
 ) -> None:
     """Predicts a person's own files: one line each in predictions.jsonl, and a picture."""
     from research.data.images.reading import list_images

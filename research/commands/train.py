@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from research import config as config_lib
@@ -17,11 +18,12 @@ from research.record.progress import console
 from research.record.run_folder import RunFolder, check_workdir, read_result, save_figures
 from research.runtime import environment
 from research.training import parallel as parallel_lib
+from research.training.config import LoopConfig
 from research.training.evaluation import pictures_of
 from research.training.loop import train
 
 
-def run_training(name: str, module: Any, config: Any) -> None:
+def run_training(name: str, module: ModuleType, config: LoopConfig) -> None:
     """Trains (or goes on, or finds that all is done), then shows the result and its pictures."""
     path = Path(config.workdir) if config.workdir else new_folder(name)
     result = trained(name, module, config, path)
@@ -29,7 +31,7 @@ def run_training(name: str, module: Any, config: Any) -> None:
         show_result(result, path)
 
 
-def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] | None:
+def trained(name: str, module: ModuleType, config: LoopConfig, path: Path) -> dict[str, Any] | None:
     """Trains the run in a folder to its end if need be, and returns its result.
 
     None if it was asked to stop, or has no result to keep.
@@ -54,7 +56,7 @@ def trained(name: str, module: Any, config: Any, path: Path) -> dict[str, Any] |
 
 
 def looked(
-    look: Look, name: str, config: Any, path: Path, code: Code | None
+    look: Look, name: str, config: LoopConfig, path: Path, code: Code | None
 ) -> dict[str, Any] | None:
     """Runs what only looks, and returns its result, kept in a folder as a run's is, or None."""
     if not look.kept:
@@ -84,7 +86,7 @@ def looked(
 
 
 def run_study(
-    name: str, module: Any, config: Any, variants: Mapping[str, Any], repeats: int
+    name: str, module: ModuleType, config: LoopConfig, variants: Mapping[str, Any], repeats: int
 ) -> None:
     """Trains every variant in a folder of its own, then shows them side by side.
 

@@ -8,6 +8,8 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 from research.config import option, used_by
+from research.data.config import ObjectAugmentation
+from research.training.config import AugmentedTrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,3 +192,15 @@ class DetectionConfig(
     Chosen,
 ):
     """The options of detection, all together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionTrainingConfig(DetectionConfig, ObjectAugmentation, AugmentedTrainingConfig):
+    """Detection"""
+
+    max_objects: int = option(
+        0, "Room for objects in an image, at least 1; 0: as many as the data need.", minimum=0
+    )
+    drop_bad_boxes: bool = option(
+        False, "Leave out boxes that are inverted, without area, outside or no numbers."
+    )

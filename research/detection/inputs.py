@@ -18,7 +18,7 @@ from research.data.sources.source import Arrays, Example, Examples
 from research.data.sources.splits import Dataset
 from research.data.stored.sets import PreparedSplit
 from research.data.tasks import detection, landmarks
-from research.detection.config import DETECTORS
+from research.detection.config import DETECTORS, DetectionTrainingConfig
 from research.errors import UserError, choose
 from research.experiment import Axis
 from research.geometry.anchors import k_means
@@ -30,7 +30,7 @@ COUNTED = 50_000  # examples of a prepared split that are read to count their ob
 SEEN = 5_000  # training examples whose boxes give the typical sizes
 
 
-def load(config: Any) -> Dataset:
+def load(config: DetectionTrainingConfig) -> Dataset:
     """Loads the data set of --dataset. Raises UserError as `research.data.datasets.load` does."""
     for flag, why in (
         ("elastic_alpha", "boxes cannot follow a local warp"),
@@ -60,7 +60,7 @@ def load(config: Any) -> Dataset:
     return found
 
 
-def max_objects(dataset: Dataset, config: Any) -> int:
+def max_objects(dataset: Dataset, config: DetectionTrainingConfig) -> int:
     """Returns --max_objects, or the largest number of objects in an image of the data set.
 
     Raises:
@@ -80,18 +80,20 @@ def max_objects(dataset: Dataset, config: Any) -> int:
     return int(max(most))
 
 
-def entry_of(config: Any) -> Entry:
+def entry_of(config: DetectionTrainingConfig) -> Entry:
     """Returns the backbone's entry, without a fixed size: its maps come from images of any size."""
     return choose(config.backbone, available(), "backbone")._replace(fixed_size=False)
 
 
-def check_size(config: Any, dataset: Dataset) -> None:
+def check_size(config: DetectionTrainingConfig, dataset: Dataset) -> None:
     """Raises UserError if neither --image_size nor the data fix the images' size."""
     if not config.image_size and None in dataset.image_shape[:2]:
         raise UserError(f"--dataset={config.dataset}: images differ in size; give --image_size.")
 
 
-def fit_of(config: Any, dataset: Dataset) -> Callable[[Example, Preprocessing], Example]:
+def fit_of(
+    config: DetectionTrainingConfig, dataset: Dataset
+) -> Callable[[Example, Preprocessing], Example]:
     """Returns a function that brings an example to fixed shapes, with the regions of --model."""
     if config.model == "landmarks":
         return functools.partial(landmarks.fit_landmarks, max_objects=1, points=config.landmarks)
@@ -113,7 +115,7 @@ def fit_with_proposals(
 # Anchors, or typical sizes, where --anchors=-1.
 
 
-def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
+def typical_sizes(train: Examples, config: DetectionTrainingConfig) -> list[list[float]]:
     """Returns [[width, height], ...] of training boxes by k-means, pixels of the model's image.
 
     Crowds are left out. Where boxes must be squares, as sliding windows are, the sizes are those of
@@ -143,7 +145,9 @@ def typical_sizes(train: Examples, config: Any) -> list[list[float]]:
     return sizes.round(2).tolist()
 
 
-def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[str, np.ndarray]:
+def read(
+    files: list[str], preprocessing: Preprocessing, config: DetectionTrainingConfig
+) -> dict[str, np.ndarray]:
     """Reads a batch of a person's images: "image", and "size", the original (height, width)."""
     batch = read_batch(files, preprocessing)
     if DETECTORS[config.model].proposed:
@@ -153,7 +157,11 @@ def read(files: list[str], preprocessing: Preprocessing, config: Any) -> dict[st
 
 
 def augment(
-    config: Any, key: Key[Array, ""], batch: Mapping[str, Any], components: Components, axis: Axis
+    config: DetectionTrainingConfig,
+    key: Key[Array, ""],
+    batch: Mapping[str, Any],
+    components: Components,
+    axis: Axis,
 ) -> dict[str, Any]:
     """Changes a batch's images at random, and moves boxes, landmarks and proposals along."""
     keys = example_keys(key, batch["index"], batch["occurrence"])

@@ -65,4 +65,8 @@ class ChosenLoss:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig(LogitScale, Margin, Triplets, ChosenLoss):
-    """The options of losses on embeddings, all together."""
+    """Loss on embeddings"""
+
+    stop_on_collapse: bool = option(
+        False, "Stop when all embeddings have become one.", changes_result=False
+    )

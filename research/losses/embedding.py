@@ -1,13 +1,13 @@
 """The losses of --experiment=embedding, by name, each with its measures."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from research.errors import UserError
+from research.losses.config import LossConfig
 from research.losses.metric_pairs import (
     contrastive_loss,
     siamese_loss,
@@ -22,7 +22,7 @@ PROXY_LOSSES = ("softmax", "arcface", "proxy_nca")
 
 
 def embedding_loss(
-    options: Any,
+    options: LossConfig,
     outputs: Mapping[str, Array],
     classes: Int[Array, " row"],
     mask: Bool[Array, " row"],
@@ -79,11 +79,11 @@ def embedding_loss(
     return loss, measures
 
 
-def watch_for_collapse(options: Any, means: Mapping[str, float]) -> str | None:
+def watch_for_collapse(options: LossConfig, means: Mapping[str, float]) -> str | None:
     """Returns a warning where all embeddings have become one point; None where they have not.
 
     Args:
-      options: margin and stop_on_collapse, as experiments/embedding.py has them.
+      options: margin and stop_on_collapse.
       means: of the steps since the last log line, "train/spread" and "train/loss" among them.
 
     Raises:

@@ -24,6 +24,7 @@ from research.code.files import Code
 from research.code.running import check_complete
 from research.errors import UserError
 from research.experiment import PyTree
+from research.training.config import LoopConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +96,9 @@ def read_result(path: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
-def check_workdir(path: Path, experiment: str, config: Any, code: Code | None = None) -> None:
+def check_workdir(
+    path: Path, experiment: str, config: LoopConfig, code: Code | None = None
+) -> None:
     """Raises UserError if `path` holds a run of another configuration; writes nothing.
 
     The same holds for another code of a person's own, and where its files would be overwritten.
@@ -152,7 +155,9 @@ def _changes(path: Path, made_by: str, code: Code) -> str:
 class RunFolder:
     """One run's folder, locked while this process lives (even a kill -9 frees it)."""
 
-    def __init__(self, path: Path, experiment: str, config: Any, code: Code | None = None) -> None:
+    def __init__(
+        self, path: Path, experiment: str, config: LoopConfig, code: Code | None = None
+    ) -> None:
         """Opens the folder of a new run, or of the same run to continue.
 
         Args:

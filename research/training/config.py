@@ -7,7 +7,7 @@ A class docstring's first line is the heading of its flags in --help. Imports no
 import dataclasses
 from typing import Literal, Protocol, runtime_checkable
 
-from research.config import option
+from research.config import Configuration, option
 from research.data.config import Augmentation, DataConfig, ImageConfig
 
 OptimizerName = Literal[
@@ -18,9 +18,21 @@ ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle"]
 
 
 @runtime_checkable
-class LoopConfig(Protocol):
-    """The options that the training loop reads: flags of a configuration, or its constants."""
+class LoopConfig(Configuration, Protocol):
+    """The options that commands and the loop read: flags of a configuration, or its constants."""
 
+    @property
+    def workdir(self) -> str: ...
+    @property
+    def resume(self) -> Literal["auto", "never"]: ...
+    @property
+    def compilation_cache(self) -> str: ...
+    @property
+    def data_dir(self) -> str: ...
+    @property
+    def parallel(self) -> ParallelMode: ...
+    @property
+    def eval_batch_size(self) -> int: ...
     @property
     def seed(self) -> int: ...
     @property

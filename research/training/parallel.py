@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from research.errors import UserError
 from research.experiment import Batch, PyTree
+from research.training.config import LoopConfig
 
 AXIS = "data"
 Make = Callable[[str | None], Callable[[PyTree, Batch], tuple[PyTree, PyTree]]]
@@ -88,7 +89,7 @@ def placed_batches(batches: Iterator[Batch], parallel: Parallel) -> Iterator[Bat
     yield from ahead
 
 
-def for_evaluation(config: Any) -> Parallel:
+def for_evaluation(config: LoopConfig) -> Parallel:
     """Returns the parallel mode for batches of --eval_batch_size, or else --batch_size."""
     if config.eval_batch_size:
         return create(config.parallel, config.eval_batch_size, flag="--eval_batch_size")

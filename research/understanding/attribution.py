@@ -110,12 +110,13 @@ def integrated_gradients(question: Question) -> Answer:
     def one(x: Image, target: Target) -> dict[str, Array]:
         score, start = score_of(question.network, target), jnp.broadcast_to(baseline, x.shape)
         if samples:
-            found, points = gradients.integrated_gradients(score, x, start, samples), samples
+            found = gradients.integrated_gradients(score, x, start, samples)
+            points = jnp.asarray(samples)
         else:
             found, points = gradients.refined_integrated_gradients(score, x, start)
         gap = gradients.completeness_gap(score, x, found, start)
-        points = jnp.asarray(points, jnp.float32)
-        return {"map": found[0].sum(-1), "completeness_gap": gap[0], "points": points}
+        shown = {"completeness_gap": gap[0], "points": points.astype(jnp.float32)}
+        return {"map": found[0].sum(-1), **shown}
 
     return attributed(
         question,

@@ -5,9 +5,11 @@ first line of a docstring is the heading in --help.
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
-from research.config import option
+from research.config import option, redefault
+from research.data.config import DataConfig
+from research.training.config import ParallelMode, RunConfig, TransferConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,3 +222,23 @@ class Plane:
 @dataclasses.dataclass(frozen=True)
 class LookConfig(Plane, Count, Occlusion, Noise, Samples):
     """The options of looking at an image or a data set, all together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptimizationConfig(LookConfig, PictureConfig, QuestionConfig, RunConfig):
+    """Input optimisation"""
+
+    data_dir: str = redefault(DataConfig, "data_dir", "data")
+    batch_size: int = redefault(DataConfig, "batch_size", 32)
+    init_from: str = redefault(TransferConfig, "init_from", "")
+    init_as: str = redefault(TransferConfig, "init_as", "")
+    model: str = option("", "Architecture, where --init_from is a file.")
+    # One image has nothing to share out over devices.
+    parallel: ParallelMode = redefault(RunConfig, "parallel", "single")
+
+    # What the loop and evaluation read, and no flag says here.
+    epochs: ClassVar[float] = 0.0
+    accumulate: ClassVar[int] = 1
+    statistics_batches: ClassVar[int] = -1
+    ema_decay: ClassVar[float] = 0.0
+    eval_batch_size: ClassVar[int] = 0

@@ -17,6 +17,7 @@ from research.errors import UserError, choose
 from research.experiment import Data, Experiment
 from research.record.progress import console
 from research.training.checkpoint import open_checkpoint
+from research.understanding.config import InputOptimizationConfig
 from research.understanding.network import Network
 from research.weights.pretrained import PRETRAINED
 
@@ -118,7 +119,7 @@ def open_network(
     return Opened(network, preprocessing, source._replace(data=unseen))
 
 
-def opened(config: Any, open_module: OpenModule) -> Opened:
+def opened(config: InputOptimizationConfig, open_module: OpenModule) -> Opened:
     """Opens the network that a configuration names."""
     init_from = "" if config.checkpoint else (config.init_from or NETWORK)
     state = files_state([*config.checkpoint, init_from])
@@ -135,7 +136,7 @@ def files_state(names: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
     return tuple(found)
 
 
-def check_flags(config: Any) -> None:
+def check_flags(config: InputOptimizationConfig) -> None:
     """Raises UserError for flags of the network that contradict others."""
     if config.checkpoint and config.init_from:
         raise UserError("--init_from: --checkpoint names a network already; leave one out.")

@@ -32,6 +32,7 @@ from research.experiment import (
 from research.random import stream
 from research.training import optimizers
 from research.understanding import objectives, regularisers
+from research.understanding.config import InputOptimizationConfig
 from research.understanding.parameterisation import (
     Parameterisation,
     fourier,
@@ -142,7 +143,9 @@ def optimised(
     )
 
 
-def make_loss(objective: Objective, to_images: Callable[[Array], Any], config: Any) -> Any:
+def make_loss(
+    objective: Objective, to_images: Callable[[Array], Any], config: InputOptimizationConfig
+) -> Any:
     """Makes the contract's loss of an objective, to be minimised."""
 
     def loss(variables: Variables, batch: Batch, key: Array, axis: str | None) -> Any:
@@ -160,7 +163,7 @@ def make_loss(objective: Objective, to_images: Callable[[Array], Any], config: A
 
 
 def gradient_descent(
-    config: Any,
+    config: InputOptimizationConfig,
     space: Parameterisation,
     rate: optax.Schedule,
     objective: Objective,

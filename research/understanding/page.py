@@ -26,6 +26,7 @@ from research.record.run_folder import RunFolder
 from research.training import parallel as parallel_lib
 from research.training.evaluation import pictures_of
 from research.training.loop import train
+from research.understanding.config import InputOptimizationConfig
 from research.understanding.methods import METHODS, USED_BY
 
 STYLE = """
@@ -50,7 +51,7 @@ WIDEST = 900  # pixels of a picture
 Build = Callable[[Any], Experiment | Look]
 
 
-def make_page(config: Any, build: Build) -> str:
+def make_page(config: InputOptimizationConfig, build: Build) -> str:
     """Makes the page, as text.
 
     Args:
@@ -84,7 +85,7 @@ def make_page(config: Any, build: Build) -> str:
     )
 
 
-def section(config: Any, build: Build) -> str:
+def section(config: InputOptimizationConfig, build: Build) -> str:
     """Shows one method's pictures and numbers, or says why it does not apply.
 
     Raises:
@@ -111,7 +112,7 @@ def section(config: Any, build: Build) -> str:
     return f"{''.join(parts)}{notes}<table>{rows}</table>"
 
 
-def run(experiment: Experiment, config: Any) -> Report | None:
+def run(experiment: Experiment, config: InputOptimizationConfig) -> Report | None:
     """Returns the report of a run whose folder nobody keeps; None if it was stopped."""
     parallel = parallel_lib.create(config.parallel, config.batch_size)
     with (

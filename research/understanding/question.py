@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from research.errors import UserError
 from research.experiment import Measures
 from research.record.progress import console
 from research.spacing import some_of, spaced
+from research.understanding.config import InputOptimizationConfig
 from research.understanding.methods import METHODS
 from research.understanding.network import Images, Network, layer_shapes, layers_of
 from research.understanding.opening import Opened
@@ -38,7 +38,7 @@ class Question:
       survey: opens the data set that is surveyed.
     """
 
-    config: Any
+    config: InputOptimizationConfig
     network: Network
     images: UInt8[np.ndarray, "n height width channel"]
     originals: list[np.ndarray]
@@ -87,7 +87,7 @@ class Question:
         return every.units(layers_of(self.network, images))
 
 
-def ask(config: Any, found: Opened) -> Question:
+def ask(config: InputOptimizationConfig, found: Opened) -> Question:
     """Puts a configuration's question to an opened network: reads its images.
 
     Raises:

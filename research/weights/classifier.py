@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
 from research import models
+from research.config import Configuration
 from research.config import options as options_of
 from research.data.config import Normalisation, Resize
 from research.data.images.normalisation import unlearned
@@ -105,7 +106,7 @@ NOT_TRAINED = {
 }
 
 
-def refuse_training(config: Any, given: Collection[str]) -> None:
+def refuse_training(config: Configuration, given: Collection[str]) -> None:
     """Raises UserError for the flags of training, where nothing is trained."""
     for row in options_of(type(config)):
         decides = row.changes_result and row.learned

@@ -161,3 +161,60 @@ def test_yolo_v1_loss_against_equation_3():
         + ((share - [0, 1, 0]) ** 2).sum()
     )
     np.testing.assert_allclose(value[0], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("overlap", ["giou", "ciou"])
+def test_yolo_loss_against_a_loop(overlap):
+    assigned, boxes = some()
+    classes = jnp.array([[2, 99]] * 3)
+    raw, decoded = random((3, 6, 9)), boxes_of((3, 6), 7)
+    measure = getattr(geometry, overlap)
+    # One place of the first image overlaps its object in part, so that its quality is no 0.
+    decoded = decoded.at[0, 3].set(boxes[0, 0] + jnp.array([0.0, 0, 2, 3]))
+    value, parts = losses.yolo_loss(raw, decoded, assigned, boxes, classes, overlap=overlap)
+    log = np.asarray(jax.nn.log_softmax(raw[..., 5:]))
+    for i in range(3):
+        objectness, box, label = 0.0, [], []
+        for k in range(6):
+            kind, logit = assigned.kind[i, k], float(raw[i, k, 4])
+            quality = 0.0
+            if kind == POSITIVE:
+                quality = float(geometry.iou(decoded[i, k], boxes[i, 0]))
+                box.append(1 - float(measure(decoded[i, k], boxes[i, 0])))
+                label.append(-log[i, k, 2])
+            if kind != IGNORED:
+                objectness += np.log1p(np.exp(logit)) - quality * logit
+        expected = {
+            "objectness": objectness / max(len(box), 1),
+            "box": np.mean(box) if box else 0.0,
+            "class": np.mean(label) if label else 0.0,
+        }
+        for name, part in expected.items():
+            np.testing.assert_allclose(parts[name][i], part, rtol=1e-5, err_msg=name)
+        total = expected["objectness"] + 2 * expected["box"] + expected["class"]
+        np.testing.assert_allclose(value[i], total, rtol=1e-5)
+    gradient = jax.grad(
+        lambda raw, x: losses.yolo_loss(raw, x, assigned, boxes, classes)[0].sum(), (0, 1)
+    )(raw, decoded)
+    assert all(np.isfinite(x).all() for x in gradient)
+    assert not gradient[1][np.asarray(assigned.kind) != POSITIVE].any()  # quality is no target
+
+
+def test_totals_are_the_sums_of_their_parts_and_boxes_count_where_objects_are():
+    assigned, boxes = some()
+    classes = jnp.array([[2, 99]] * 3)
+    logits, moved = random((3, 6, 4)), boxes_of((3, 6), 7)
+    value, parts = losses.region_loss(logits, moved, assigned, boxes, classes)
+    np.testing.assert_allclose(value, parts["class"] + parts["box"], rtol=1e-6)
+    for i, chosen in ((0, [0, 3]), (2, [1])):
+        expected = np.mean([1 - float(geometry.giou(moved[i, k], boxes[i, 0])) for k in chosen])
+        np.testing.assert_allclose(parts["box"][i], expected, rtol=1e-5)
+    sampled = assigned.kind != IGNORED
+    value, parts = losses.proposal_loss(logits[..., 0], moved, assigned, sampled, boxes)
+    np.testing.assert_allclose(value, parts["proposal_object"] + parts["proposal_box"], rtol=1e-6)
+
+
+def test_a_mean_of_nothing_is_zero_and_what_is_not_chosen_may_be_nan():
+    values = jnp.array([[1.0, NAN, 4.0], [NAN, NAN, NAN]])
+    chosen = jnp.array([[True, False, True], [False] * 3])
+    np.testing.assert_array_equal(losses.mean_where(values, chosen), [2.5, 0.0])
