@@ -117,8 +117,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.weights.transfer import matcher
 
     refuse_unused(config, "decoding", USED_BY)
-    if config.mixup:
-        raise UserError("--mixup: two captions cannot be mixed; leave it at 0.")
 
     # --- Data, and the facts that travel with the weights ---
     dataset = opener(config, task.TASK)
@@ -149,7 +147,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         facts,
         dataset,
         choose(config.backbone, models.available(), "backbone"),
-        inspect=lambda: task.inspect(dataset()),
+        inspect=task.inspect,
         classifier=config.backbone,
         divided=numbered,
         learned=lambda raw, splits: {"words": list(known.known)},

@@ -76,9 +76,10 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         facts,
         dataset,
         entry,
-        inspect=lambda: task.inspect(dataset()),
+        inspect=task.inspect,
         classifier=config.model,
         attributes=attributes,
+        mixes=True,
     )
     classes = data.class_names
     model = models.configured(entry, config, num_classes=len(classes))

@@ -49,7 +49,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     entry = choose(config.model, models.available("segmentation"), "model")
     dataset = opener(config, task.TASK)
-    data = assemble(config, facts, dataset, entry, lambda: task.inspect(dataset()), config.model)
+    data = assemble(config, facts, dataset, entry, task.inspect, config.model)
     model = models.configured(entry, config, num_classes=data.preprocessing.channels)
     network = bind_images(config, model, data.preprocessing)
 
@@ -57,7 +57,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return jax.vmap(lambda key: jax.random.normal(key, pictures.shape[1:]))(keys)
 
     def augment(key: jax.Array, batch: "Batch", axis: str | None) -> "Batch":
-        keys, clean = augment_batch(config, key, batch, data.components)
+        _, clean = augment_batch(config, key, batch, data.components)
+        keys = example_keys(stream(key, "noise"), batch["index"], batch["occurrence"])
         noise = noise_like(keys, clean)
         return {**batch, "image": clean + 255.0 * config.noise * noise, "noise": noise}
 
@@ -86,7 +87,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return [{"summary": f"noise of {x:.3f} taken off", "noise": float(x)} for x in noise]
 
     def save(folder: Path, files: list[str], outputs: Any, batch: "Batch") -> None:
-        save_images(folder / "denoised", files, (255.5 * outputs["denoised"]).astype(np.uint8))
+        save_images(folder / "denoised", files, np.rint(255 * outputs["denoised"]).astype(np.uint8))
 
     read = lambda files: {"noisy": data.read_whole(files)}
     restored = Evaluator(restoration.PROTOCOL, measure, draw=draw)

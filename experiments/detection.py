@@ -66,7 +66,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         facts,
         dataset,
         inputs.entry_of(config),
-        inspect=lambda: inspect(dataset()),
+        inspect=inspect,
         classifier=config.backbone,
         fit=lambda found: inputs.fit_of(config, found),
         learned=lambda raw, splits: {"sizes": inputs.typical_sizes(splits["train"], config)},

@@ -111,8 +111,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.vectors.neighbours import Metric
 
     # --- Data, and the facts that travel with the weights ---
-    if config.mixup:
-        raise UserError("--mixup: mixes classes, which this experiment tells apart; leave it out.")
     entry = choose(config.model, models.available(), "model")
     attributes = models.attributes(entry, config.model_options)
     dataset = opener(config, task.TASK)
@@ -136,7 +134,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         facts,
         dataset,
         entry,
-        inspect=lambda: task.inspect(dataset(), divided()),
+        inspect=lambda found: task.inspect(found, divided()),
         classifier=config.model,
         attributes=attributes,
         divided=divided,

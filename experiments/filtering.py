@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
-from research.data.config import ImageConfig, Normalisation
+from research.data.config import ImageConfig
 from research.training.config import (
     ImageTrainingConfig,
     OptimizerName,
@@ -29,7 +29,8 @@ class Config(ImageTrainingConfig):
     noise: float = option(
         0.0, "Standard deviation of noise on the filtered images, of values in 0..1.", minimum=0.0
     )
-    input_normalisation: Normalisation = redefault(ImageConfig, "input_normalisation", "raw")
+    # The kernel meets brightness itself.
+    input_normalisation: Literal["raw"] = redefault(ImageConfig, "input_normalisation", "raw")
     dataset: str = redefault(TrainingConfig, "dataset", "digits")
     steps: int = redefault(TrainingConfig, "steps", 300)
     batch_size: int = redefault(TrainingConfig, "batch_size", 32)
@@ -64,8 +65,8 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         config,
         facts,
         dataset,
-        Entry(Filter, 28, channels=1),
-        inspect=lambda: task.inspect(dataset()),
+        Entry(Filter, 28, channels=1, min_size=3),
+        inspect=task.inspect,
         classes=False,
         fixed_channels=True,
     )

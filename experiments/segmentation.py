@@ -89,7 +89,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.data.pipeline import Splits, divide
     from research.data.sources.source import Examples
     from research.data.tasks import segmentation as task
-    from research.errors import UserError, choose
+    from research.errors import choose
     from research.experiment import Evaluation, Evaluator, Experiment, Prediction
     from research.figures import segmentation as figures
     from research.losses import segmentation as losses
@@ -100,8 +100,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     # --- Data, and the facts that travel with the weights ---
     entry = choose(config.model, models.available("segmentation"), "model")
     pixel_loss = losses.parse(config.loss)
-    if config.mixup:
-        raise UserError("--mixup: mixes classes of whole images; here every pixel has one.")
     # The classifier inside the network, if it has one.
     backbone = vars(models.configured(entry, config)).get("backbone", "")
 
@@ -121,7 +119,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         facts,
         dataset,
         entry,
-        inspect=lambda: task.inspect(dataset()),
+        inspect=task.inspect,
         classifier=backbone or config.model,
         divided=divided,
         fit=lambda _: masks.fit_pair,

@@ -51,7 +51,7 @@ class ImageData:
       dataset: () -> the data set, which is opened at the first call only.
       divided: () -> its splits, "validation" held out, images at their own sizes.
       opened: preprocessing -> these splits at its size, in memory where --cache_mb allows.
-      inspect: () -> the data set's faults, one line each.
+      inspect: the data set -> its faults, one line each.
     """
 
     config: ImageTrainingConfig
@@ -61,7 +61,7 @@ class ImageData:
     dataset: Callable[[], Dataset]
     divided: Callable[[], Mapping[str, Labelled]]
     opened: Callable[[Preprocessing], Splits]
-    inspect: Callable[[], list[str]]
+    inspect: Callable[[Dataset], list[str]]
 
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
@@ -95,7 +95,8 @@ class ImageData:
     def sources(self, splits: Splits | None = None, **options: Any) -> Data:
         """Returns sources of these splits, or of all, with the options of `pipeline.make_data`."""
         opened = self.splits() if splits is None else splits
-        return pipeline.make_data(opened, self.config, self.config.seed, self.inspect, **options)
+        inspect = lambda: self.inspect(self.dataset())
+        return pipeline.make_data(opened, self.config, self.config.seed, inspect, **options)
 
     def read(self, files: list[str]) -> Batch:
         """Reads a batch of a person's images: "image", and "size", the original (height, width)."""
@@ -112,7 +113,7 @@ def assemble(
     facts: Facts | None,
     dataset: Callable[[], Dataset],
     entry: Entry,
-    inspect: Callable[[], list[str]],
+    inspect: Callable[[Dataset], list[str]],
     classifier: str = "",
     *,
     attributes: Mapping[str, Any] | None = None,
@@ -121,6 +122,7 @@ def assemble(
     by_class: bool = False,
     classes: bool = True,
     fixed_channels: bool = False,
+    mixes: bool = False,
     learned: Callable[[Preprocessing, Splits], Facts] = nothing_more,
 ) -> ImageData:
     """Opens data for training; with a checkpoint's facts, opens them only when they are needed.
@@ -142,11 +144,15 @@ def assemble(
       by_class: whether training and evaluation must have no class in common.
       classes: whether the network predicts the data set's classes, and is evaluated on these alone.
       fixed_channels: whether images get the channels of `entry`, and not their own.
+      mixes: whether the training mixes pairs of examples, as --mixup asks.
       learned: (preprocessing without learned numbers, splits at its size) -> further facts.
 
     Raises:
-      UserError: data and weights that cannot be read, or do not fit.
+      UserError: data and weights that cannot be read, or do not fit; --mixup where it would have
+        no effect.
     """
+    if isinstance(config, AugmentedTrainingConfig) and config.mixup and not mixes:
+        raise UserError("--mixup: this experiment mixes no pairs of examples; leave it out.")
     dataset = functools.cache(dataset)
     divided = functools.cache(divided or (lambda: pipeline.divide(dataset().splits, config)))
     opened = functools.cache(

@@ -32,12 +32,8 @@ SEEN = 5_000  # training examples whose boxes give the typical sizes
 
 def load(config: DetectionTrainingConfig) -> Dataset:
     """Loads the data set of --dataset. Raises UserError as `research.data.datasets.load` does."""
-    for flag, why in (
-        ("elastic_alpha", "boxes cannot follow a local warp"),
-        ("mixup", "is no use"),
-    ):
-        if getattr(config, flag):
-            raise UserError(f"--{flag}: {why}; leave it 0 in detection.")
+    if config.elastic_alpha:
+        raise UserError("--elastic_alpha: boxes cannot follow a local warp; leave it out.")
     for flag in ("mirror", "flip"):
         if config.model == "landmarks" and getattr(config, flag):
             raise UserError(f"--{flag}: would exchange landmarks; leave it out.")

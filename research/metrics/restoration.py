@@ -4,8 +4,10 @@ import dm_pix
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from research.errors import UserError
 from research.experiment import Measures
 
+WINDOW = 11  # pixels, side of the window of structural similarity
 Images = Float[Array, "batch height width channel"]
 
 
@@ -22,9 +24,18 @@ def psnr(images: Images, true: Images) -> Float[Array, " batch"]:
 def ssim(images: Images, true: Images) -> Float[Array, " batch"]:
     """Computes each image's structural similarity, up to 1: Wang et al. 2004.
 
-    In a Gaussian window of 11 x 11 pixels with deviation 1.5, so sides are 11 pixels at least.
+    In a Gaussian window of 11 x 11 pixels with deviation 1.5.
+
+    Raises:
+      UserError: for images smaller than the window.
     """
-    return dm_pix.ssim(jnp.clip(images, 0.0, 1.0), true)
+    height, width = images.shape[1:3]
+    if min(height, width) < WINDOW:
+        raise UserError(
+            f"images of {height} x {width} pixels: structural similarity needs sides of {WINDOW} "
+            "pixels at least; set --image_size."
+        )
+    return dm_pix.ssim(jnp.clip(images, 0.0, 1.0), true, filter_size=WINDOW)
 
 
 def measure(restored: Images, given: Images, true: Images) -> Measures:

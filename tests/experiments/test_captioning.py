@@ -300,7 +300,7 @@ def test_eight_devices_train_the_same_captioner_as_one(place):
         (["--max_length=6"], "--max_length=6: 19 of 38 captions are longer, the longest has 8"),
         (["--min_count=99"], "--min_count=99: no word of the captions comes so often"),
         (["--beam_width=3"], "--beam_width: has no effect on --decoding=greedy, only on beam"),
-        (["--mixup=0.2"], "--mixup: two captions cannot be mixed"),
+        (["--mixup=0.2"], "--mixup: this experiment mixes no"),
         (
             ["--model=show_and_tell", "--attention_penalty=1"],
             "--attention_penalty: --model=show_and_tell has no attention",

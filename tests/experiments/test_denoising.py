@@ -148,6 +148,31 @@ def test_noise_of_training_changes_with_the_step_and_is_what_the_loss_asks_for(p
     assert np.asarray(first["noise"]).std() == pytest.approx(1, rel=0.05)
 
 
+@pytest.mark.parametrize("flag", ["mirror", "flip"])
+def test_the_noise_does_not_tell_how_a_picture_was_augmented(place, flag):
+    """With the keys of the augmentation, its first values would be those that it drew."""
+    experiment, _ = built(place, **{flag: True})
+    batch = batch_of(*range(64)) | {"occurrence": np.zeros(64, np.int32)}
+    batch["image"][:, : SIDE // 2, : SIDE // 2] = 0
+    augment = jax.jit(lambda key, batch: experiment.training.augment(key, batch, None))
+    made = augment(jax.random.key(0), batch)
+    clean = np.asarray(made["image"] - 25.5 * made["noise"])
+    turned = clean[:, 0, 0].mean(-1) > 50
+    assert 16 < turned.sum() < 48
+    values = np.asarray(made["noise"]).reshape(64, -1)[:, :32]
+    alike = np.abs([np.corrcoef(turned, value)[0, 1] for value in values.T])
+    assert alike.max() < 0.5
+
+
+def test_saved_pictures_are_rounded_to_the_nearest_value(place, tmp_path):
+    """Rounded down, dark pictures would lose half a level of brightness."""
+    experiment, _ = built(place)
+    ramp = np.linspace(0, 1, 3 * SIDE * SIDE).reshape(1, SIDE, SIDE, 3)
+    experiment.prediction.save(tmp_path, ["ramp.jpg"], {"denoised": ramp}, {})
+    saved = np.asarray(PIL.Image.open(tmp_path / "denoised" / "ramp.png"), np.float64)
+    assert np.abs(saved - 255 * ramp[0]).max() <= 0.5 and abs((saved - 255 * ramp[0]).mean()) < 0.01
+
+
 def test_the_number_of_devices_does_not_change_the_losses(place):
     experiment, _ = built(place, optimizer="sgd")
     rng = np.random.default_rng(0)

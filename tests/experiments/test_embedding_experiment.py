@@ -159,7 +159,7 @@ def test_collapse_is_named_and_stops_where_asked(place):
             {"accumulate": 4},
             "--accumulate=4: its parts hold fewer than two .* --images_per_class=8",
         ),
-        ({"mixup": 0.2}, "--mixup: mixes classes"),
+        ({"mixup": 0.2}, "--mixup: this experiment mixes no"),
         ({"loss": "softmax", "mining": "batch_all"}, "--mining: has no effect on --loss=softmax"),
         ({"model": "conv5"}, "Did you mean 'conv4'"),
         ({"model": "linear"}, "--model: has no feature maps"),

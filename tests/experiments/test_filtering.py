@@ -37,6 +37,21 @@ def test_a_filter_is_found_again_from_pairs_of_images(tmp_path, figures, kernel,
     np.testing.assert_array_equal(drawn.images[1], EDGE_FILTERS[kernel])
 
 
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--input_normalisation=whitened", "--input_normalisation=whitened"),  # had no effect
+        ("--image_size=2", "images of at least 3 x 3 pixels"),  # nothing is left of the images
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_written(tmp_path, capsys, flag, said):
+    given = [f"--data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}", "--compilation_cache="]
+    assert launch.main(["x", "--experiment=filtering", flag, *given]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_edge_filters_see_vertical_edges_alone():
     step = np.zeros((1, 6, 6, 1), np.float32)
     step[:, :, :3] = 10

@@ -333,7 +333,7 @@ def test_a_learned_network_finds_the_squares(scenes):
         ({"model": "unet_leen"}, "Did you mean 'unet_lean'"),
         ({"model": "resnet18"}, "unknown model 'resnet18'"),
         ({"model_options": ("backbone=resnet18",)}, "--model_options=backbone=resnet18"),
-        ({"mixup": 0.2}, "--mixup: mixes classes of whole images"),
+        ({"mixup": 0.2}, "--mixup: this experiment mixes no"),
         ({"dataset": "masks:here"}, "write masks:IMAGES_DIR:MASKS_DIR"),
     ],
 )

@@ -50,8 +50,13 @@ def dataset(names=("a", "b")):
     return Dataset("made", splits, tuple(names), (8, 6, 3), "for this test")
 
 
+def faults(data):
+    """The names of its splits, in place of faults."""
+    return list(data.splits)
+
+
 def put_together(facts, opening, **options):
-    return assemble(AugmentedTrainingConfig(**options), facts, opening, ENTRY, inspect=list)
+    return assemble(AugmentedTrainingConfig(**options), facts, opening, ENTRY, inspect=faults)
 
 
 def test_facts_are_learned_of_the_training_split_once():
@@ -65,7 +70,13 @@ def test_facts_are_learned_of_the_training_split_once():
     assert data.facts["train_examples"] == 10 and data.best("psnr") == ("test/psnr", "max")
     assert data.class_names == ("a", "b") and data.trains
     assert data.sources().evals.keys() == {"test"}
+    assert data.sources().inspect() == ["train", "test"]
     assert count == [1]
+
+
+def test_mixup_is_refused_where_it_would_have_no_effect():
+    with pytest.raises(UserError, match="--mixup: this experiment mixes no pairs"):
+        put_together(None, never, mixup=0.2)
 
 
 def test_from_facts_alone_neither_data_nor_weights_are_opened(tmp_path):

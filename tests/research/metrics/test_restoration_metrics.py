@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
+from research.errors import UserError
 from research.metrics import restoration
 
 RNG = np.random.default_rng(0)
@@ -42,6 +43,14 @@ def test_ssim_is_scikit_images():
         )
         assert found == pytest.approx(values[inside, inside].mean(), abs=2e-4)
     np.testing.assert_allclose(restoration.ssim(TRUE, TRUE), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(10, 17), (19, 8)])
+def test_ssim_of_images_smaller_than_its_window_is_refused(size):
+    """A convolution would take the image for the window, and its value would look like any."""
+    small = jnp.zeros((1, *size, 3))
+    with pytest.raises(UserError, match=f"images of {size[0]} x {size[1]} pixels: .* 11 pixels"):
+        restoration.ssim(small, small)
 
 
 def test_what_was_given_is_scored_beside_what_was_restored():
