@@ -64,7 +64,7 @@ def check(experiment: Experiment | Look, config: LoopConfig) -> None:
     for line in overlap.lines(unseen):
         out.print(line, markup=False)
 
-    parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
+    parallel = parallel_lib.for_training(config)
     batch = data.train.batch(0)
     for name, value in batch.items():
         out.print(f"{name:10} {value.dtype} {value.shape}", markup=False)

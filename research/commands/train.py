@@ -44,7 +44,7 @@ def trained(name: str, module: ModuleType, config: LoopConfig, path: Path) -> di
         experiment = module.build(config)
         if isinstance(experiment, Look):
             return looked(experiment, name, config, path, code)
-        parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
+        parallel = parallel_lib.for_training(config)
         with RunFolder(path, name, config, code) as folder:
             finished = train(experiment, config, parallel, folder)
             if finished is None:

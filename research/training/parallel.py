@@ -96,6 +96,16 @@ def for_evaluation(config: LoopConfig) -> Parallel:
     return create(config.parallel, config.batch_size)
 
 
+def for_training(config: Any) -> Parallel:
+    """Returns the parallel mode for batches of --batch_size.
+
+    Raises:
+      UserError: where they, or the batches of evaluation, do not divide by the devices.
+    """
+    for_evaluation(config)
+    return create(config.parallel, config.batch_size, config.accumulate)
+
+
 class CompiledByShape:
     """A compiled function of (values, batch), with one program for each shape of batch.
 

@@ -112,7 +112,9 @@ def ask(config: InputOptimizationConfig, found: Opened) -> Question:
     def survey() -> Source:
         if files:
             fitted = np.stack([fit(image, preprocessing) for image in read])
-            return Source(Arrays({"image": fitted}), min(config.batch_size, len(files)))
+            devices = 1 if config.parallel == "single" else jax.device_count()
+            fewest = -(-len(files) // devices) * devices  # that hold all files
+            return Source(Arrays({"image": fitted}), min(config.batch_size, fewest))
         return splits().get("test") or next(iter(splits().values()))
 
     fitted = [fit(image, preprocessing) for image in read]

@@ -42,6 +42,7 @@ def test_a_filter_is_found_again_from_pairs_of_images(tmp_path, figures, kernel,
     [
         ("--input_normalisation=whitened", "--input_normalisation=whitened"),  # had no effect
         ("--image_size=2", "images of at least 3 x 3 pixels"),  # nothing is left of the images
+        ("--eval_batch_size=3", "--eval_batch_size=3 does not divide by 8 devices"),
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_written(tmp_path, capsys, flag, said):

@@ -151,6 +151,14 @@ def test_neighbours_in_features_are_of_the_same_class_more_often_than_in_pixels(
     }
 
 
+def test_fewer_images_than_devices_are_surveyed_as_on_one(ask):
+    found = [
+        ask(f"dead_{parallel}", "--method=dead_units", f"--parallel={parallel}")[1]["metrics"]
+        for parallel in ("single", "jit", "pmap")
+    ]
+    assert found[0]["data/units"] > 0 and found == [found[0]] * 3
+
+
 @pytest.fixture(scope="module")
 def colour(place):
     """Flags of a network for colour images of any size, from a file of random weights."""

@@ -18,7 +18,6 @@ from research.data.text.tokens import is_unspaced, words
 from research.errors import UserError
 from research.record.progress import console
 
-_TEST_SHARE = 0.2
 _LISTS = {"trainImages": "train", "devImages": "validation", "testImages": "test"}  # Flickr8k's
 
 
