@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from research.config import option, redefault
+from research.data.config import ImageConfig, Resize
 from research.training.config import AugmentedTrainingConfig, ModelConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Config(ModelConfig, AugmentedTrainingConfig):
     batch_size: int = redefault(TrainingConfig, "batch_size", 16)
     steps: int = redefault(TrainingConfig, "steps", 600)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 3e-3)
+    resize: Resize = redefault(ImageConfig, "resize", "crop")  # no black borders in the scores
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":

@@ -84,6 +84,19 @@ def test_a_few_steps_make_pictures_nearer_to_the_true_ones(place, figures):
     assert found["test/psnr_given"] == pytest.approx(14, abs=1)  # 10 log10(1 / 0.2²), and clipped
 
 
+def test_pictures_of_any_shape_are_scored_without_borders(place, tmp_path):
+    """Half a border's noise lies below black, is cut off, and so would be freed of already."""
+    (tmp_path / "photos").mkdir()
+    for k in range(10):
+        size = (2 * SIDE, SIDE) if k % 2 else (SIDE // 2, SIDE)
+        PIL.Image.new("RGB", size, (100 + k,) * 3).save(tmp_path / "photos" / f"{k}.png")
+    flags = ["--experiment=denoising", "--dataset=folder:photos", f"--image_size={SIDE}"]
+    flags += [f"--model_options={','.join(SMALL)}", "--steps=1", "--batch_size=4"]
+    assert main(tmp_path, *flags, "--workdir=RUN") == 0
+    given = result(tmp_path / "RUN")["metrics"]["test/psnr_given"]
+    assert given == pytest.approx(20, abs=0.3)  # 10 log10(1 / 0.1²)
+
+
 def test_the_checkpoint_alone_evaluates_to_the_same(place):
     (place / "mine.py").rename(place / "away.py")
     try:
