@@ -120,3 +120,8 @@ def test_as_many_objects_are_found_as_may_be_told():
     assert len(told) == 90  # best first: these stand before the second classes
     middle = (told[:, :2] + told[:, 2:]) / 2
     assert len({tuple(cell) for cell in (middle // 32).astype(int)}) == 90
+
+
+def test_a_score_of_nothing_is_dropped_by_default():
+    boxes = jnp.array([[0, 0, 4, 4], [8, 8, 12, 12], [0, 0, 4, 2.1]], jnp.float32)
+    assert kept(nms(boxes, jnp.array([0.01, 0.0, 0.005]), 3)) == [0]  # IoU 0.525 above one half

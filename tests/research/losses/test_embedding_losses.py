@@ -47,9 +47,7 @@ def expected(name):
         "triplet": lambda: triplet_loss(X, CLASSES, MASK, KEY, mining="batch_all", margin=0.4),
         "contrastive": lambda: contrastive_loss(X, CLASSES, MASK, margin=0.4),
         "supcon": lambda: supervised_contrastive_loss(X, CLASSES, MASK, scale=scale),
-        "siamese": lambda: siamese_loss(
-            X, CLASSES, MASK, KEY, OUTPUTS["weights"], OUTPUTS["bias"]
-        ),
+        "siamese": lambda: siamese_loss(X, CLASSES, MASK, KEY, OUTPUTS["weights"], OUTPUTS["bias"]),
     }[name]()
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from research.metrics.box_bias import median, of_boxes
+from research.metrics.box_bias import matched, median, of_boxes
 
 
 def split(seed=0, images=40, objects=5, detections=9):
@@ -130,3 +130,18 @@ def test_few_or_no_matches():
     no_detections = {name: value[:, :0] for name, value in detections.items()}
     assert of_boxes(no_detections, targets).also["matches"] == 0
     assert median(np.array([1.5])).value == 1.5 and math.isnan(median(np.array([1.5])).error)
+
+
+def test_objects_without_width_are_matched_by_nothing():
+    targets = {
+        "boxes": np.array([[[5, 5, 5, 25], [0, 0, 10, 20]]], "f"),
+        "valid": np.ones((1, 2), bool),
+        "crowd": np.zeros((1, 2), bool),
+    }
+    detections = {
+        "boxes": np.array([[[5, 5, 5, 25], [0, 0, 10, 20]]], "f"),
+        "scores": np.array([[0.9, 0.8]], "f"),
+        "valid": np.ones((1, 2), bool),
+    }
+    image, detection, target = matched(detections, targets, threshold=0.0)
+    assert (image.tolist(), detection.tolist(), target.tolist()) == ([0], [0], [1])

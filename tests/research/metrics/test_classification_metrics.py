@@ -6,6 +6,7 @@ import sklearn.metrics
 
 from research.metrics.classification import (
     PROTOCOL,
+    calibration_bins,
     calibration_error,
     confusion_matrix,
     measure,
@@ -129,3 +130,17 @@ def test_every_number_has_its_protocol():
     reported = {*measure(jnp.log(probabilities), jnp.array(labels))}
     reported |= {name.split("/")[0] for name in score(np.log(probabilities), labels, names)}
     assert reported == PROTOCOL.keys()
+
+
+def test_a_class_that_nobody_is_of_or_said_to_be_has_its_row_and_column():
+    found = confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 4)
+    assert found.shape == (4, 4) and found[2:].sum() == found[:, 2:].sum() == 0
+    np.testing.assert_array_equal(found[:2, :2], [[1, 1], [0, 1]])
+
+
+def test_bins_of_confidence_by_hand():
+    rows = np.array([[0.375, 0.3], [0.40625, 0.3], [0.41, 0.3], [0.75, 0.25], [1, 0]], "f")
+    count, mean, accuracy = calibration_bins(rows, np.array([0, 1, 0, 0, 1]))
+    np.testing.assert_array_equal(count, np.bincount([5, 6, 6, 11, 14], minlength=15))
+    assert mean[6] == pytest.approx((0.40625 + 0.41) / 2, rel=1e-5) and accuracy[6] == 0.5
+    assert (accuracy[5], accuracy[11], accuracy[14]) == (1, 1, 0) and mean[14] == 1

@@ -9,6 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from research.geometry.boxes import iou
 from research.metrics import detection as metrics
 
 NAMES = ("cat", "dog", "owl")
@@ -218,3 +219,29 @@ def test_results_are_in_cocos_format():
     detections, _ = one_image([A], [False], [[1, 2, 4, 8]], [0.5])
     (row,) = metrics.results(detections, [42], [7])
     assert row == {"image_id": 42, "category_id": 7, "bbox": [1, 2, 3, 6], "score": 0.5}
+
+
+def test_overlaps_on_the_host_are_those_on_the_device():
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 20, (2, 30, 2))
+    a, b = np.concatenate([low, low + rng.uniform(-1, 15, low.shape)], -1).astype("f")
+    found = metrics.numpy_iou(a[:, None], b[None])
+    true = iou(jnp.array(a)[:, None], jnp.array(b)[None])
+    np.testing.assert_allclose(found, true, rtol=1e-5, atol=1e-6)
+    assert 0.2 < found.max() < 1 and (found == 0).any()
+
+
+def test_half_a_box_and_half_a_score_are_a_match_by_default():
+    targets = {
+        "boxes": np.array([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]], "f"),
+        "valid": np.ones(3, bool),
+        "crowd": np.zeros(3, bool),
+    }
+    detections = {
+        "boxes": np.array([[0, 0, 10, 5], [20, 20, 30, 24.9], [40, 40, 50, 50]], "f"),
+        "scores": np.array([0.5, 0.9, 0.49], "f"),
+        "valid": np.ones(3, bool),
+    }
+    assert metrics.match(detections, targets) == ([(0, 0)], [1], [1, 2])
+    nothing = {name: values[:0] for name, values in targets.items()}
+    assert metrics.match(detections, nothing) == ([], [1, 0], [])

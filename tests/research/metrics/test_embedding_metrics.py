@@ -206,3 +206,34 @@ def test_lengths_of_embeddings_by_a_loop():
     assert embedding.norms(unit).mean == pytest.approx(1) and np.isnan(
         embedding.norms(unit[:1]).error
     )
+
+
+def test_city_block_distances_are_those_of_a_loop():
+    a, b = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(2, 5, 4))
+    found = between(a.astype("f"), b.astype("f"), "cityblock")
+    for e, i, j in itertools.product(range(2), range(3), range(5)):
+        assert found[e, i, j] == pytest.approx(np.abs(a[e, i] - b[e, j]).sum(), rel=1e-5)
+
+
+def test_lengths_are_compared_with_one_where_they_are_meant_to_be_one():
+    x = np.array([[3.0, 4.0], [0.0, 1.0]], "f")  # lengths 5 and 1
+    said = embedding.bias(x, normalised=True)
+    assert said.ratios["norm"].value == pytest.approx(3.0) and "norm" not in said.also
+    free = embedding.bias(x, normalised=False)
+    assert not free.ratios and free.also["norm"] == pytest.approx(3.0)
+    for one in (said, free):
+        assert one.also["length of the mean embedding"] == pytest.approx(np.hypot(1.5, 2.5))
+
+
+def test_fewer_episodes_of_many_classes_and_as_many_queries(monkeypatch):
+    x, labels = clusters(classes=40, each=3)
+    asked = []
+
+    def episode_accuracy(x, labels, size, shots, metric, *, episodes):
+        asked.append((size, episodes))
+        return 0.0
+
+    monkeypatch.setattr(recognition, "episode_accuracy", episode_accuracy)
+    recognition.recognition(x, labels, [2, 20, 40])
+    most = recognition.EPISODES
+    assert asked == [(2, most), (20, most), (40, most // 2)]
