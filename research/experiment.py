@@ -199,6 +199,8 @@ class Evaluation(NamedTuple):
 
 # --- Prediction for a person's own files ---
 
+Consulted = Callable[[list[str]], "tuple[np.ndarray, PyTree]"]
+
 
 class Prediction(NamedTuple):
     """The network's predictions for a person's own files.
@@ -208,8 +210,9 @@ class Prediction(NamedTuple):
       describe: (outputs, batch) -> one JSON object for each input; its "summary" is printed.
       alone: whether `read` takes one file at a time: for images that keep their own sizes.
       inputs: () -> the list of inputs for `read`, if a flag other than --inputs names them.
-      consult: takes a function from files to their outputs, and returns the prediction to use
-        from then on. For predictions that first need other files, such as known identities.
+      consult: takes a function from files to the positions of those that can be read and their
+        outputs, and returns the prediction to use from then on. For predictions that first need
+        other files, such as known identities.
       draw: (outputs, batch) of a few inputs -> pictures.
       save: (folder, files, outputs, batch): writes files beside predictions.jsonl, such as masks.
       collect: (folder, rows of predictions.jsonl): writes files made of all rows, such as COCO's
@@ -220,7 +223,7 @@ class Prediction(NamedTuple):
     describe: Callable[[PyTree, Batch], list[dict[str, Any]]]
     alone: bool = False
     inputs: Callable[[], list[str]] | None = None
-    consult: "Callable[[Callable[[list[str]], PyTree]], Prediction] | None" = None
+    consult: "Callable[[Consulted], Prediction] | None" = None
     draw: Callable[[PyTree, Batch], Pictures] | None = None
     save: Callable[[Path, list[str], PyTree, Batch], None] | None = None
     collect: Callable[[Path, list[dict[str, Any]]], None] | None = None

@@ -79,7 +79,9 @@ def run(
             raise UserError("--mode=predict takes one --checkpoint.")
         path = launch.checkpoint[0] if launch.checkpoint else None
         config, opened = open_weights(path, launch, module, config, given)
-        run_prediction(launch.experiment, module, config, opened, launch.inputs)
+        # Asked for now: that a run was trained so says nothing of these files.
+        skip = "skip_corrupt" in given and isinstance(config, DataConfig) and config.skip_corrupt
+        run_prediction(launch.experiment, module, config, opened, launch.inputs, skip)
     else:  # what this experiment alone can be asked
         run_own_mode(launch.experiment, modes_of(module), launch.mode, config)
 

@@ -36,7 +36,7 @@ class DataConfig:
     workers: int = option(
         0, "Processes that decode images; 0: threads of this one.", minimum=0, changes_result=False
     )
-    skip_corrupt: bool = option(False, "Leave unreadable images out instead of stopping.")
+    skip_corrupt: bool = option(False, "Leave files out that cannot be read, instead of stopping.")
 
 
 @dataclasses.dataclass(frozen=True)

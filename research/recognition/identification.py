@@ -15,7 +15,7 @@ from tensorboardX import SummaryWriter
 from research.data.files import at_home
 from research.data.images.preprocessing import Preprocessing, read_batch
 from research.errors import UserError
-from research.experiment import Facts, Prediction
+from research.experiment import Consulted, Facts, Prediction
 from research.figures import embedding as figures
 from research.metrics.sampling import between
 from research.recognition import identities
@@ -159,14 +159,16 @@ def _identifying(
 ) -> Prediction:
     """Makes the prediction of identities, whose known images are embedded first."""
 
-    def consult(embed: Callable[[list[str]], Any]) -> Prediction:
+    def consult(embed: Consulted) -> Prediction:
         verdict = Verdict.choose(config.threshold, facts, metric)
         path, made_with = at_home(config.gallery), network(facts)
         if path.is_file():
             known, embeddings = identities.load_embeddings(path, made_with)
         else:
-            known = identities.read_folder(path)
-            embeddings = embed(list(known.files))["embedding"]
+            everyone = identities.read_folder(path)
+            readable, outputs = embed(list(everyone.files))
+            known, embeddings = everyone.take(readable), outputs["embedding"]
+            identities.warn_of_lost(everyone, known)
 
         def describe(outputs: Any, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
             distance, place = nearest(outputs["embedding"], embeddings, 1, metric)

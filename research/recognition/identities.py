@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from research.data.files import composed, count_line, find, natural, read_text, subfolders
+from research.data.files import composed, count_line, few, find, natural, read_text, subfolders
 from research.data.images.reading import EXTENSIONS
 from research.errors import UserError
 from research.record.progress import console
@@ -22,6 +22,18 @@ class Identities(NamedTuple):
 
     files: tuple[str, ...]
     identities: tuple[str, ...]
+
+    def take(self, positions: Int[np.ndarray, " n"]) -> "Identities":
+        """Returns the images at these positions."""
+        return Identities(*(tuple(column[i] for i in positions) for column in self))
+
+
+def warn_of_lost(everyone: Identities, known: Identities) -> None:
+    """Names the identities of whom no image is known any more."""
+    if lost := sorted(set(everyone.identities) - set(known.identities), key=natural):
+        console().print(
+            f"nobody is taken for {few(lost, 10)}: none of their images can be read", markup=False
+        )
 
 
 def read_folder(folder: Path) -> Identities:

@@ -1,6 +1,7 @@
 """Facts about encoded images, read from their headers without decoding them."""
 
 import io
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, RuntimeError, OverflowError, KeyError, IndexError,
     TypeError, struct.error,
 )  # fmt: skip
+_ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}  # markers at a file's end
+_TAIL = 4096  # bytes
 _NOT_A_PAGE = 1 | 4  # a smaller version, and a mask, of another page
 
 
@@ -135,6 +138,23 @@ def tiff_pages(file: BinaryIO | io.BytesIO, most: int = 10_000) -> list[dict[int
     except DAMAGE:
         pass
     return pages
+
+
+def looks_intact(file: str | Path) -> bool:
+    """Returns whether a file begins and ends as intact images do, without decoding it.
+
+    Proves nothing: the middle may be damaged, and what some cameras write after an image hides its
+    end.
+    """
+    try:
+        with open(file, "rb") as opened:
+            with PIL.Image.open(opened) as picture:
+                end = _ENDS.get(picture.format or "", b"")
+            size = opened.seek(0, os.SEEK_END)
+            opened.seek(max(size - _TAIL, 0))
+            return end in opened.read()
+    except (*DAMAGE, PIL.Image.DecompressionBombError):
+        return False
 
 
 def is_truncated(data: bytes) -> bool:
