@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault, refuse_unused
 from research.data.config import ImageConfig, Resize
+from research.sequences.config import USED_BY, DecodingConfig
 from research.training.config import AugmentedTrainingConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(AugmentedTrainingConfig):
+class Config(DecodingConfig, AugmentedTrainingConfig):
     """Captioning"""
 
     model: Literal["show_and_tell", "show_attend_and_tell", "spatial_attention"] = option(
@@ -55,35 +56,12 @@ class Config(AugmentedTrainingConfig):
     cache_features: bool = option(
         False, "Compute the maps of a frozen encoder once and keep them in --data_dir/features."
     )
-    # They change captions, not what is learned: a checkpoint may decode in each way.
-    decoding: Literal["greedy", "beam", "sample"] = option(
-        "greedy",
-        "The way of decoding sentences: the likeliest word, beam search, by chance.",
-        learned=False,
-    )
-    beam_width: int = option(5, "Sentences that beam search keeps.", minimum=1, learned=False)
-    length_penalty: float = option(
-        0.7,
-        "Beams are compared by log p / words^this; 0 prefers short ones.",
-        minimum=0.0,
-        learned=False,
-    )
-    temperature: float = option(
-        1.0,
-        "For sampling: near 0 the likeliest word, large any.",
-        minimum=0.01,
-        learned=False,
-    )
     # The recipe of the default run, for the scenes of digits.
     dataset: str = redefault(TrainingConfig, "dataset", "digit_scenes")
     batch_size: int = redefault(TrainingConfig, "batch_size", 32)
     eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 128)
     learning_rate: float = redefault(TrainingConfig, "learning_rate", 1.5e-3)
     epochs: float = redefault(TrainingConfig, "epochs", 5.0)
-
-
-# The ways of decoding that a flag has an effect on.
-USED_BY = {"beam_width": ("beam",), "length_penalty": ("beam",), "temperature": ("sample",)}
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":

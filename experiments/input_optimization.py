@@ -21,7 +21,7 @@ from research.understanding.methods import METHODS, USED_BY
 
 if TYPE_CHECKING:
     from research.experiment import Experiment, Look
-    from research.understanding.opening import Opened
+    from research.understanding.opening import TrainedNetwork
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Config(InputOptimizationConfig):
     }
 
 
-def opened(config: Config) -> "Opened":
+def opened(config: Config) -> "TrainedNetwork":
     """Opens the network that a configuration names."""
     from research.understanding import opening
 

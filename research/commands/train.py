@@ -26,12 +26,14 @@ from research.training.loop import train
 def run_training(name: str, module: ModuleType, config: LoopConfig) -> None:
     """Trains (or goes on, or finds that all is done), then shows the result and its pictures."""
     path = Path(config.workdir) if config.workdir else new_folder(name)
-    result = trained(name, module, config, path)
+    result = train_to_end(name, module, config, path)
     if result is not None:
         show_result(result, path)
 
 
-def trained(name: str, module: ModuleType, config: LoopConfig, path: Path) -> dict[str, Any] | None:
+def train_to_end(
+    name: str, module: ModuleType, config: LoopConfig, path: Path
+) -> dict[str, Any] | None:
     """Trains the run in a folder to its end if need be, and returns its result.
 
     None if it was asked to stop, or has no result to keep.
@@ -43,7 +45,7 @@ def trained(name: str, module: ModuleType, config: LoopConfig, path: Path) -> di
         # Everything a person may have got wrong comes up before a folder is made.
         experiment = module.build(config)
         if isinstance(experiment, Look):
-            return looked(experiment, name, config, path, code)
+            return keep_report(experiment, name, config, path, code)
         parallel = parallel_lib.for_training(config)
         with RunFolder(path, name, config, code) as folder:
             finished = train(experiment, config, parallel, folder)
@@ -55,7 +57,7 @@ def trained(name: str, module: ModuleType, config: LoopConfig, path: Path) -> di
     return result
 
 
-def looked(
+def keep_report(
     look: Look, name: str, config: LoopConfig, path: Path, code: Code | None
 ) -> dict[str, Any] | None:
     """Runs what only looks, and returns its result, kept in a folder as a run's is, or None."""
@@ -109,7 +111,7 @@ def run_study(
             one = config_lib.replace(variant, {"workdir": str(folder), "seed": seed})
             failure = ""
             try:
-                if trained(name, module, one, folder) is None:
+                if train_to_end(name, module, one, folder) is None:
                     return
             except NotFiniteError as error:
                 failure = str(error)

@@ -129,7 +129,7 @@ class Attend(nn.Module):
         return scan(self, state["recurrent"], words)[1]
 
 
-class Look(nn.Module):
+class AttendAfter(nn.Module):
     """Attention after each word that is read: Lu et al., "Knowing when to look", 2017.
 
     The spatial attention of section 2.2 depends on all words so far, the last included, and its
@@ -209,7 +209,7 @@ class Captioner(nn.Module):
     Attributes:
       vocabulary: how many tokens there are (49: the digit scenes need); higher numbers are
         read as UNKNOWN.
-      decoder_type: Tell, Attend or Look.
+      decoder_type: Tell, Attend or AttendAfter.
       backbone_name: the encoder, a classifier of research.models.
       feature_map: which of its maps the decoder gets; "" for the last.
       embedding, features, cell, layers: of the decoder.
@@ -309,5 +309,5 @@ class Captioner(nn.Module):
 MODELS = {
     "show_and_tell": Entry(partial(Captioner, decoder_type=Tell), 64, task="captioning"),
     "show_attend_and_tell": Entry(partial(Captioner, decoder_type=Attend), 64, task="captioning"),
-    "spatial_attention": Entry(partial(Captioner, decoder_type=Look), 64, task="captioning"),
+    "spatial_attention": Entry(partial(Captioner, decoder_type=AttendAfter), 64, task="captioning"),
 }

@@ -5,13 +5,14 @@ zeros; without `end` if `length` was too short.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-Decoding = Literal["greedy", "beam", "sample"]
+from research.sequences.config import DecodingConfig
+
 State = Any  # a tree of arrays that lead with [B]
 # (state, token int32 [B]) -> (next state, logits [B, V] of the token that follows)
 Step = Callable[[State, Array], tuple[State, Array]]
@@ -25,22 +26,8 @@ class Decoded(NamedTuple):
     log_probability: Float[Array, " batch"]  # of the whole sequence, natural logarithm
 
 
-@runtime_checkable
-class DecodingOptions(Protocol):
-    """The options of decoding, as in experiments/captioning.py."""
-
-    @property
-    def decoding(self) -> Decoding: ...
-    @property
-    def beam_width(self) -> int: ...
-    @property
-    def length_penalty(self) -> float: ...
-    @property
-    def temperature(self) -> float: ...
-
-
 def decode(
-    options: DecodingOptions,
+    options: DecodingConfig,
     step: Step,
     state: State,
     begin: Int[Array, " batch"],
@@ -61,7 +48,7 @@ def decode(
     return greedy(*given)
 
 
-def protocol(options: DecodingOptions) -> str:
+def protocol(options: DecodingConfig) -> str:
     """Describes the way of decoding in words, to print beside a metric."""
     return {
         "greedy": "greedy decoding",

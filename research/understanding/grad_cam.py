@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.understanding.network import Images, Network, layers_of
+from research.understanding.network import ImageNetwork, Images, layers_of
 from research.understanding.target import Target
 
 
 def grad_cam(
-    network: Network, target: Target, layer: str, images: Images, signed: bool = False
+    network: ImageNetwork, target: Target, layer: str, images: Images, signed: bool = False
 ) -> Float[Array, "batch rows columns"]:
     """Computes ReLU(sum_k a_k A_k): maps A of a layer, each weighted by its mean gradient a_k.
 

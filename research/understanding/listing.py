@@ -7,7 +7,7 @@ from rich.table import Column, Table
 
 from research.record.report import Report
 from research.understanding.methods import METHODS
-from research.understanding.network import Network, layer_shapes
+from research.understanding.network import ImageNetwork, layer_shapes
 from research.understanding.receptive_fields import receptive_fields, sizes
 
 TITLES = {
@@ -17,7 +17,7 @@ TITLES = {
 }
 
 
-def methods(opened: Callable[[], Network]) -> Report:
+def methods(opened: Callable[[], ImageNetwork]) -> Report:
     """Lists every method of each kind with its paper; `opened` is not called."""
     rows = [
         {"method": name, **{k: getattr(method, k) for k in ("kind", "summary", "paper")}}
@@ -34,7 +34,7 @@ def methods(opened: Callable[[], Network]) -> Report:
     return Report(rows, Group(*tables))
 
 
-def layers(opened: Callable[[], Network]) -> Report:
+def layers(opened: Callable[[], ImageNetwork]) -> Report:
     """Lists every layer with its shape and the receptive field of its central place."""
     network = opened()
     shapes, fields = layer_shapes(network), sizes(receptive_fields(network))

@@ -14,7 +14,7 @@ from research.spacing import spaced
 from research.training import parallel as parallel_lib
 from research.training.evaluation import make_evaluate, pictures_of, report_of
 from research.understanding import gradients
-from research.understanding.network import Network, layers_of
+from research.understanding.network import ImageNetwork, layers_of
 from research.understanding.question import Question, averaged, probability_of
 from research.understanding.target import Target
 
@@ -85,7 +85,7 @@ def each_image(question: Question, one: OneImage) -> Callable[[Variables, Batch]
     return predict
 
 
-def score_of(network: Network, target: Target, rule: Any = None) -> gradients.Score:
+def score_of(network: ImageNetwork, target: Target, rule: Any = None) -> gradients.Score:
     """Returns the target's value as a function of images."""
     return lambda images: target.value(layers_of(network, images, rule=rule))
 

@@ -25,7 +25,7 @@ Images = Float[Array, "batch height width channel"]
 Scores = Float[Array, " batch"]
 
 
-class Network(NamedTuple):
+class ImageNetwork(NamedTuple):
     """A trained network, frozen.
 
     Attributes:
@@ -133,7 +133,7 @@ def _observed(
     return activation
 
 
-def layers_of(network: Network, images: Images, **options: Any) -> Layers:
+def layers_of(network: ImageNetwork, images: Images, **options: Any) -> Layers:
     """Returns {name: value} of all layers and of what is predicted; options: see `observe`.
 
     Predictions of the experiment are "outputs" or "outputs/NAME", such as "outputs/embedding" and a
@@ -152,7 +152,9 @@ def inner_layers(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     return [name for name in shapes if not name.startswith("outputs")]
 
 
-def layer_shapes(network: Network, size: Sequence[int] | None = None) -> dict[str, tuple[int, ...]]:
+def layer_shapes(
+    network: ImageNetwork, size: Sequence[int] | None = None
+) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every layer for one image, worked out without computing anything."""
     shape = (1, *(size or network.image_shape[:2]), network.image_shape[2])
     names: list[str] = []  # JAX would sort the names of a dictionary

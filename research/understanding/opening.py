@@ -18,7 +18,7 @@ from research.experiment import Data, Experiment
 from research.record.progress import console
 from research.training.checkpoint import open_checkpoint
 from research.understanding.config import InputOptimizationConfig
-from research.understanding.network import Network
+from research.understanding.network import ImageNetwork
 from research.weights.pretrained import PRETRAINED
 
 NETWORK = "efficientnet_lite0"  # where neither --checkpoint nor --init_from is given
@@ -26,10 +26,10 @@ NETWORK = "efficientnet_lite0"  # where neither --checkpoint nor --init_from is 
 OpenModule = Callable[[Mapping[str, Any], Path], ModuleType]
 
 
-class Opened(NamedTuple):
+class TrainedNetwork(NamedTuple):
     """A trained network, and the experiment that trained it if one did."""
 
-    network: Network
+    network: ImageNetwork
     preprocessing: Preprocessing
     source: Experiment | None
 
@@ -43,7 +43,7 @@ def open_network(
     data_dir: str,
     state: object,
     open_module: OpenModule,
-) -> Opened:
+) -> TrainedNetwork:
     """Opens the network of --checkpoint or --init_from; kept for methods that are asked in turn.
 
     Args:
@@ -82,7 +82,9 @@ def open_network(
         def maps(variables: Any, images: Any) -> Any:
             return trunk.apply(variables, preprocessing.standardise(images), features=True)
 
-        return Opened(Network(maps, jax.device_put(variables), (), own), preprocessing, None)
+        return TrainedNetwork(
+            ImageNetwork(maps, jax.device_put(variables), (), own), preprocessing, None
+        )
     else:
         if init_from not in PRETRAINED:
             choose(model or "(none)", models.available(), "model: name --model for a file;")
@@ -98,7 +100,7 @@ def open_network(
 
     shape = (*preprocessing.image_size, preprocessing.channels)
     names = source.network.names
-    network = Network(
+    network = ImageNetwork(
         outputs,
         jax.device_put(variables),
         names.of,
@@ -107,7 +109,7 @@ def open_network(
         exclusive=names.exclusive,
     )
     if not checkpoint:
-        return Opened(network, preprocessing, None)
+        return TrainedNetwork(network, preprocessing, None)
 
     @functools.cache
     def unseen() -> Data:
@@ -116,10 +118,10 @@ def open_network(
             console().print(line, markup=False)
         return data
 
-    return Opened(network, preprocessing, source._replace(data=unseen))
+    return TrainedNetwork(network, preprocessing, source._replace(data=unseen))
 
 
-def opened(config: InputOptimizationConfig, open_module: OpenModule) -> Opened:
+def opened(config: InputOptimizationConfig, open_module: OpenModule) -> TrainedNetwork:
     """Opens the network that a configuration names."""
     init_from = "" if config.checkpoint else (config.init_from or NETWORK)
     state = files_state([*config.checkpoint, init_from])

@@ -19,8 +19,8 @@ from research.record.progress import console
 from research.spacing import some_of, spaced
 from research.understanding.config import InputOptimizationConfig
 from research.understanding.methods import METHODS
-from research.understanding.network import Images, Network, layer_shapes, layers_of
-from research.understanding.opening import Opened
+from research.understanding.network import ImageNetwork, Images, layer_shapes, layers_of
+from research.understanding.opening import TrainedNetwork
 from research.understanding.target import Target, choose_target, score_layer
 
 
@@ -39,7 +39,7 @@ class Question:
     """
 
     config: InputOptimizationConfig
-    network: Network
+    network: ImageNetwork
     images: UInt8[np.ndarray, "n height width channel"]
     originals: list[np.ndarray]
     names: tuple[str, ...]
@@ -87,7 +87,7 @@ class Question:
         return every.units(layers_of(self.network, images))
 
 
-def ask(config: InputOptimizationConfig, found: Opened) -> Question:
+def ask(config: InputOptimizationConfig, found: TrainedNetwork) -> Question:
     """Puts a configuration's question to an opened network: reads its images.
 
     Raises:

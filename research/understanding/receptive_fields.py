@@ -21,7 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Int
 
 from research.nn.trilinear import FORMULAS
-from research.understanding.network import Network, layers_of
+from research.understanding.network import ImageNetwork, layers_of
 
 # For each value: -lowest row, highest row, -lowest column, highest column; the larger, the wider.
 Extent = np.ndarray  # int16 [4, *shape of the value]
@@ -39,7 +39,7 @@ ELEMENTWISE = {
 
 
 def receptive_fields(
-    network: Network, size: Sequence[int] | None = None
+    network: ImageNetwork, size: Sequence[int] | None = None
 ) -> dict[str, Int[np.ndarray, "rows columns 4"]]:
     """Finds the box (top, left, bottom, right) of pixels that each place of each layer depends on.
 

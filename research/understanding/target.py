@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from research.errors import UserError, nearest
 from research.nn.activations import ACTIVATIONS
 from research.understanding.network import (
-    Network,
+    ImageNetwork,
     Scores,
     inner_layers,
     layer_shapes,
@@ -45,7 +45,7 @@ class Target(NamedTuple):
         return x.mean(-1) if self.unit is None else x[:, self.unit]
 
 
-def score_layer(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def score_layer(network: ImageNetwork, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Finds the layer whose units are the classes, before softmax.
 
     Raises:
@@ -61,7 +61,7 @@ def score_layer(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def choose_target(
-    network: Network,
+    network: ImageNetwork,
     layer: str = "",
     unit: int | None = None,
     class_name: str = "",
@@ -93,7 +93,7 @@ def choose_target(
     return target
 
 
-def check_gradient(network: Network, target: Target) -> None:
+def check_gradient(network: ImageNetwork, target: Target) -> None:
     """Raises UserError where no gradient goes back to the image, such as through a loop that ends
     when a caption does.
     """
@@ -121,7 +121,7 @@ def check_unit(unit: int, layer: str, shapes: Mapping[str, tuple[int, ...]]) -> 
         raise UserError(f"--unit={unit}: the layer {layer} has units 0 to {size - 1}.")
 
 
-def class_number(network: Network, name: str) -> int:
+def class_number(network: ImageNetwork, name: str) -> int:
     """Finds the class of that name; of that number if no class has the name.
 
     Raises:
@@ -169,7 +169,7 @@ def last_maps(shapes: Mapping[str, tuple[int, ...]], target: Target) -> str:
     return [name for name, s in maps.items() if s[1] * s[2] == least][-1]
 
 
-def check_rule(network: Network, method: str) -> None:
+def check_rule(network: ImageNetwork, method: str) -> None:
     """Raises UserError where the rules of relu_rules.py change nothing in a network, and why."""
     found: set[str] = set()
 

@@ -20,7 +20,7 @@ def looked(tmp_path, report, kept=True):
     module = types.ModuleType("toy")
     module.build = lambda config: Look(report, kept)
     path = tmp_path / "RUN"
-    return train.trained("toy", module, TrainingConfig(workdir=str(path)), path), path
+    return train.train_to_end("toy", module, TrainingConfig(workdir=str(path)), path), path
 
 
 def test_a_report_is_kept_as_a_run_is_and_not_made_twice(tmp_path):

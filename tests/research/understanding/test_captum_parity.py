@@ -16,7 +16,7 @@ from research.nn.flatten import flatten
 from research.nn.pooling import max_pool
 from research.understanding import gradients
 from research.understanding.grad_cam import grad_cam
-from research.understanding.network import Network, layers_of
+from research.understanding.network import ImageNetwork, layers_of
 from research.understanding.occlusion import occlude
 from research.understanding.target import Target
 
@@ -59,7 +59,7 @@ def network(expected):
         }
 
     variables = {"params": {name: of(name) for name in ("conv1", "conv2", "fc")}}
-    return Network(Small().apply, variables, tuple("abcde"), (12, 12, 3))
+    return ImageNetwork(Small().apply, variables, tuple("abcde"), (12, 12, 3))
 
 
 @pytest.fixture(scope="module")

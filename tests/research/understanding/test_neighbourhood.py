@@ -1,13 +1,12 @@
 """Neighbours and maps of a set that is ordered by class, as folders are."""
 
-import types
-
 import numpy as np
 import pytest
 
 from research.data.sources.source import Arrays, Source
 from research.understanding import neighbourhood
-from research.understanding.network import Network
+from research.understanding.config import InputOptimizationConfig
+from research.understanding.network import ImageNetwork
 from research.understanding.question import Question
 
 SIZES = (220, 180, 50, 1600)  # of four classes, one after the other
@@ -25,8 +24,10 @@ def ordered():
 
 def question(ordered, method):
     asked = {"method": method, "layer": "outputs", "count": 3, "map": "pca", "seed": 0}
-    config = types.SimpleNamespace(**asked, parallel="single", batch_size=500)
-    network = Network(lambda variables, x: x.reshape(len(x), -1), {"params": {}}, (), (2, 2, 3))
+    config = InputOptimizationConfig(**asked, parallel="single", batch_size=500)
+    network = ImageNetwork(
+        lambda variables, x: x.reshape(len(x), -1), {"params": {}}, (), (2, 2, 3)
+    )
     blank = np.zeros((0, 2, 2, 3), np.uint8)
     source = Source(ordered, 500)
     return Question(config, network, blank, [], (), np.zeros(3, "f"), lambda: source), source

@@ -9,7 +9,7 @@ import pytest
 from research import models
 from research.errors import UserError
 from research.nn.initialisers import INITIALISERS
-from research.understanding.network import Network, layer_shapes, layers_of, observe
+from research.understanding.network import ImageNetwork, layer_shapes, layers_of, observe
 from research.understanding.relu_rules import with_rule
 from research.understanding.target import Target, check_rule, choose_target, last_maps, score_layer
 
@@ -44,7 +44,7 @@ class Model(nn.Module):
 def network():
     model = Model()
     variables = model.init(jax.random.key(0), jnp.zeros((1, 6, 5, 2)))
-    return Network(
+    return ImageNetwork(
         lambda v, x: nn.softmax(model.apply(v, x)),
         variables,
         ("goose", "heron", "crane"),
@@ -137,7 +137,7 @@ def test_what_is_not_there_is_refused_with_the_nearest_name(network, options, sa
 
 def test_rules_need_a_relu_that_is_an_argument(network):
     check_rule(network, "guided")
-    smooth = Network(
+    smooth = ImageNetwork(
         Model(nn.silu).apply, network.variables, network.class_names, network.image_shape
     )
     with pytest.raises(UserError, match="activation is silu"):
@@ -150,7 +150,7 @@ def test_rules_need_a_relu_that_is_an_argument(network):
 
     fixed = Fixed()
     variables = fixed.init(jax.random.key(0), jnp.zeros((1, 6, 5, 2)))
-    without = Network(fixed.apply, variables, (), (6, 5, 2))
+    without = ImageNetwork(fixed.apply, variables, (), (6, 5, 2))
     with pytest.raises(UserError, match="takes no activation function as an argument"):
         check_rule(without, "guided")
     with pytest.raises(UserError, match="no layer with a unit for each class"):
@@ -170,7 +170,7 @@ def test_every_use_of_the_activation_in_a_real_model_is_observed(name):
         return model.activation(x)
 
     jax.eval_shape(model.clone(activation=counted).apply, variables, image)
-    shapes = layer_shapes(Network(model.apply, variables, (), (32, 32, 3)))
+    shapes = layer_shapes(ImageNetwork(model.apply, variables, (), (32, 32, 3)))
     found = [s for n, s in shapes.items() if n.rpartition("/")[2].startswith("activation")]
     assert found == uses and len(uses) > 16
 
@@ -184,7 +184,7 @@ def test_what_is_predicted_can_be_asked_about_by_its_name(network):
         }
 
     x = jax.random.normal(jax.random.key(1), (2, 6, 5, 2))
-    asked = Network(predict, network.variables, (), (6, 5, 2))
+    asked = ImageNetwork(predict, network.variables, (), (6, 5, 2))
     layers = layers_of(asked, x)
     assert [n for n in layers if n.startswith("outputs")] == [
         "outputs/embedding",
@@ -216,7 +216,7 @@ def test_names_may_be_of_a_prediction(network):
         return {"words": jnp.concatenate([scores, scores], 1)}
 
     names = tuple("abcdef")
-    asked = Network(predict, network.variables, names, (6, 5, 2), class_layer="outputs/words")
+    asked = ImageNetwork(predict, network.variables, names, (6, 5, 2), class_layer="outputs/words")
     x = jax.random.normal(jax.random.key(1), (2, 6, 5, 2))
     target = choose_target(asked, class_name="e")
     assert target == Target("outputs/words", 4)
@@ -230,6 +230,6 @@ def test_what_has_no_gradient_is_refused(network):
         total = Model().apply(variables, x)
         return jax.lax.while_loop(lambda s: (s < 1).any(), lambda s: s + 1, total)
 
-    asked = Network(predict, network.variables, (), (6, 5, 2))
+    asked = ImageNetwork(predict, network.variables, (), (6, 5, 2))
     with pytest.raises(UserError, match="--layer=outputs: has no gradient"):
         choose_target(asked, "outputs", 0)

@@ -10,7 +10,7 @@ from research import models
 from research.nn.convolution import Conv
 from research.nn.initialisers import INITIALISERS
 from research.nn.pooling import adaptive_average_pool, average_pool, max_pool
-from research.understanding.network import Network, layers_of
+from research.understanding.network import ImageNetwork, layers_of
 from research.understanding.receptive_fields import receptive_fields, sizes
 
 
@@ -23,7 +23,7 @@ def network_of(model, side, channels=3, key=None):
         variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables)
     else:
         variables = model.init(key, jnp.zeros(image.shape))
-    return Network(model.apply, variables, (), (side, side, channels))
+    return ImageNetwork(model.apply, variables, (), (side, side, channels))
 
 
 @pytest.mark.parametrize(
