@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments import open_trained
-from research.config import refuse_unused
+from research.config import Retiring, refuse_unused
 from research.errors import UserError, choose
 from research.modes import Modes
 from research.understanding.config import InputOptimizationConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(InputOptimizationConfig):
+class Config(InputOptimizationConfig, Retiring):
     """Input optimisation"""
 
     # Flags of training, which had no effect; runs that earlier versions made hold them.

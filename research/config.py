@@ -23,6 +23,17 @@ class Configuration(Protocol):
 C = TypeVar("C", bound=Configuration)
 
 
+class Retiring:
+    """A base class of configurations that had flags once which are gone.
+
+    Attributes:
+      RETIRED: these flags, and their defaults. Files of earlier versions hold them, so they are
+        still read; they have no effect.
+    """
+
+    RETIRED: ClassVar[Mapping[str, Any]]
+
+
 def option(
     default: Any,
     help: str,
@@ -207,12 +218,8 @@ def from_json(config_class: type, values: Mapping[str, Any], origin: str) -> Any
 
 
 def retired(config_class: type) -> Mapping[str, Any]:
-    """Returns the flags that a configuration had once, and their defaults: its class' RETIRED.
-
-    Files of earlier versions hold them, so they are still read; they have no effect.
-    """
-    found: Mapping[str, Any] = getattr(config_class, "RETIRED", {})
-    return found
+    """Returns the flags that a configuration had once, and their defaults."""
+    return config_class.RETIRED if issubclass(config_class, Retiring) else {}
 
 
 def check_retired(config_class: type, name: str, value: Any, origin: str = "") -> None:

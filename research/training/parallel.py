@@ -96,7 +96,7 @@ def for_evaluation(config: LoopConfig) -> Parallel:
     return create(config.parallel, config.batch_size)
 
 
-def for_training(config: Any) -> Parallel:
+def for_training(config: LoopConfig) -> Parallel:
     """Returns the parallel mode for batches of --batch_size.
 
     Raises:

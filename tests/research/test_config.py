@@ -1,5 +1,6 @@
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -11,8 +12,10 @@ from research.training.plan import make_plan
 
 
 @dataclasses.dataclass(frozen=True)
-class Base:
+class Base(config_lib.Retiring):
     """Things all have"""
+
+    RETIRED: ClassVar[Mapping[str, Any]] = {"speed": 1.0}
 
     seed: int = option(0, "A seed.", minimum=0)
     workdir: str = option("", "A folder.", changes_result=False, saved=False)
@@ -48,6 +51,12 @@ def test_json_round_trip():
 def test_a_field_that_is_gone_is_named_with_its_origin():
     with pytest.raises(UserError, match=r"run/config.json: .*'rates'.* Did you mean 'rate'"):
         config_lib.from_json(Config, {"rates": 1.0}, "run/config.json")
+
+
+def test_a_field_that_is_retired_is_read_at_its_default_alone():
+    assert config_lib.from_json(Config, {"speed": 1.0, "seed": 3}, "there") == Config(seed=3)
+    with pytest.raises(UserError, match=r"there: --speed=2.0: is a flag of earlier versions"):
+        config_lib.from_json(Config, {"speed": 2.0}, "there")
 
 
 def test_the_flag_file_leaves_out_what_must_not_be_repeated():
