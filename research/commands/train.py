@@ -96,8 +96,11 @@ def run_study(
     """
     if not variants:
         raise UserError("--mode=study needs --variant='--FLAG=VALUE ...', once for each run.")
-    for variant in variants.values():
-        module.build(variant)  # refuses what cannot be run, before the first is trained
+    for flags, variant in variants.items():  # what cannot be run is refused before the first is
+        parallel_lib.for_training(variant)
+        built = module.build(variant)
+        if isinstance(built, Look) and not built.kept:
+            raise UserError(f"--variant={flags}: keeps no result that could be compared.")
     path = Path(config.workdir) if config.workdir else new_folder(name, "study")
     runs: dict[str, list[comparison.Run]] = {}
     for flags, variant in variants.items():
