@@ -13,7 +13,7 @@ from research.losses.segmentation import (
     parse,
 )
 
-B, H, W, C = 3, 5, 4, 3
+B, H, W, C = 3, 5, 4, 6  # all different: an axis that is taken for another shows
 
 
 def case():

@@ -126,6 +126,14 @@ def test_published_runs_are_scored_within_each_run():
     labels = np.array([0, 1, 0, 1, 2, 3, 2, 3])
     runs, is_query = np.repeat([5, 6], 4), np.array([0, 0, 1, 1] * 2)
     assert recognition.run_errors(x, labels, runs, is_query) == 0.25
+    thumbnails = np.repeat(np.array([0, 255] * 4, np.uint8), 4).reshape(8, 2, 2)
+    targets = {"label": labels, "run": runs, "is_query": is_query}
+    assert embedding.score_split(x, thumbnails, targets) == {
+        "one_shot_error": 0.25,
+        "pixel_one_shot_error": 0.0,
+    }
+    some = {**targets, "run": np.where(is_query, 0, runs)}  # not all are of a published run
+    assert "one_shot_error" not in embedding.score_split(x, thumbnails, some)
 
 
 def test_retrieval_is_that_of_a_loop():

@@ -199,3 +199,8 @@ def test_the_rand_score_counts_pairs_of_pixels():
     thick = true.copy()
     thick[:, 3:6] = 0  # a thicker wall parts the same cells
     assert metrics.rand_score(true, thick) == pytest.approx(1.0)
+
+
+def test_a_boundary_may_be_off_by_a_pixel_or_a_share_of_the_diagonal():
+    assert metrics.tolerance(10, 10) == 1
+    assert metrics.tolerance(300, 400) == round(500 * metrics.TOLERANCE) > 1

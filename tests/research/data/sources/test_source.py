@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import pickle
 import threading
@@ -292,3 +293,12 @@ def test_the_module_leaves_the_global_random_state_alone():
     Source(Squares(50), 8, seed=1).batch(3)
     source_lib.permutation(100, 5, 5)
     assert np.random.rand() == expected
+
+
+def test_splits_are_themselves_and_never_change():
+    arrays = Arrays({"label": np.arange(3)})
+    for split in (arrays, source_lib.Chosen(arrays, np.array([2, 0]))):
+        assert split == split and hash(split) == hash(split)  # arrays have no equality of their own
+        assert split != type(split)(*vars(split).values())
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            split.examples = arrays
