@@ -18,7 +18,7 @@ from research import flagfiles
 from research.code.running import described, place
 from research.config import option
 from research.errors import UserError
-from research.training.config import TrainingConfig
+from research.training.config import RunConfig, TrainingConfig
 
 # A disk or a quota that is full, a file that has reached its limit.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -100,7 +100,10 @@ def collect(values: flags.FlagValues, config_class: type) -> tuple[Any, set[str]
     fields = {name: values[flag].value for name, flag in names.items()}
     fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     config = config_lib.validate(config_class(**fields))
-    return config, {name for name, flag in names.items() if values[flag].present}
+    given = {name for name, flag in names.items() if values[flag].present}
+    if isinstance(config, RunConfig):
+        config = dataclasses.replace(config, unchosen=tuple(sorted(names.keys() - given)))
+    return config, given
 
 
 def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:

@@ -92,7 +92,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     import numpy as np
 
     from research import models
-    from research.assembly import assemble, bind_images, make_training
+    from research.assembly import assemble, bind_images, make_training, taken
     from research.data.datasets import opener
     from research.data.images.augment import augment_batch, copies_of, turned_copies
     from research.data.images.preprocessing import Preprocessing
@@ -122,7 +122,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     if facts is None:
         refuse_unused(config, "loss", USED_BY)
-        order_of(config, divided()["train"])  # refuses batches that cannot be made
 
     def learned(raw: Preprocessing, splits: Splits) -> "Facts":
         labels = {split: splits.contents.new_labels(split) for split in divided()}
@@ -150,7 +149,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     def sources() -> "Data":
         if not data.trains:
             return data.sources()
-        return data.sources(order=order_of(config, divided()["train"]))
+        return data.sources(order=order_of(taken(config, data.facts), divided()["train"]))
 
     # --- Model ---
     model = Embedder(

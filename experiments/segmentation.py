@@ -123,6 +123,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         classifier=backbone or config.model,
         divided=divided,
         fit=lambda _: masks.fit_pair,
+        whole=not config.crop_size,
         learned=learned,
     )
     names, classes = data.class_names, len(data.class_names)

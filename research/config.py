@@ -82,6 +82,11 @@ _KINDS = {bool: "true|false", int: "INTEGER", float: "NUMBER", str: "TEXT", tupl
 _FOLDERS = ("workdir", "data_dir")
 
 
+def not_a_flag(default: Any) -> Any:
+    """Makes a dataclass field that is no flag, and no part of what is saved."""
+    return dataclasses.field(default=default, compare=False, metadata={"flag": False})
+
+
 class Option(NamedTuple):
     """A field of a configuration, as the shell sees it."""
 
@@ -110,6 +115,8 @@ def options(config_class: type) -> list[Option]:
     types = typing.get_type_hints(config_class)
     rows = []
     for field in dataclasses.fields(config_class):
+        if not field.metadata.get("flag", True):
+            continue
         annotation, choices = types[field.name], field.metadata.get("choices", ())
         if typing.get_origin(annotation) is Literal:
             choices, annotation = typing.get_args(annotation), str
@@ -190,10 +197,8 @@ def to_flagfile(experiment: str, config: Configuration) -> str:
 
 def to_json(config: Configuration) -> dict[str, Any]:
     """Returns plain JSON values by field name."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
+    values = {row.name: getattr(config, row.name) for row in options(type(config))}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def from_json(config_class: type, values: Mapping[str, Any], origin: str) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import launch
+from research import config as config_lib
 from research import models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -445,6 +446,28 @@ def test_a_run_does_not_go_on_with_other_data(place, own, tmp_path, capsys):
         assert launch.main(["x", *own, f"--workdir={run}"]) == 2
     assert "the training data have changed" in capsys.readouterr().err
     assert not (run / "result.json").exists()
+
+
+def test_what_nobody_chose_follows_from_the_set_and_stands_in_the_run(tmp_path, capsys):
+    for number in range(12):
+        folder = tmp_path / "few" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((40, 50 + number, 3), 20 * number, np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), pixels)
+    few = ["x", "--experiment=classification", f"--dataset=folder:{tmp_path / 'few'}"]
+    few += ["--steps=1", "--compilation_cache=", f"--workdir={tmp_path / 'RUN'}"]
+    assert launch.main(few) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--batch_size=8 instead of 64: train has 10 examples" in said
+    assert "--image_size=48: the longer sides of 10 images are 54 at the median" in said
+    lines = (tmp_path / "RUN" / "flags.txt").read_text().splitlines()
+    assert {"--batch_size=8", "--image_size=48", "--parallel=jit"} <= set(lines)
+    held = read(tmp_path / "RUN" / "config.json")["config"]
+    assert (held["batch_size"], held["image_size"], held["parallel"]) == (8, 48, "jit")
+    assert launch.main(few) == 0  # the same command finds the run, which is finished
+    _, _, config, _ = launch.parse(["x", f"--flagfile={tmp_path / 'RUN' / 'flags.txt'}"])
+    assert config.unchosen == ("resume", "workdir")  # its flag file leaves nothing open
+    assert {**config_lib.to_json(config), "workdir": str(tmp_path / "RUN")} == held
 
 
 def test_what_the_shell_gets_is_what_the_config_holds():

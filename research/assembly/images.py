@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from research.assembly.defaults import MOST_PLACES, MOST_WHOLE, choose_batches, choose_size, taken
 from research.data import pipeline
 from research.data.config import ImageConfig
 from research.data.images.augment import Components, colour_components
@@ -44,7 +45,7 @@ class ImageData:
     """Images to train on and to evaluate, and facts learned from them; see `assemble`.
 
     Attributes:
-      config: of the experiment.
+      config: of the experiment, with what was taken where nobody chose; see `defaults`.
       facts: numbers and names learned from the training split; plain JSON, kept with the weights.
       trains: False where a checkpoint holds all the weights, so nothing of --init_from is needed.
       trained: the weights of --init_from, to start from; None for none.
@@ -123,6 +124,7 @@ def assemble(
     classes: bool = True,
     fixed_channels: bool = False,
     mixes: bool = False,
+    whole: bool = True,
     learned: Callable[[Preprocessing, Splits], Facts] = nothing_more,
 ) -> ImageData:
     """Opens data for training; with a checkpoint's facts, opens them only when they are needed.
@@ -130,8 +132,8 @@ def assemble(
     Args:
       facts: of a checkpoint; None to learn them: "preprocessing" with what was learned of the
         training split's values, "train_examples", "monitored" (the split that names the best
-        checkpoint), "colour_components" where the augmentation asks for them, "class_names" where
-        the data have some and `classes` holds.
+        checkpoint), "taken" where something is (see `defaults`), "colour_components" where the
+        augmentation asks for them, "class_names" where the data have some and `classes` holds.
       dataset: opens the data set; called once at most.
       entry: of the model, or of its backbone: says which sizes it takes.
       inspect: see `ImageData`.
@@ -145,6 +147,7 @@ def assemble(
       classes: whether the network predicts the data set's classes, and is evaluated on these alone.
       fixed_channels: whether images get the channels of `entry`, and not their own.
       mixes: whether the training mixes pairs of examples, as --mixup asks.
+      whole: whether training sees whole images, whose size may be chosen; else parts of them.
       learned: (preprocessing without learned numbers, splits at its size) -> further facts.
 
     Raises:
@@ -164,10 +167,16 @@ def assemble(
         channels = entry.channels if fixed_channels else 0
         if weights is not None:  # trained kernels fix them
             channels = channels_of(config.init_from, entry)
+        chosen = choose_batches(config, divided())
+        if whole:
+            most = MOST_WHOLE if fit is image_alone else MOST_PLACES
+            chosen |= choose_size(config, dataset(), divided()["train"], entry, weights, most)
+        config = taken(config, {"taken": chosen})
         raw = choose_preprocessing(config, dataset(), entry, channels)
         names = dataset().class_names if classes else ()
         facts = {
             **({"class_names": list(names)} if names else {}),
+            **({"taken": chosen} if chosen else {}),
             **learn_facts(config, raw, opened(raw), weights),
             **learned(raw, opened(raw)),
         }

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
+from research.assembly.defaults import taken
 from research.errors import UserError
 from research.experiment import (
     Axis,
@@ -69,6 +70,7 @@ def make_training(
       UserError: weights that do not fit, or that nothing here starts from, an invalid pattern, and
         invalid options of the optimizer.
     """
+    config = taken(config, data.facts)
     if config.init_from and data.trains and data.trained is None:
         raise UserError("--init_from: this experiment starts from no weights; leave it out.")
     start = shapes = None

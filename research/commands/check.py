@@ -5,6 +5,7 @@ import time
 import jax
 from rich.table import Table
 
+from research.assembly import taken
 from research.data.sources import overlap
 from research.errors import UserError
 from research.experiment import Batch, Experiment, Look, PyTree
@@ -53,6 +54,7 @@ def check(experiment: Experiment | Look, config: LoopConfig) -> None:
     if isinstance(experiment, Look):
         out.print("step       none: nothing is trained here; the flags and the network fit")
         return
+    config = taken(config, experiment.facts)
     data, _, unseen = overlap.at_training(experiment.data(), trained_before(config.init_from))
     problems = data.inspect()
     for problem in problems:

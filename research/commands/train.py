@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from research import config as config_lib
+from research.assembly import taken
 from research.code.files import Code
 from research.code.running import code_of
 from research.commands.output import new_folder, show_report, show_result
@@ -15,7 +16,7 @@ from research.comparison import runs as comparison
 from research.errors import NotFiniteError, UserError
 from research.experiment import Look
 from research.record.progress import console
-from research.record.run_folder import RunFolder, check_workdir, read_result, save_figures
+from research.record.run_folder import RunFolder, as_begun, check_workdir, read_result, save_figures
 from research.runtime import environment
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
@@ -39,6 +40,7 @@ def train_to_end(
     None if it was asked to stop, or has no result to keep.
     """
     code = code_of(module)
+    config = as_begun(path, config)
     check_workdir(path, name, config, code)
     result = read_result(path)
     if result is None:
@@ -46,7 +48,9 @@ def train_to_end(
         experiment = module.build(config)
         if isinstance(experiment, Look):
             return keep_report(experiment, name, config, path, code)
+        config = taken(config, experiment.facts)
         parallel = parallel_lib.for_training(config)
+        config = config_lib.replace(config, {"parallel": parallel.mode})
         with RunFolder(path, name, config, code) as folder:
             finished = train(experiment, config, parallel, folder)
             if finished is None:

@@ -17,7 +17,11 @@ class DataConfig:
     data_dir: str = option(
         "data", "Folder of prepared data sets (TFDS layout).", changes_result=False
     )
-    batch_size: int = option(128, "Examples a step, over all devices together.", minimum=1)
+    batch_size: int = option(
+        128,
+        "Examples a step, over all devices together; the default shrinks where a set has fewer.",
+        minimum=1,
+    )
     eval_batch_size: int = option(
         0, "Examples a batch in evaluation; 0: as in training.", minimum=0, changes_result=False
     )
@@ -45,7 +49,8 @@ class ImageConfig:
 
     image_size: int = option(
         0,
-        "Side of the images that the model gets, pixels; 0: the data's, or else the model's own.",
+        "Side of the images that the model gets, pixels; 0: the data's, or else the model's own. "
+        "Not given, for a set of your own: as its pictures say, docs/data.md.",
         minimum=0,
     )
     resize: Resize = option(

@@ -82,8 +82,9 @@ def entry_of(config: DetectionTrainingConfig) -> Entry:
 
 
 def check_size(config: DetectionTrainingConfig, dataset: Dataset) -> None:
-    """Raises UserError if neither --image_size nor the data fix the images' size."""
-    if not config.image_size and None in dataset.image_shape[:2]:
+    """Raises UserError if neither --image_size nor the data say the images' size."""
+    follows = "image_size" in config.unchosen and datasets.is_own(config.dataset)
+    if not config.image_size and not follows and None in dataset.image_shape[:2]:
         raise UserError(f"--dataset={config.dataset}: images differ in size; give --image_size.")
 
 

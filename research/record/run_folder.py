@@ -24,7 +24,7 @@ from research.code.files import Code
 from research.code.running import check_complete
 from research.errors import UserError
 from research.experiment import PyTree
-from research.training.config import LoopConfig
+from research.training.config import FOLLOWING, LoopConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,6 +94,22 @@ def read_result(path: Path) -> dict[str, Any] | None:
     """Returns the content of a run's result.json; None if the run has not finished."""
     file = path / "result.json"
     return json.loads(file.read_text()) if file.exists() else None
+
+
+def as_begun(path: Path, config: LoopConfig) -> LoopConfig:
+    """Returns the configuration with what nobody chose as the run in a folder took it, if any.
+
+    A run of earlier versions goes on as it began, whatever would be taken today.
+    """
+    file = path / "config.json"
+    try:
+        begun = json.loads(file.read_text())["config"]
+        following = set(FOLLOWING).intersection(config.unchosen, begun)
+        kept = {name: begun[name] for name in following}
+    except (OSError, ValueError, KeyError, TypeError):
+        return config  # a new folder; `check_workdir` says what is wrong with an old one
+    left = tuple(name for name in config.unchosen if name not in kept)
+    return config_lib.replace(config, {**kept, "unchosen": left})
 
 
 def check_workdir(

@@ -7,7 +7,7 @@ A class docstring's first line is the heading of its flags in --help. Imports no
 import dataclasses
 from typing import Literal, Protocol, runtime_checkable
 
-from research.config import Configuration, option
+from research.config import Configuration, not_a_flag, option
 from research.data.config import Augmentation, DataConfig, ImageConfig
 
 OptimizerName = Literal[
@@ -17,10 +17,16 @@ ParallelMode = Literal["auto", "single", "jit", "pmap"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle"]
 
 
+# Where nobody chose them, they follow from the data set or the machine; a run holds the values.
+FOLLOWING = ("batch_size", "eval_batch_size", "image_size", "parallel")
+
+
 @runtime_checkable
 class LoopConfig(Configuration, Protocol):
     """The options that commands and the loop read: flags of a configuration, or its constants."""
 
+    @property
+    def unchosen(self) -> tuple[str, ...]: ...
     @property
     def workdir(self) -> str: ...
     @property
@@ -84,7 +90,7 @@ class RunConfig:
     parallel: ParallelMode = option(
         "auto",
         "single: one device; jit: sharded over a mesh of all devices; pmap: jax.pmap; "
-        "auto: jit on several devices, else single.",
+        "auto: jit on several devices, else single; a run keeps what was taken.",
         changes_result=False,
     )
     log_every: int = option(
@@ -104,6 +110,8 @@ class RunConfig:
         "Folder of JAX's persistent compilation cache, shared by all runs; empty: none.",
         changes_result=False,
     )
+    # Names of the options that were not given; none of a Config that is made in Python.
+    unchosen: tuple[str, ...] = not_a_flag(())
 
 
 @dataclasses.dataclass(frozen=True)
