@@ -182,10 +182,11 @@ def read_list(file: Path, root: Path) -> Sequence[Path]:
     lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     for number, line in enumerate(lines, 1):
         path = Path(line)
-        candidates = [file.parent / path, root / path]
+        bare = line.removeprefix("data/")  # as Darknet's are, from the folder above
+        candidates = [file.parent / path, root / path, root / bare]
         if ".." in path.parts or not any(
             candidate.is_relative_to(base)
-            for candidate, base in zip(candidates, (file.parent, root), strict=True)
+            for candidate, base in zip(candidates, (file.parent, root, root), strict=True)
         ):
             raise UserError(f"{file}, line {number}: {line} leads out of {root}")
         there = next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -1,4 +1,4 @@
-"""yolo:DIR or yolo:FILE.yaml, a text file an image: https://docs.ultralytics.com/datasets/detect .
+"""yolo:DIR or yolo:FILE, a text file an image: https://docs.ultralytics.com/datasets/detect .
 
 A line is `class x y width height`: the class's number, the box's centre and its sides, in shares of
 the image's width and height. `class x1 y1 x2 y2 x3 y3 ...` is a polygon; its box is the one around.
@@ -15,7 +15,7 @@ import numpy as np
 from research.data.files import at_home, by_name, few, find, natural, read_text
 from research.data.images.objects import Objects
 from research.data.images.reading import EXTENSIONS
-from research.data.own.annotations import Annotated, Annotations, data_yaml
+from research.data.own.annotations import Annotated, Annotations, darknet, data_yaml
 from research.data.own.annotations.data_yaml import DataYaml
 from research.errors import UserError
 
@@ -31,25 +31,29 @@ class _Part(NamedTuple):
 
 
 def read(location: str) -> Annotations:
-    """Reads what data.yaml names (see `data_yaml`), or else images/ and labels/ of DIR.
+    """Reads what data.yaml or obj.data names, or else images/ and labels/ of DIR.
 
     These may lie in folders of each split (train/images, train/labels), hold one (images/train,
     labels/train), or be one folder. A folder `images` in a path of data.yaml has its `labels`
-    beside it; without, text files lie beside images. Classes are named by data.yaml or classes.txt.
-    An image without a text file, or with an empty one, holds no objects.
+    beside it; without, text files lie beside images, as those of a list may. Classes are named by
+    data.yaml, obj.data or classes.txt. An image without a text file, or with an empty one, holds no
+    objects.
 
     Raises:
       UserError: for text files without image, images that are all without, lines that are no boxes
         or may be something else, class numbers that are not in the list, and as `data_yaml` does.
     """
     root = at_home(location)
-    if root.is_file() and root.suffix.lower() in (".yaml", ".yml"):
-        described: DataYaml | None = data_yaml.read(root)
+    if root.is_file() and root.suffix.lower() in (".yaml", ".yml", ".data"):
+        reader = darknet if root.suffix.lower() == ".data" else data_yaml
+        described: DataYaml | None = reader.read(root)
         root = root.parent
     elif root.is_dir():
-        described = data_yaml.find(root)
+        described = _described(root)
     else:
-        raise UserError(f"--dataset=yolo:{location}: no such folder, and no .yaml file")
+        raise UserError(
+            f"--dataset=yolo:{location}: no such folder, and no .yaml file nor obj.data"
+        )
     class_names = described.names if described else _class_names(root)
     left_out: Counter[str] = Counter()
     parts: dict[str, list[_Part]] = {}
@@ -90,6 +94,19 @@ def read(location: str) -> Annotations:
     return Annotations(class_names, splits, tuple(notes), left_out)
 
 
+def _described(root: Path) -> DataYaml | None:
+    """Reads the file in a folder that says what is in it; returns None if there is none."""
+    found, other = data_yaml.find(root), root / darknet.NAME
+    if not other.is_file():
+        return found
+    if found:
+        raise UserError(
+            f"--dataset=yolo:{root}: holds {found.file.name} and {other.name}; write which by "
+            f"--dataset=yolo:{found.file} or --dataset=yolo:{other}"
+        )
+    return darknet.read(other)
+
+
 def _named(place: Path, root: Path, left_out: Counter[str]) -> _Part:
     """Finds the images that one path of data.yaml means."""
     if place.is_dir():
@@ -99,8 +116,12 @@ def _named(place: Path, root: Path, left_out: Counter[str]) -> _Part:
     listed = data_yaml.read_list(place, root)
     images = {str(file): file for file in listed}
     left_out["listed twice"] += len(listed) - len(images)
-    texts = {name: _beside(file, root).with_suffix(".txt") for name, file in images.items()}
-    return _Part(images, {n: text for n, text in texts.items() if text.is_file()}, str(place))
+    texts = {}
+    for name, file in images.items():
+        for candidate in (file, _beside(file, root)):
+            if candidate.with_suffix(".txt").is_file():
+                texts[name] = candidate.with_suffix(".txt")
+    return _Part(images, texts, str(place))
 
 
 def _beside(path: Path, root: Path) -> Path:
@@ -144,7 +165,8 @@ def _folders(root: Path) -> dict[str, tuple[Path, Path]]:
         return {"train": (root, root)}
     raise UserError(
         f"--dataset=yolo:{root}: needs images/ and labels/, with or without train/, val/ and "
-        "test/ in them, or train/ with images/ and labels/, or a .yaml file that names train"
+        "test/ in them, or train/ with images/ and labels/, or a .yaml file or obj.data that names "
+        "train"
     )
 
 

@@ -137,6 +137,19 @@ def cvat_yolo():
     return "yolo:{0}", files, ONE
 
 
+def cvat_darknet():
+    # docs.cvat.ai, "YOLO": obj.data names a list for each of train and valid; its lines begin with
+    # data/, the folder that Darknet is run beside. Text files lie beside images.
+    data = "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\n"
+    files = {"obj.data": f"{data}backup = backup/\n", "obj.names": "cat\ndog\n"}
+    for split, names in (("train", "ab"), ("valid", "c")):
+        folder = f"obj_{split}_data/day 1/images"  # folders of a task are kept
+        files[f"{split}.txt"] = "".join(f"data/{folder}/{name}.jpg\n" for name in names)
+        for name in names:
+            files[f"{folder}/{name}.jpg"], files[f"{folder}/{name}.txt"] = picture(), YOLO_BOX
+    return "yolo:{0}", files, {"train": DOG * 2, "validation": DOG}
+
+
 def ultralytics():
     # docs.ultralytics.com, "Object detection datasets": coco8.yaml beside the folder it names.
     yaml = "path: coco8 # dataset root dir\ntrain: images/train # train images\nval: images/val\n"
@@ -178,7 +191,8 @@ def labelme():
 
 
 EXPORTS = (
-    roboflow_yolo, roboflow_coco, roboflow_voc, cvat_voc, cvat_yolo, ultralytics, lightly, labelme,
+    roboflow_yolo, roboflow_coco, roboflow_voc, cvat_voc, cvat_yolo, cvat_darknet, ultralytics,
+    lightly, labelme,
 )  # fmt: skip
 
 
@@ -188,6 +202,32 @@ def test_boxes_as_other_tools_export_them(export, junk, tmp_path):
     name, files, expected = export()
     unpacked(tmp_path, files, junk)
     assert found(name.format(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("obj.data", "names = obj.names\n", r"obj\.data: needs train = FILE"),
+        (
+            "obj.data",
+            "train train.txt\n",
+            r"obj\.data, line 1: 'train train.txt' is no KEY",
+        ),
+        ("obj.data", "train = a\ntrain = b\n", r"obj\.data, line 2: 'train = b' says it twice"),
+        ("obj.data", "train = train.txt\nnames = no\n", r"obj\.data: no is not there"),
+        ("obj.data", "train = ../a\nnames = obj.names\n", r"obj\.data: \.\./a leads out of"),
+        ("obj.data", "night = a.txt\n", r"obj\.data: has night; train, valid, test are the parts"),
+        ("obj.names", "cat\n", r"obj\.data: says classes = 2, and names 1"),
+        ("obj.names", "cat\ncat\n", r"obj\.names: names two classes alike"),
+        ("obj.names", "\n", r"obj\.names: is empty; write a class a line"),
+        ("train.txt", "data/a.jpg\n", r"train\.txt: 1 of 1 images are not in"),  # not saved with it
+        ("data.yaml", "names: [cat, dog]\n", "holds data.yaml and obj.data; write which by"),
+    ],
+)
+def test_obj_data_that_cannot_mean_one_thing_is_named(name, content, message, tmp_path):
+    unpacked(tmp_path, {**cvat_darknet()[1], name: content}, junk=False)
+    with pytest.raises(UserError, match=message):
+        found(f"yolo:{tmp_path}")
 
 
 @pytest.mark.parametrize("junk", [False, True])
