@@ -131,7 +131,8 @@ def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
         if len(np.unique(examples.labels)) < 2:
             raise UserError(
                 f"--dataset={dataset.name}: split by class, {split} has fewer than two classes; "
-                "there is nothing to tell apart"
+                "there is nothing to tell apart. Add classes: training takes two, and so does each "
+                "other part."
             )
     return splits
 
