@@ -6,12 +6,13 @@ repeats it, has them.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 
 from research import config as config_lib
+from research.config import C
 from research.data import datasets
 from research.data.sources.sampling import BatchOptions, order_of
 from research.data.sources.source import Examples, read_many
@@ -23,18 +24,15 @@ from research.spacing import some_of, spaced
 from research.training.config import ImageTrainingConfig, TrainingConfig
 from research.weights.trained import Trained
 
-ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
-
 LOOKED_AT = 50  # training pictures whose sizes are read
 MOST_WHOLE = 128  # pixels a side, where a network says something of the whole picture
 MOST_PLACES = 224  # where it says what lies where: details are small
 STEP, LEAST = 16, 32  # sides above LEAST are multiples of STEP
 
 
-def taken(config: ConfigT, facts: Facts) -> ConfigT:
+def taken(config: C, facts: Facts) -> C:
     """Returns the configuration with the values that training took for what nobody chose."""
-    found: ConfigT = config_lib.replace(config, facts.get("taken", {}))
-    return found
+    return config_lib.replace(config, facts.get("taken", {}))
 
 
 def choose_batches(config: TrainingConfig, splits: Mapping[str, Labelled]) -> dict[str, Any]:
@@ -118,23 +116,26 @@ def choose_size(
         side, why = most, "the size of the images that the weights of --init_from are for"
     else:
         images = read_many(train, spaced(len(train), LOOKED_AT).tolist())
-        longer = [max(example["image"].shape[:2]) for example in images]
-        side = max(side_of(longer, most), entry.min_size)
-        middle = int(np.median(longer))
-        why = f"the longer sides of {some_of(len(train), LOOKED_AT)} are {middle} at the median"
+        cut = config.resize == "crop"  # to squares, of which the shorter sides say the size
+        sides = [(min if cut else max)(example["image"].shape[:2]) for example in images]
+        side = max(side_of(sides, most), entry.min_size)
+        middle = int(np.median(sides))
+        which = "shorter" if cut else "longer"
+        why = f"the {which} sides of {some_of(len(train), LOOKED_AT)} are {middle} at the median"
         if side < middle:
             why += "; a larger one keeps more of them and takes longer"
     console().print(f"--image_size={side}: {why}", markup=False)
     return {"image_size": side}
 
 
-def side_of(longer: list[int], most: int) -> int:
-    """Returns the images' size for pictures with these longer sides: one rule for all experiments.
+def side_of(sides: list[int], most: int) -> int:
+    """Returns the images' size for pictures with these sides: one rule for all experiments.
 
-    Their median, so that few pictures are shrunk much and none is enlarged; but `most` at most, for
-    larger ones take longer than a first run should. Where pictures differ, down to a multiple of
-    16, so that a few more of them change nothing; below 32 pixels every one counts, and stays.
+    These are their longer sides, or their shorter ones where images are cut to squares. Their
+    median, so that half of them lose nothing; but `most` at most, for larger ones take longer than
+    a first run should. Where pictures differ, down to a multiple of 16, so that a few more of them
+    change nothing; below 32 pixels every one counts, and stays.
     """
-    side = min(int(np.median(longer)), most)
-    alike = len(set(longer)) == 1
+    side = min(int(np.median(sides)), most)
+    alike = len(set(sides)) == 1
     return side if alike or side < LEAST else side - side % STEP

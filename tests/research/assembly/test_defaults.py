@@ -119,6 +119,8 @@ def test_a_size_is_chosen_of_own_sets_alone_and_never_over_one_that_was_given(ca
     assert size_of(config(dataset="digits"), photos) is None
     assert size_of(config(), photos, entry=models.available()["lenet5"]) is None
     assert size_of(config(), [(20, 30)] * 3, entry=models.available()["alexnet"]) == 63
+    cut = [(20, 90), (30, 90), (40, 90)]
+    assert size_of(config(resize="crop"), cut) == 30 and size_of(config(), cut) == 90
     # Of one size that is known: as they are, if that is small.
     assert size_of(config(), [(48, 64)] * 3, (48, 64)) is None
     assert size_of(config(), [(480, 640)] * 3, (480, 640)) == 128
