@@ -101,8 +101,9 @@ def run_study(
     if not variants:
         raise UserError("--mode=study needs --variant='--FLAG=VALUE ...', once for each run.")
     for flags, variant in variants.items():  # what cannot be run is refused before the first is
-        parallel_lib.for_training(variant)
         built = module.build(variant)
+        facts = {} if isinstance(built, Look) else built.facts
+        parallel_lib.for_training(taken(variant, facts))
         if isinstance(built, Look) and not built.kept:
             raise UserError(f"--variant={flags}: keeps no result that could be compared.")
     path = Path(config.workdir) if config.workdir else new_folder(name, "study")
