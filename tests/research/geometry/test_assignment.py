@@ -242,7 +242,7 @@ def test_k_means_ends_where_each_anchor_is_the_mean_of_its_own():
 
 def test_the_cell_of_a_large_object_s_centre_is_its_own_whatever_small_ones_are_near():
     points = anchors_lib.centres(8, 8, 8)
-    boxes = jnp.array([[0, 0, 62, 62], [22, 22, 42, 42]], jnp.float32)  # centres 31, 31; 32, 32
+    boxes = jnp.array([[0, 0, 62, 62], [23, 23, 43, 43]], jnp.float32)  # centres 31, 31; 33, 33
     found = by_centre(points, jnp.array(EIGHT), boxes, jnp.ones(2, bool), radius=1.5)
     kind, target = (np.asarray(x).reshape(8, 8) for x in found)
     assert kind[3, 3] == POSITIVE and target[3, 3] == 0  # also within reach of the small one
