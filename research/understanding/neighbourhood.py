@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from research.data.sources.source import Source
 from research.errors import UserError
@@ -49,9 +50,10 @@ def neighbours(question: Question) -> Answer:
     source, config = several(question), question.config
     layer, predict = _features(question)
 
-    def found(outputs: PyTree, targets: Batch) -> dict[str, np.ndarray]:
+    def found(
+        outputs: PyTree, targets: Batch, queries: Int[np.ndarray, " query"]
+    ) -> dict[str, np.ndarray]:
         total = len(targets["index"])
-        queries = spaced(total, QUERIES)
 
         def read(start: int, stop: int) -> np.ndarray:
             return np.stack(images_of(source, targets["index"][start:stop]))
@@ -69,17 +71,18 @@ def neighbours(question: Question) -> Answer:
         if "label" not in targets:
             return {}
         labels = np.asarray(targets["label"])
-        own = labels[spaced(len(labels), QUERIES)]
+        queries = spaced(len(labels), QUERIES)
         return {
-            f"same_class_{name}": float((labels[index[:, 0]] == own).mean())
-            for name, index in found(outputs, targets).items()
+            f"same_class_{name}": float((labels[index[:, 0]] == labels[queries]).mean())
+            for name, index in found(outputs, targets, queries).items()
         }
 
     def draw_split(outputs: PyTree, targets: Batch) -> Pictures:
         drawn = {}
-        for name, index in found(outputs, targets).items():
-            queries = spaced(len(targets["index"]), QUERIES)
-            rows = [[queries[i], *index[i]] for i in spaced(len(index), DRAWN)]
+        every = spaced(len(targets["index"]), QUERIES)
+        queries = every[spaced(len(every), DRAWN)]
+        for name, index in found(outputs, targets, queries).items():
+            rows = np.column_stack([queries, index])
             chosen = [image for row in rows for image in images_of(source, targets["index"][row])]
             title = f"first column: image; then its nearest by {name}"
             title += f" ({layer})" if name == "features" else ""
