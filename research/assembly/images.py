@@ -16,7 +16,7 @@ from research.data.images.preprocessing import Preprocessing, fit_example, read_
 from research.data.images.reading import read, with_channels
 from research.data.pipeline import Splits
 from research.data.sources.source import Example, Examples, read_many
-from research.data.sources.splits import Dataset, Labelled
+from research.data.sources.splits import Dataset, Labelled, looked_at
 from research.errors import UserError
 from research.experiment import Batch, Data, Facts
 from research.models import Entry
@@ -216,8 +216,9 @@ def learn_facts(
     """Learns the facts that every experiment on images needs of its data; see `assemble`."""
     train = splits["train"]
     as_trained = None if weights is None else weights.preprocessing
+    seen = looked_at(train, config.sample)
     facts = {
-        "preprocessing": learn(raw, train, config.input_normalisation, as_trained).to_json(),
+        "preprocessing": learn(raw, seen, config.input_normalisation, as_trained).to_json(),
         "train_examples": len(train),
         "monitored": pipeline.monitored(splits),
     }
@@ -225,8 +226,8 @@ def learn_facts(
         return facts
     if raw.channels != 3:
         raise UserError(f"--pca_colour: needs RGB images; these have {raw.channels} channel(s).")
-    seen = read_many(train, spaced(len(train), SEEN).tolist())
-    sample = np.stack([example["image"] for example in seen])
+    read = read_many(seen, spaced(len(seen), SEEN).tolist())
+    sample = np.stack([example["image"] for example in read])
     return facts | {"colour_components": colour_components(sample / 255.0).tolist()}
 
 

@@ -63,7 +63,7 @@ def run(
     if launch.mode == "check":
         from research.commands.check import check
 
-        check(module.build(config), config)
+        check(module, config)
     elif launch.mode == "train":
         run_training(launch.experiment, module, config)
     elif launch.mode == "evaluate":

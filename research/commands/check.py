@@ -1,24 +1,52 @@
 """--mode=check: what would go wrong in a long run, found in seconds."""
 
+import dataclasses
+import math
 import time
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 from rich.table import Table
 
+from research import config as config_lib
 from research.assembly import taken
-from research.data.sources import overlap
+from research.data.config import Augmentation, CheckConfig, DataConfig, ObjectAugmentation
+from research.data.sources import near_duplicates, overlap
+from research.data.sources.sampling import BatchOptions
+from research.data.sources.source import name_of
 from research.errors import UserError
-from research.experiment import Batch, Experiment, Look, PyTree
+from research.experiment import Batch, Data, Experiment, Look, PyTree
 from research.flops import Cost, count_flops, shown
 from research.record.progress import console
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
 from research.training.loop import compile_train_step, new_state
+from research.training.parallel import Parallel
 from research.training.plan import make_plan
 from research.training.step import make_train_step
 from research.weights.trained import trained_on as trained_before
 
-OVERFIT_STEPS = 30
+SAMPLE = 256  # examples of each split that are looked at
+
+
+class Budget(NamedTuple):
+    """The most that overfitting one batch may cost. It is counted, so that checks repeat.
+
+    Attributes:
+      flops: of all steps.
+      fewest, most: steps; the batch is cut so that the fewest fit.
+    """
+
+    flops: float
+    fewest: int
+    most: int
+
+
+QUICK = Budget(2.5e11, 10, 30)  # some 5 s on two CPU cores
+THOROUGH = Budget(8e12, 100, 1000)
+LEAST_STEPS = 4  # of batches that cannot be cut further
+NEAR_ZERO = 0.02  # of the first loss
 
 
 def parameter_table(params: PyTree) -> Table:
@@ -42,7 +70,22 @@ def step_cost(experiment: Experiment, config: LoopConfig, state: PyTree, batch: 
     return count_flops(step, state, dict(batch))
 
 
-def check(experiment: Experiment | Look, config: LoopConfig) -> None:
+def affordable(budget: Budget, flops: float, rows: int, unit: int, least: int) -> tuple[int, int]:
+    """Returns how many rows of a batch, and how many steps, fit a budget.
+
+    Args:
+      flops: of one row in one step.
+      rows: of the whole batch.
+      unit: a number that the rows are a multiple of.
+      least: rows that a loss needs at least.
+    """
+    fit = int(budget.flops / (budget.fewest * flops)) // unit * unit
+    chosen = min(rows, max(fit, math.ceil(least / unit) * unit))
+    steps = int(budget.flops / (chosen * flops))
+    return chosen, min(max(steps, LEAST_STEPS), budget.most)
+
+
+def check(module: ModuleType, config: LoopConfig) -> None:
     """Looks at the data, compiles one step, overfits one batch, and says what it found.
 
     Of what only looks, that its flags and its network are in order: they were when it was built.
@@ -51,59 +94,202 @@ def check(experiment: Experiment | Look, config: LoopConfig) -> None:
       UserError: where the data has problems or the loss of a single batch does not fall.
     """
     out = console()
+    asked = config if isinstance(config, CheckConfig) else CheckConfig()
+    config = with_sample(config)
+    experiment = module.build(config)
     if isinstance(experiment, Look):
         out.print("step       none: nothing is trained here; the flags and the network fit")
         return
     config = taken(config, experiment.facts)
-    data, _, unseen = overlap.at_training(experiment.data(), trained_before(config.init_from))
+    data = experiment.data()
     problems = data.inspect()
     for problem in problems:
         out.print(f"data: {problem}", markup=False)
-    sizes = {"train": len(data.train.examples)}
-    sizes |= {name: len(source.examples) for name, source in data.evals.items()}
-    for split, size in sizes.items():
-        out.print(f"{split:10} {size:,} examples")
-    for line in overlap.lines(unseen):
-        out.print(line, markup=False)
+    show_splits(data, config)
+    if asked.thorough:
+        show_near_duplicates(data, asked.show_duplicates)
 
+    whole = data.train.batch(0)
     parallel = parallel_lib.for_training(config)
-    batch = data.train.batch(0)
-    for name, value in batch.items():
+    for name, value in whole.items():
         out.print(f"{name:10} {value.dtype} {value.shape}", markup=False)
-    placed = parallel.put_batch(batch)
     state = new_state(experiment, config, parallel)
     out.print(parameter_table(state.params))
 
-    examples = len(batch["index"])  # of input_optimization, the images there are
-    began = time.perf_counter()
-    step = compile_train_step(experiment.training, config, parallel, state, placed)
-    out.print(f"step       compiled in {time.perf_counter() - began:.1f} s")
-    cost = step_cost(experiment, config, state, batch)
+    examples = len(whole["index"])  # of input_optimization, the images there are
+    cost = step_cost(experiment, config, state, whole)
     said = f"{shown(cost.flops / examples)} an example, forward and backward"
     if cost.open_loops:
         said += f"; {cost.open_loops} loops that the data end are counted once"
     out.print(f"step       {said}")
+    each = max(cost.flops / examples, 1.0)
+    rows, steps = affordable(QUICK, each, examples, *rows_of(config, parallel))
+    if rows < examples:
+        out.print(
+            f"step       tried with {rows} of the batch's {examples} examples, {steps} times: as "
+            f"many as {shown(QUICK.flops)} pay for"
+        )
+    placed = parallel.put_batch({name: value[:rows] for name, value in whole.items()})
+    began = time.perf_counter()
+    step = compile_train_step(experiment.training, config, parallel, state, placed)
+    out.print(f"step       compiled in {time.perf_counter() - began:.1f} s")
+    if line := memory_line(step, parallel, placed, examples):
+        out.print(line)
 
     # A network that cannot learn a single batch learns nothing.
-    losses, seconds = [], []
-    for _ in range(OVERFIT_STEPS):
-        began = time.perf_counter()
-        (state, totals), _ = step(state, placed)
-        value, weight = jax.device_get(totals["loss"])
-        losses.append(float(value / weight))
-        seconds.append(time.perf_counter() - began)
-    rate = examples / sorted(seconds)[len(seconds) // 2]
+    losses, seconds = overfit(step, state, placed, steps)
+    out.print(f"loss       {losses[0]:.4f} before the first step")
+    rate = rows / sorted(seconds)[len(seconds) // 2]
     plan = make_plan(config, len(data.train.examples), experiment.training.steps)
     hours = plan.steps * examples / rate / 3600
     out.print(f"rate       {rate:,.0f} examples/s; {plan.steps:,} steps take about {hours:.2f} h")
     fell = sum(losses[-3:]) / 3 < losses[0]
     out.print(
-        f"one batch  loss {losses[0]:.4f} -> {losses[-1]:.4f} in {OVERFIT_STEPS} steps: "
+        f"one batch  loss {losses[0]:.4f} -> {losses[-1]:.4f} in {steps} steps: "
         f"{'it falls' if fell else 'it does NOT fall'}"
     )
+    if asked.thorough:
+        show_overfitted(module, experiment, config, parallel, whole, each)
     if problems:
         raise UserError(f"the data has {len(problems)} problems, listed above.")
     if not fell:
         raise UserError(
             "the loss of a single batch did not fall; try another --learning_rate or --warmup."
         )
+
+
+def with_sample(config: LoopConfig) -> Any:
+    """Returns the configuration with the number of examples that are looked at.
+
+    Raises:
+      UserError: for flags that contradict each other.
+    """
+    if not isinstance(config, DataConfig):
+        return config
+    if config.thorough and config.sample:
+        raise UserError(
+            f"--sample={config.sample}: --thorough looks at all; leave one of them out."
+        )
+    if config.show_duplicates and not config.thorough:
+        raise UserError("--show_duplicates: is of --thorough, which finds them; add it.")
+    sample = 0 if config.thorough else config.sample or SAMPLE
+    return config_lib.replace(config, {"sample": sample})
+
+
+def show_splits(data: Data, config: LoopConfig) -> None:
+    """Prints the number of examples of each split, and how many of them are looked at."""
+    out = console()
+    splits = {"train": data.train, **data.evals}
+    sample = config.sample if isinstance(config, DataConfig) else 0
+    sampled = 0 < sample < max(len(source.examples) for source in splits.values())
+    if not sampled:
+        data, _, unseen = overlap.at_training(data, trained_before(config.init_from))
+    for split, source in {"train": data.train, **data.evals}.items():
+        count = len(source.examples)
+        seen = f", {sample:,} of them looked at, evenly spaced" if 0 < sample < count else ""
+        out.print(f"{split:10} {count:,} examples{seen}")
+    if sampled:
+        out.print("data: --thorough looks at all, and for pictures that are in two splits")
+    else:
+        for line in overlap.lines(unseen):
+            out.print(line, markup=False)
+
+
+def show_near_duplicates(data: Data, names: bool) -> None:
+    """Prints how many examples of each split have a near duplicate in train, and perhaps which."""
+    if data.contents is None:
+        return
+    splits = {name: split.examples for name, split in data.contents.splits.items()}
+    train = near_duplicates.hashes(splits["train"])
+    for split in data.evals:
+        found = list(near_duplicates.pairs(train, near_duplicates.hashes(splits[split])))
+        count = f"{len(found):,} of {len(splits[split]):,} examples"
+        more = "; --show_duplicates names them" if found and not names else ""
+        console().print(f"{split:10} {count} nearly as in train{more}", markup=False)
+        for number, trained in found if names else ():
+            pair = name_of(splits[split], number), name_of(splits["train"], trained)
+            console().print(f"{pair[0]} is nearly {pair[1]} of train", markup=False)
+
+
+def rows_of(config: LoopConfig, parallel: Parallel) -> tuple[int, int]:
+    """Returns the number that rows of a batch are a multiple of, and the fewest rows."""
+    unit = parallel.devices * config.accumulate
+    if not isinstance(config, BatchOptions):
+        return unit, 2
+    return math.lcm(unit, config.images_per_class), 2 * config.images_per_class
+
+
+def memory_line(step: Any, parallel: Parallel, batch: Batch, examples: int) -> str:
+    """Says how much memory a step takes on each device, of all of a batch's examples.
+
+    Values of examples grow with the batch; parameters and what belongs to them do not. "" where
+    the compiler does not say.
+
+    Args:
+      step: compiled for `batch`.
+      examples: of the whole batch.
+    """
+    found = step.memory_analysis()
+    if found is None:
+        return ""
+    times = examples / batch["index"].size
+    fed = sum(value.nbytes for value in batch.values()) / parallel.devices
+    kept = found.argument_size_in_bytes - fed
+    kept += found.output_size_in_bytes - found.alias_size_in_bytes
+    mib = (kept + times * (found.temp_size_in_bytes + fed)) / 2**20
+    about = "" if times == 1 else f", reckoned from one of {batch['index'].size}"
+    return f"memory     {mib:,.1f} MiB on each device for a step of {examples} examples{about}"
+
+
+def overfit(
+    step: Any, state: PyTree, batch: Batch, steps: int, enough: float = 0.0
+) -> tuple[list[float], list[float]]:
+    """Repeats a step on one batch; returns the losses and the seconds of each.
+
+    Args:
+      enough: share of the first loss at which to stop.
+    """
+    losses: list[float] = []
+    seconds: list[float] = []
+    for _ in range(steps):
+        began = time.perf_counter()
+        (state, totals), _ = step(state, batch)
+        value, weight = jax.device_get(totals["loss"])
+        losses.append(float(value / weight))
+        seconds.append(time.perf_counter() - began)
+        if losses[-1] < enough * losses[0]:
+            break
+    return losses, seconds
+
+
+def unhindered(config: LoopConfig) -> Any:
+    """Returns the configuration without augmentation, decay and schedule."""
+    changes: dict[str, Any] = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
+    for kind in (Augmentation, ObjectAugmentation):
+        if isinstance(config, kind):
+            changes |= dataclasses.asdict(kind())
+    return config_lib.replace(config, changes)
+
+
+def show_overfitted(
+    module: ModuleType,
+    experiment: Experiment,
+    config: LoopConfig,
+    parallel: Parallel,
+    whole: Batch,
+    flops: float,
+) -> None:
+    """Overfits one batch, without augmentation, until its loss is near zero; prints how near."""
+    config = unhindered(config)
+    built = module.build(config, experiment.facts)
+    training = built.training._replace(start=experiment.training.start)
+    rows, steps = affordable(THOROUGH, flops, len(whole["index"]), *rows_of(config, parallel))
+    batch = parallel.put_batch({name: value[:rows] for name, value in whole.items()})
+    state = new_state(built._replace(training=training), config, parallel)
+    step = compile_train_step(training, config, parallel, state, batch)
+    losses, _ = overfit(step, state, batch, steps, NEAR_ZERO)
+    near = losses[-1] < NEAR_ZERO * losses[0]
+    console().print(
+        f"to zero    loss {losses[0]:.4f} -> {losses[-1]:.4f} in {len(losses)} steps with {rows} "
+        f"examples, without augmentation: {'near zero' if near else 'NOT near zero'}"
+    )

@@ -10,7 +10,36 @@ Normalisation = Literal["auto", "raw", "centred", "standardised", "whitened"]
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
+class CheckConfig:
+    """The check of data, model and one step, --mode=check"""
+
+    sample: int = option(
+        0,
+        "Examples of each split that are looked at, evenly spaced; 0: 256.",
+        minimum=0,
+        changes_result=False,
+        saved=False,
+        only="check",
+    )
+    thorough: bool = option(
+        False,
+        "Look at every example, look for near duplicates, and overfit one batch until its loss is "
+        "near zero.",
+        changes_result=False,
+        saved=False,
+        only="check",
+    )
+    show_duplicates: bool = option(
+        False,
+        "Name the near duplicates that --thorough finds.",
+        changes_result=False,
+        saved=False,
+        only="check",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(CheckConfig):
     """Data"""
 
     dataset: str = option("", "Name of the data set, or folder:PATH; --mode=list shows all.")

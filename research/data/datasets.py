@@ -21,7 +21,12 @@ __all__ = ["Dataset", "builtins", "known", "load", "opener"]
 
 
 def load(
-    name: str, data_dir: str | Path, task: Task = classification.TASK, *, skip_corrupt: bool = False
+    name: str,
+    data_dir: str | Path,
+    task: Task = classification.TASK,
+    *,
+    skip_corrupt: bool = False,
+    sample: int = 0,
 ) -> Dataset:
     """Opens a data set.
 
@@ -30,6 +35,7 @@ def load(
         data_dir as NAME or NAME/CONFIG, or PREFIX:... for a person's own files.
       task: the fields that the set must hold, and the ways of reading it.
       skip_corrupt: leave unreadable files of one's own out, instead of stopping.
+      sample: the examples of each split that are looked at, for a check; 0 for all.
 
     Raises:
       UserError: for an unknown name (with the nearest), a set that is not prepared (with the
@@ -38,7 +44,10 @@ def load(
     """
     prefix, colon, rest = name.partition(":")
     if colon and prefix in task.own:
-        return task.own[prefix].load(rest, skip_corrupt=skip_corrupt)
+        own = task.own[prefix]
+        options = {"most_checked": sample} if sample and own.checks else {}
+        found = own.load(rest, skip_corrupt=skip_corrupt, **options)
+        return found._replace(sample=sample)
     if is_own(name):
         raise UserError(f"--dataset={name}: this experiment takes {_own(task)}.")
     prepared = installed(data_dir)
@@ -46,16 +55,22 @@ def load(
     if name not in prepared and len(configs) == 1:
         (name,) = configs
     if name in builtins():
-        return open_prepared(name, current(name, data_dir), task)
+        return open_prepared(name, current(name, data_dir), task)._replace(sample=sample)
     if name not in prepared:
         raise UserError(_missing(name, data_dir, list(prepared), task))
-    return open_prepared(name, prepared[name], task)
+    return open_prepared(name, prepared[name], task)._replace(sample=sample)
 
 
 def opener(config: DataConfig, task: Task) -> Callable[[], Dataset]:
     """Returns a function that opens the data set of --dataset, once, when it is first called."""
     return functools.cache(
-        lambda: load(config.dataset, config.data_dir, task, skip_corrupt=config.skip_corrupt)
+        lambda: load(
+            config.dataset,
+            config.data_dir,
+            task,
+            skip_corrupt=config.skip_corrupt,
+            sample=config.sample,
+        )
     )
 
 

@@ -74,19 +74,27 @@ def fitted(
     splits = {name: with_white(split, preprocessing.white) for name, split in splits.items()}
     digested = {name: Digested(split) for name, split in splits.items()}
 
+    memory = cache_bytes(splits, config)
+
     def examples_of(name: str) -> Examples:
         mapped = Mapped(splits[name], preprocessing, fit)
-        if decoded_bytes(mapped) >= cache_bytes(config):
+        if decoded_bytes(mapped) >= memory:
             return mapped
         return decode(dataclasses.replace(mapped, examples=digested[name]))
 
     examples = {name: examples_of(name) for name in splits}
-    return Splits(examples, Contents(digested, datasets.is_own(config.dataset), by_class))
+    own = datasets.is_own(config.dataset) and not is_sampled(splits, config)
+    return Splits(examples, Contents(digested, own, by_class))
 
 
-def cache_bytes(config: DataConfig) -> int:
-    """Returns --cache_mb in bytes."""
-    return config.cache_mb * 2**20
+def is_sampled(splits: Mapping[str, Examples], config: DataConfig) -> bool:
+    """Returns whether a check looks at some examples of a split, and not at all."""
+    return 0 < config.sample < max(map(len, splits.values()))
+
+
+def cache_bytes(splits: Mapping[str, Examples], config: DataConfig) -> int:
+    """Returns --cache_mb in bytes; 0 where a check looks at some examples alone."""
+    return 0 if is_sampled(splits, config) else config.cache_mb * 2**20
 
 
 def make_data(
@@ -119,7 +127,7 @@ def make_data(
             splits[split],
             size,
             seed=seed if training else None,
-            cache_bytes=cache_bytes(config),
+            cache_bytes=cache_bytes(splits, config),
             workers=config.workers,
             part=part,
             order=order if training else None,

@@ -43,6 +43,7 @@ def load(config: DetectionTrainingConfig) -> Dataset:
         config.data_dir,
         task(drop_bad_boxes=config.drop_bad_boxes),
         skip_corrupt=config.skip_corrupt,
+        sample=config.sample,
     )
     if "train" not in found.splits:
         raise UserError(f"--dataset={config.dataset}: has no split called train.")
@@ -127,7 +128,7 @@ def typical_sizes(train: Examples, config: DetectionTrainingConfig) -> list[list
     if isinstance(train, Arrays):
         boxes, valid, crowd = (train.fields[name] for name in ("boxes", "valid", "crowd"))
     else:
-        examples = [train[i] for i in spaced(len(train), SEEN).tolist()]
+        examples = [train[i] for i in spaced(len(train), config.sample or SEEN).tolist()]
         boxes, valid, crowd = (
             np.stack([x[name] for x in examples]) for name in ("boxes", "valid", "crowd")
         )

@@ -26,6 +26,9 @@ class AnnotatedSplit:
     def __len__(self) -> int:
         return len(self.images)
 
+    def name(self, index: int) -> str:
+        return str(self.images[index].image)
+
     def __getitem__(self, index: int, /) -> Example:
         image, source, size, objects = self.images[index]
         try:

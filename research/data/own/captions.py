@@ -32,6 +32,9 @@ class CaptionedSplit:
     def __len__(self) -> int:
         return len(self.files)
 
+    def name(self, index: int) -> str:
+        return self.files[index]
+
     def __getitem__(self, index: int, /) -> Example:
         image = read(self.files[index], self.white)
         return {"image": image, "captions": np.array(self.captions[index])}

@@ -24,7 +24,7 @@ SPLITS = {
     "validation": "validation",
     "test": "test",
 }
-_MOST_CHECKED = 50_000
+MOST_CHECKED = 50_000  # files that are decoded before training
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +38,9 @@ class FolderSplit:
     def __len__(self) -> int:
         return len(self.files)
 
+    def name(self, index: int) -> str:
+        return self.files[index]
+
     def __getitem__(self, index: int, /) -> Example:
         return {
             "image": read(self.files[index], self.white),
@@ -45,12 +48,18 @@ class FolderSplit:
         }
 
 
-def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = False) -> Dataset:
+def load(
+    location: str | Path,
+    *,
+    skip_corrupt: bool = False,
+    by_class: bool = False,
+    most_checked: int = MOST_CHECKED,
+) -> Dataset:
     """Opens PATH/CLASS/*.png, or PATH/train/CLASS/*.png beside test/ or val/ of the same form.
 
     Class names sort naturally (2 before 10). Without test/ and val/, a fifth of
     each class becomes the test split: of its files in natural order, the middle one of each five.
-    Every file is decoded once to see that it can be; of more than 50,000 files, only when
+    Every file is decoded once to see that it can be; of more than most_checked files, only when
     skip_corrupt asks for it (others are named when training meets them). What is hidden, of the
     system or of a tool is passed over, links are followed, and a folder that holds nothing but one
     other, as archives have it, stands for that one; see `files.find`.
@@ -97,7 +106,7 @@ def load(location: str | Path, *, skip_corrupt: bool = False, by_class: bool = F
         found[split] = files, labels
     count = sum(len(files) for files, _ in found.values())
     total = count + left_out.total()
-    if skip_corrupt or count <= _MOST_CHECKED:
+    if skip_corrupt or count <= most_checked:
         found, left_out["unreadable"] = readable(found, skip_corrupt)
     counts = count_line(total, left_out)
     console().print(f"folder:{given}: {counts}", markup=False)

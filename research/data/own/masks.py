@@ -43,6 +43,9 @@ class MaskSplit:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def name(self, index: int) -> str:
+        return self.pairs[index][0]
+
     def __getitem__(self, index: int, /) -> Example:
         image, mask = self.pairs[index]
         values = decode_mask(_bytes(mask), mask, self.classes.colours)

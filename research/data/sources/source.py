@@ -57,6 +57,22 @@ def read_many(examples: Examples, indices: Sequence[int]) -> list[Example]:
     return [examples[i] for i in indices] if together is None else together(indices)
 
 
+@runtime_checkable
+class Named(Protocol):
+    """Examples that are files of a person's own."""
+
+    def name(self, index: int) -> str:
+        """Returns the path of an example's image."""
+        ...
+
+
+def name_of(examples: Examples, index: int) -> str:
+    """Names an example for a person: its file, or else its number."""
+    if isinstance(examples, Chosen):
+        return name_of(examples.examples, int(examples.positions[index]))
+    return examples.name(index) if isinstance(examples, Named) else f"example {index}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Arrays:
     """Examples that lie decoded in memory: fields[name][i] belongs to example i."""

@@ -32,6 +32,7 @@ class Dataset(NamedTuple):
       image_shape: height, width, channels; None where images differ.
       citation: one line: the authors and the licence; or how a person's own files were read.
       white: the value that means white in 16-bit images; see `images.read`.
+      sample: the examples of each split that a check looks at; 0 for all.
     """
 
     name: str
@@ -40,6 +41,14 @@ class Dataset(NamedTuple):
     image_shape: tuple[int | None, int | None, int | None]
     citation: str
     white: int = WHITE
+    sample: int = 0
+
+
+def looked_at(examples: Examples, sample: int) -> Examples:
+    """Returns `sample` evenly spaced examples; all where they are no more, or `sample` is 0."""
+    if not 0 < sample < len(examples):
+        return examples
+    return Chosen(examples, spaced(len(examples), sample))
 
 
 def stratified(

@@ -36,6 +36,7 @@ class Own(NamedTuple):
     load: Callable[..., Dataset]  # (what follows the colon, skip_corrupt=...)
     usage: str  # the part after the colon, for messages: PATH
     content: str  # what must lie there, in one line
+    checks: bool = False  # whether `load` decodes every file, of at most `most_checked`
 
 
 class Task(NamedTuple):

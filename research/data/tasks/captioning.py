@@ -13,7 +13,7 @@ import numpy as np
 from research.data.images.reading import decode_image
 from research.data.own import captions as captioned
 from research.data.sources.source import Example, Examples
-from research.data.sources.splits import Dataset, Subset
+from research.data.sources.splits import Dataset, Subset, looked_at
 from research.data.stored.scenes.drawing import COLOURS, MOST, SIDE, Thing
 from research.data.stored.sets import PreparedSplit
 from research.data.tasks import Own, Stored, Task
@@ -99,7 +99,8 @@ def inspect(dataset: Dataset) -> list[str]:
                 problems.append(f"{where} example {index} has no caption")
             elif not all(map(words, sentences)):
                 problems.append(f"{where} example {index} has an empty caption")
-        problems += [f"{where} {message}" for message in unreadable(examples)]
+        seen = looked_at(examples, dataset.sample)
+        problems += [f"{where} {message}" for message in unreadable(seen)]
     return problems
 
 

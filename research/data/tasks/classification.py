@@ -1,7 +1,9 @@
 """Classification: {"image": uint8 [h, w, c], "label": int32 []}."""
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,11 @@ import numpy as np
 from research.data.images.reading import decode_image, with_channels
 from research.data.own import folders
 from research.data.sources.source import Example, Examples, read_many
-from research.data.sources.splits import Dataset
+from research.data.sources.splits import Dataset, looked_at
 from research.data.tasks import Own, Stored, Task
 from research.errors import UserError
+
+_CHUNK = 16  # examples, perhaps large ones, that a thread holds at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,28 +80,41 @@ def inspect(dataset: Dataset) -> list[str]:
         for label, class_name in enumerate(names):
             if label not in present:
                 problems.append(f"{where} class {class_name!r} is empty")
-        problems += [f"{where} {message}" for message in unreadable(examples)]
+        seen = looked_at(examples, dataset.sample)
+        problems += [f"{where} {message}" for message in unreadable(seen)]
     return problems
 
 
 def unreadable(examples: Examples) -> Iterator[str]:
     """Yields a message for each example that cannot be read."""
-    for start in range(0, len(examples), 256):
-        block = range(start, min(start + 256, len(examples)))
+
+    def messages(block: range) -> list[str]:
         try:
             read_many(examples, block)
         except UserError:
-            for index in block:
-                try:
-                    examples[index]
-                except UserError as error:
-                    yield str(error)
+            return [message for message in map(problem, block) if message]
+        return []
+
+    def problem(index: int) -> str:
+        try:
+            examples[index]
+        except UserError as error:
+            return str(error)
+        return ""
+
+    starts = range(0, len(examples), _CHUNK)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        blocks = (range(start, min(start + _CHUNK, len(examples))) for start in starts)
+        for found in pool.map(messages, blocks):
+            yield from found
 
 
 TASK = Task(
     noun="image-classification set",
     find=find,
     own={
-        "folder": Own(folders.load, "PATH", "one subfolder a class, or train/ and test/ of these")
+        "folder": Own(
+            folders.load, "PATH", "one subfolder a class, or train/ and test/ of these", checks=True
+        )
     },
 )

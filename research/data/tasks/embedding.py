@@ -14,7 +14,13 @@ import numpy as np
 from research.data.images.reading import decode_image, with_channels
 from research.data.own import folders
 from research.data.sources.source import Example
-from research.data.sources.splits import Dataset, Labelled, Subset, refuse_second_validation
+from research.data.sources.splits import (
+    Dataset,
+    Labelled,
+    Subset,
+    looked_at,
+    refuse_second_validation,
+)
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
@@ -169,7 +175,8 @@ def inspect(dataset: Dataset, splits: Mapping[str, Labelled]) -> list[str]:
             f"{dataset.name}, {split}: class {dataset.class_names[label]!r} has one image only"
             for label in classes[counts < 2].tolist()
         ]
-        problems += [f"{dataset.name}, {split}: {message}" for message in unreadable(examples)]
+        seen = looked_at(examples, dataset.sample)
+        problems += [f"{dataset.name}, {split}: {message}" for message in unreadable(seen)]
     return problems
 
 
@@ -181,6 +188,7 @@ TASK = Task(
             functools.partial(folders.load, by_class=True),
             "PATH",
             "one subfolder a class, or train/ and test/ of these, of different classes",
+            checks=True,
         )
     },
 )

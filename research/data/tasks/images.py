@@ -19,7 +19,7 @@ from research.data.images.reading import (
 )
 from research.data.own import folders
 from research.data.sources.source import Example
-from research.data.sources.splits import Dataset, Labelled, with_test
+from research.data.sources.splits import Dataset, Labelled, looked_at, with_test
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
@@ -62,6 +62,9 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.files)
 
+    def name(self, index: int) -> str:
+        return self.files[index]
+
     def __getitem__(self, index: int, /) -> Example:
         return {"image": read(self.files[index], self.white)}
 
@@ -71,11 +74,17 @@ class ImageFiles:
         return np.zeros(len(self.files), np.int32)
 
 
-def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
+def load(
+    location: str | Path,
+    *,
+    skip_corrupt: bool = False,
+    most_checked: int = folders.MOST_CHECKED,
+) -> Dataset:
     """Opens all images below PATH; or those below PATH/train and PATH/test, and PATH/val.
 
     Without these folders a fifth is the test split, evenly spaced in natural order (of 10 files the
-    third and the eighth). Every file is decoded once, to find those that cannot be.
+    third and the eighth). Every file is decoded once, to find those that cannot be; of more
+    than most_checked files, only when skip_corrupt asks for it.
 
     Raises:
       UserError: for a folder without images, a file that is no image or is damaged, and images
@@ -98,7 +107,8 @@ def load(location: str | Path, *, skip_corrupt: bool = False) -> Dataset:
         for split, found in below.items()
     }
     total = sum(len(files) for files, _ in named.values()) + left_out.total()
-    named, left_out["unreadable"] = folders.readable(named, skip_corrupt)
+    if skip_corrupt or sum(len(files) for files, _ in named.values()) <= most_checked:
+        named, left_out["unreadable"] = folders.readable(named, skip_corrupt)
     counts = count_line(total, left_out)
     console().print(f"folder:{path}: {counts}", markup=False)
     white = white_of(file for files, _ in named.values() for file in files)
@@ -145,12 +155,12 @@ def inspect(dataset: Dataset) -> list[str]:
     return [
         f"{dataset.name}, {split}: {message}"
         for split, examples in dataset.splits.items()
-        for message in unreadable(examples)
+        for message in unreadable(looked_at(examples, dataset.sample))
     ]
 
 
 TASK = Task(
     noun="set of images",
     find=find_images,
-    own={"folder": Own(load, "PATH", "all images below a folder, or below train/ and test/")},
+    own={"folder": Own(load, "PATH", "all images below a folder, or below train/ and test/", True)},
 )

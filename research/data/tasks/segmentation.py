@@ -19,7 +19,7 @@ from research.data.images.masks import (
 from research.data.images.reading import decode_image, with_channels
 from research.data.own import masks as mask_folders
 from research.data.sources.source import Example
-from research.data.sources.splits import Dataset
+from research.data.sources.splits import Dataset, looked_at
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
@@ -146,9 +146,10 @@ def inspect(dataset: Dataset) -> list[str]:
     trained: np.ndarray | None = None
     for split, examples in sorted(dataset.splits.items(), key=lambda item: item[0] != "train"):
         where = f"{dataset.name}, {split}:"
-        damaged = [f"{where} {message}" for message in unreadable(examples)]
+        seen = looked_at(examples, dataset.sample)
+        damaged = [f"{where} {message}" for message in unreadable(seen)]
         problems += damaged
-        if damaged:
+        if damaged or len(seen) < len(examples):  # a rare class may be in the others
             continue
         pixels = count_split(examples, len(dataset.class_names))
         trained = pixels if split == "train" else trained
