@@ -245,3 +245,11 @@ def test_fewer_episodes_of_many_classes_and_as_many_queries(monkeypatch):
     recognition.recognition(x, labels, [2, 20, 40])
     most = recognition.EPISODES
     assert asked == [(2, most), (20, most), (40, most // 2)]
+
+
+def test_numbers_of_identities_grow_to_all_that_have_two_examples():
+    labels = np.r_[np.repeat(np.arange(25), 2), 99]  # the last has one
+    assert recognition.growing(labels) == [2, 5, 10, 20, 25]
+    assert recognition.growing(np.repeat(np.arange(6000), 2))[-3:] == [2000, 5000, 6000]
+    assert recognition.growing(np.array([0, 0, 1])) == []
+    assert recognition.ways_of(labels) == 20 and recognition.ways_of(labels[:8]) == 4
