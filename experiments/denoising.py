@@ -40,7 +40,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research import models
     from research.assembly import assemble, bind_images, make_training
     from research.data.datasets import opener
-    from research.data.images.augment import augment_batch, example_keys
+    from research.data.images.augment import augment_batch, example_keys, noise_like
     from research.data.tasks import images as task
     from research.errors import choose
     from research.experiment import Evaluation, Evaluator, Experiment, Prediction
@@ -54,9 +54,6 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     data = assemble(config, facts, dataset, entry, task.inspect, config.model)
     model = models.configured(entry, config, num_classes=data.preprocessing.channels)
     network = bind_images(config, model, data.preprocessing)
-
-    def noise_like(keys: jax.Array, pictures: Any) -> jax.Array:
-        return jax.vmap(lambda key: jax.random.normal(key, pictures.shape[1:]))(keys)
 
     def augment(key: jax.Array, batch: "Batch", axis: str | None) -> "Batch":
         _, clean = augment_batch(config, key, batch, data.components)

@@ -74,10 +74,10 @@ class Config(LossConfig, PredictionConfig, AugmentedTrainingConfig):
     dataset: str = redefault(TrainingConfig, "dataset", "glyphs")
     eval_batch_size: int = redefault(TrainingConfig, "eval_batch_size", 256)
     epochs: float = redefault(TrainingConfig, "epochs", 20.0)
-    rotation: float = redefault(Augmentation, "rotation", 10.0)
-    shear: float = redefault(Augmentation, "shear", 10.0)
     scale: float = redefault(Augmentation, "scale", 0.1)
     shift: float = redefault(Augmentation, "shift", 0.07)
+    rotation: float = redefault(Augmentation, "rotation", 10.0)
+    shear: float = redefault(Augmentation, "shear", 10.0)
 
 
 def build(config: Config, facts: "Facts | None" = None) -> "Experiment":

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from jaxtyping import Array, Bool, Float, Int, Integer, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Integer, Key, Num, Shaped
 
 from research.data.config import Augmentation
 from research.data.images import warps
@@ -39,6 +39,13 @@ def example_keys(key: Key[Array, ""], *numbers: Int[Any, " batch"]) -> Key[Array
         return functools.reduce(jax.random.fold_in, own, key)
 
     return jax.vmap(one)(*numbers)
+
+
+def noise_like(
+    keys: Key[Array, " batch"], images: Num[Any, "batch height width channel"]
+) -> Float[Array, "batch height width channel"]:
+    """Draws normal noise of deviation 1 for each image, by its own key."""
+    return jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
 
 
 def augment(
