@@ -4,13 +4,15 @@ import dataclasses
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from experiments import embedding
+from experiments import detection, embedding, open_experiment
 from research import models
 from research.assembly import assemble, defaults
 from research.data.images.preprocessing import Preprocessing
 from research.data.sources.splits import Dataset
+from research.detection.inputs import check_size
 from research.errors import UserError
 from research.record.run_folder import as_begun, check_workdir
 from research.training.config import AugmentedTrainingConfig
@@ -158,3 +160,49 @@ def test_a_run_goes_on_with_what_it_began_with(tmp_path):
     with pytest.raises(UserError, match="--batch_size=64 there, 8 here"):
         check_workdir(tmp_path, "toy", given)
     assert as_begun(tmp_path / "new", config()) == config()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Five pictures of two sizes, with masks, boxes and classes."""
+    root = tmp_path_factory.mktemp("photos")
+    rows = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    for folder in ("images", "masks", "folder/a", "folder/b"):
+        (root / folder).mkdir(parents=True)
+    for k in range(10):
+        height, width = (240, 300) if k % 2 else (300, 260)
+        picture = PIL.Image.fromarray(np.full((height, width, 3), 20 * k, np.uint8))
+        picture.save(root / f"images/{k}.png")
+        picture.save(root / f"folder/{'ab'[k % 2]}/{k}.png")
+        mask = np.zeros((height, width), np.uint8)
+        mask[50:90, 50:90] = 255
+        PIL.Image.fromarray(mask).save(root / f"masks/{k}.png")
+        rows["images"].append({"id": k, "file_name": f"{k}.png", "height": height, "width": width})
+        box = {"id": k, "image_id": k, "category_id": 1, "bbox": [50, 50, 40, 40], "area": 1600}
+        rows["annotations"].append({**box, "iscrowd": 0})
+    (root / "boxes.json").write_text(json.dumps(rows))
+    return root
+
+
+def test_where_things_lie_is_learned_of_larger_pictures_than_what_they_are(photos):
+    def size(name, dataset, **given):
+        module = open_experiment(name)
+        asked = module.Config(dataset=dataset, unchosen=OPEN, **given)
+        return module.build(asked).facts["preprocessing"]["image_size"][0]
+
+    masks = f"masks:{photos}/images:{photos}/masks"
+    assert size("classification", f"folder:{photos}/folder") == 128
+    assert size("segmentation", masks) == 224
+    assert size("segmentation", masks, crop_size=48) == 64  # of parts: the model's own
+    assert size("detection", f"coco:{photos}/images:{photos}/boxes.json") == 224
+
+
+def test_a_detector_refuses_pictures_of_which_nothing_says_the_size():
+    def refused(**given):
+        made = Dataset("made", {}, (), (None, None, 3), "")
+        check_size(detection.Config(**given), made)
+
+    refused(dataset="folder:mine", unchosen=("image_size",))
+    for given in ({"dataset": "folder:mine"}, {"dataset": "voc", "unchosen": ("image_size",)}):
+        with pytest.raises(UserError, match="images differ in size; give --image_size"):
+            refused(**given)
