@@ -25,7 +25,7 @@ from research.training.config import LoopConfig
 from research.training.evaluation import SplitResult, flat_metrics, make_evaluate, report_of
 from research.training.interrupts import Interrupts
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
-from research.training.plan import make_plan
+from research.training.plan import TIMED, long_run, make_plan
 from research.training.state import TrainState
 from research.training.statistics import batches_of, check_values, make_estimate
 from research.training.step import make_eval_step, make_train_step
@@ -200,6 +200,14 @@ def train(
             (state, totals), _ = step_fn(state, batch)
             window.add(totals)
             progress.advance(step)
+            if step - start == 1:
+                jax.block_until_ready(totals)
+                timed_from = time.perf_counter()
+            elif step - start == 1 + TIMED:
+                jax.block_until_ready(totals)
+                each = (time.perf_counter() - timed_from) / TIMED
+                if line := long_run(config, each * (plan.steps - step)):
+                    progress.say(line)
 
             last = step == plan.steps
             stopping = interrupts.received if not last else None

@@ -21,7 +21,7 @@ from research.errors import UserError
 from research.experiment import Data
 from research.metrics import class_bias
 from research.record.run_folder import RunFolder
-from research.training import loop
+from research.training import loop, plan
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint
 from research.training.checkpointer import Checkpointer
@@ -395,3 +395,14 @@ def test_a_step_copies_nothing_to_the_host_and_its_batches_alone_to_the_device(
     assert read[4] == {step: [] for step in range(1, 5)}
     assert {step: read[8][step] for step in range(5, 9)} == {step: [] for step in range(5, 9)}
     assert all(asked[step] for step in range(1, 9))  # the watch sees what the line reads
+
+
+def test_what_a_long_run_will_take_is_said_and_changes_nothing(tmp_path, capsys, monkeypatch):
+    plain = run(tmp_path / "plain")
+    assert "the steps to come" not in capsys.readouterr().out
+    monkeypatch.setattr(plan, "LONG", 0)
+    own = dataclasses.replace(CONFIG, dataset="folder:photos")
+    told = run(tmp_path / "told", own)
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("a smaller --steps (now 12) shortens it") == 1
+    assert told.result["fingerprint"] == plain.result["fingerprint"]
