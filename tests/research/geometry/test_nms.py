@@ -11,7 +11,7 @@ import pytest
 
 from research.detection.config import DetectionConfig
 from research.detection.selection import select
-from research.geometry.nms import nms
+from research.geometry.nms import detect, nms
 
 CASES = json.loads((Path(__file__).parents[2] / "fixtures" / "torchvision_boxes.json").read_text())[
     "nms"
@@ -125,3 +125,36 @@ def test_as_many_objects_are_found_as_may_be_told():
 def test_a_score_of_nothing_is_dropped_by_default():
     boxes = jnp.array([[0, 0, 4, 4], [8, 8, 12, 12], [0, 0, 4, 2.1]], jnp.float32)
     assert kept(nms(boxes, jnp.array([0.01, 0.0, 0.005]), 3)) == [0]  # IoU 0.525 above one half
+
+
+def test_detections_are_those_of_each_class_alone_best_first_inside_the_image():
+    rng = np.random.default_rng(0)
+    low = rng.uniform(-4, 30, (2, 40, 2))
+    boxes = np.concatenate([low, low + rng.uniform(4, 16, (2, 40, 2))], -1).astype("f")
+    scores = rng.random((2, 40, 3)).astype("f")
+    found = detect(jnp.array(boxes), jnp.array(scores), (32, 36), count=30, least=0.2)
+    for i in range(2):
+        rows = []
+        for k in range(3):
+            one = nms(jnp.array(boxes[i]), jnp.array(scores[i, :, k]), 40, 0.5, least=0.2)
+            rows += [(scores[i, b, k], k, b) for b in kept(one)]
+        rows = sorted(rows, reverse=True)[:30]
+        inside = np.clip([boxes[i, b] for _, _, b in rows], 0, [36, 32, 36, 32])
+        assert np.asarray(found["valid"][i]).all() and len(rows) == 30
+        np.testing.assert_allclose(found["scores"][i], [score for score, _, _ in rows])
+        np.testing.assert_array_equal(found["classes"][i], [k for _, k, _ in rows])
+        np.testing.assert_allclose(found["boxes"][i], inside, rtol=1e-6)
+
+
+def test_detection_leaves_out_low_scores_and_pads_with_nothing():
+    boxes = jnp.array([[[0, 0, 8, 8], [20, 20, 28, 28]]], jnp.float32)
+    scores = jnp.array([[[0.9, 0.005], [0.02, 0.6]]])
+    found = detect(boxes, scores, (32, 32))
+    assert found["valid"].shape == (1, 100) and found["valid"][0].tolist()[:4] == [1, 1, 1, 0]
+    assert found["classes"][0, :3].tolist() == [0, 1, 0]
+    assert not found["boxes"][0, 3:].any() and not found["scores"][0, 3:].any()
+    few = detect(boxes, scores, (32, 32), candidates=2)  # of all pairs, the two best
+    assert few["valid"].sum() == 2
+    together = jnp.array([[[0, 0, 8, 8], [0, 0, 8, 7]]], jnp.float32)
+    assert detect(together, scores, (32, 32))["valid"].sum() == 2  # 0.02 is of the first's class
+    assert detect(together, scores, (32, 32), agnostic=True)["valid"].sum() == 1
