@@ -11,7 +11,7 @@ from toys import check_gradients, drawn
 from research.errors import UserError
 from research.models import available, create
 from research.nn.initialisers import INITIALISERS
-from research.understanding.network import Network
+from research.understanding.network import ImageNetwork
 from research.understanding.receptive_fields import receptive_fields
 
 ZEROS = INITIALISERS["zeros"]
@@ -114,7 +114,9 @@ def test_the_margin_is_how_far_a_pixel_sees(name, upsampling, stem, depth):
     model = create(name, width=1, num_classes=2, **options)
     side = 8 * model.multiple + 2 * (model.margin + model.multiple)
     variables = jax.tree.map(lambda x: np.ones(x.shape, "f"), shapes(model, (1, 32, 32, 1)))
-    network = Network(lambda v, x: model.apply(v, x), variables, (), (side, 4 * model.multiple, 1))
+    network = ImageNetwork(
+        lambda v, x: model.apply(v, x), variables, (), (side, 4 * model.multiple, 1)
+    )
     top, bottom = receptive_fields(network)["outputs"][:, 0, [0, 2]].T
     inside = (top > 0) & (bottom < side)  # what does not see the border
     place = np.arange(side)[inside]
