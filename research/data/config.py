@@ -15,7 +15,7 @@ class CheckConfig:
 
     sample: int = option(
         0,
-        "Examples of each split that are looked at, evenly spaced; 0: 256.",
+        "Examples of each split that are looked at, evenly spaced; 0: 128.",
         minimum=0,
         changes_result=False,
         saved=False,
