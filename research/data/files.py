@@ -95,7 +95,7 @@ def find(folder: Path, endings: Collection[str] | None = None, *, deep: bool = T
                 if not entry.is_file():  # reading a pipe would wait for ever
                     left_out["neither files nor folders"] += 1
                 elif ours:
-                    files.append(path / checked(entry.name, path))
+                    files.append(path / in_utf8(entry.name, path))
                 elif entry.name.lower() not in _SYSTEM_FILES:
                     left_out["hidden or of the system"] += 1
             elif ours and os.path.splitext(entry.name)[1].lower() in others:
@@ -135,7 +135,7 @@ def subfolders(folder: Path) -> list[Path]:
         if not is_own(entry.name):
             continue
         if entry.is_dir():
-            names.append(checked(entry.name, folder))
+            names.append(in_utf8(entry.name, folder))
         elif entry.is_symlink() and not entry.is_file():
             raise UserError(f"{entry.path}: is a link to what is not there; mend or remove it")
     return [folder / name for name in sorted(names, key=natural)]
@@ -150,7 +150,7 @@ def is_own(name: str) -> bool:
     return not (name.startswith(".") or lower in _SYSTEM_FILES or lower in _TOOL_FOLDERS)
 
 
-def checked(name: str, folder: Path) -> str:
+def in_utf8(name: str, folder: Path) -> str:
     """Returns the name; raises UserError if it is not in UTF-8: it cannot be printed or written."""
     try:
         name.encode()

@@ -15,7 +15,7 @@ UNKNOWN = np.array([255, 255, 255], np.uint8)  # where the class is unknown
 MOST_CLASSES = 12  # in the legend
 
 
-def painted(labels: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
+def colour_labels(labels: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
     """Paints class numbers in the colours of mask files; white for pixels without one."""
     colours = palette()
     colours[IGNORE] = UNKNOWN
@@ -60,7 +60,7 @@ def predictions(
     for row, i in zip(axes, shown, strict=True):
         pictures = [np.clip(images[i], 0, 255).astype(np.uint8)]
         numbers = [predicted[i]] if labels is None else [labels[i], predicted[i]]
-        pictures += [painted(x) for x in numbers]
+        pictures += [colour_labels(x) for x in numbers]
         present |= {int(k) for x in numbers for k in np.unique(x)}
         if labels is not None:
             colours = np.where(wrong[i][..., None], WRONG, RIGHT)

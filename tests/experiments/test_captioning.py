@@ -15,7 +15,7 @@ import launch
 from experiments import captioning
 from research import models
 from research.data.images.preprocessing import Preprocessing
-from research.data.own import captions as captioned
+from research.data.own import captions as own_captions
 from research.data.text.captions import tokens_of
 from research.data.text.tokens import BEGIN, END, PADDING, words
 from research.metrics.captions import score
@@ -163,7 +163,7 @@ def test_predicted_sentences_of_the_test_files_score_as_the_test_split_does(plac
     evaluate = ["--mode=evaluate", checkpoint, "--parallel=single", f"--dataset={given}"]
     assert run(*evaluate, f"--workdir={out[0]}") == 0
 
-    split = captioned.load(given.removeprefix("captions:")).splits["test"]
+    split = own_captions.load(given.removeprefix("captions:")).splits["test"]
     files = [split.examples.files[i] for i in split.positions]
     asked = f"--inputs={','.join(files)}"
     assert run("--mode=predict", checkpoint, asked, f"--workdir={out[1]}") == 0

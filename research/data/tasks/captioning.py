@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from research.data.images.reading import decode_image
-from research.data.own import captions as captioned
+from research.data.own import captions as own_captions
 from research.data.sources.source import Example, Examples
 from research.data.sources.splits import Dataset, Subset, looked_at
 from research.data.stored.scenes.drawing import COLOURS, MOST, SIDE, Thing
@@ -70,7 +70,7 @@ def captions(examples: Examples) -> list[list[str]]:
         record = examples.record
         assert isinstance(record, CaptionedImage), "opened for another task"
         return examples.scan(record.captions)
-    assert isinstance(examples, captioned.CaptionedSplit), "no captions"
+    assert isinstance(examples, own_captions.CaptionedSplit), "no captions"
     return [list(texts) for texts in examples.captions]
 
 
@@ -109,7 +109,7 @@ TASK = Task(
     find=find,
     own={
         "captions": Own(
-            captioned.load,
+            own_captions.load,
             "IMAGES_DIR:FILE",
             "sentences about the images of a folder: Flickr8k's token file, CSV or JSON",
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from research.data.images.objects import Objects, usable
 from research.data.images.reading import decode_image, with_channels
-from research.data.own import boxes as annotated
+from research.data.own import boxes as own_boxes
 from research.data.own.annotations import Annotations, coco, labelme, voc, yolo
 from research.data.sources.source import Example, Examples, read_many
 from research.data.sources.splits import Dataset, Labelled, Subset, looked_at
@@ -111,7 +111,7 @@ def task(drop_bad_boxes: bool = False) -> Task:
     """
 
     def own(read: Callable[[str], Annotations], prefix: str, usage: str, content: str) -> Own:
-        load = functools.partial(annotated.load, read, prefix, drop_bad_boxes=drop_bad_boxes)
+        load = functools.partial(own_boxes.load, read, prefix, drop_bad_boxes=drop_bad_boxes)
         return Own(load, usage, content)
 
     return Task(
@@ -147,7 +147,7 @@ def counts(examples: Examples, crowds: bool = True) -> np.ndarray:
     """
     if isinstance(examples, Subset):
         return counts(examples.examples, crowds)[examples.positions]
-    if isinstance(examples, annotated.AnnotatedSplit):
+    if isinstance(examples, own_boxes.AnnotatedSplit):
         found = [image.objects.crowd for image in examples.images]
     elif isinstance(examples, PreparedSplit) and isinstance(examples.record, ImageWithObjects):
         found = _scanned(examples, examples.record)

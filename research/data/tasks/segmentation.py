@@ -17,7 +17,7 @@ from research.data.images.masks import (
     to_classes,
 )
 from research.data.images.reading import decode_image, with_channels
-from research.data.own import masks as mask_folders
+from research.data.own import masks as own_masks
 from research.data.sources.source import Example
 from research.data.sources.splits import Dataset, looked_at
 from research.data.tasks import Own, Stored, Task
@@ -106,7 +106,7 @@ def task(ignore_label: int = -1) -> Task:
         find=functools.partial(find, ignore_label=ignore_label),
         own={
             "masks": Own(
-                functools.partial(mask_folders.load, ignore_label=ignore_label),
+                functools.partial(own_masks.load, ignore_label=ignore_label),
                 "IMAGES_DIR:MASKS_DIR[:CLASSES]",
                 "images and masks of the same names; a class table for colours",
             )
