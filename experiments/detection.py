@@ -44,7 +44,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     import jax
     import jax.numpy as jnp
 
-    from research.assembly import assemble, bind, make_training
+    from research.assembly import MOST_PLACES, assemble, bind, make_training
     from research.data.tasks.detection import inspect
     from research.detection import inputs, running
     from research.detection.detector import Setting, make
@@ -69,6 +69,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         inspect=inspect,
         classifier=config.backbone,
         fit=lambda found: inputs.fit_of(config, found),
+        largest=MOST_PLACES,
         learned=lambda raw, splits: {"sizes": inputs.typical_sizes(splits["train"], config)},
     )
     classes, preprocessing = data.class_names, data.preprocessing

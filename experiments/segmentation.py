@@ -78,7 +78,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     import numpy as np
 
     from research import models
-    from research.assembly import assemble, bind_images, make_training
+    from research.assembly import MOST_PLACES, assemble, bind_images, make_training
     from research.data.datasets import opener
     from research.data.images import augment as augment_lib
     from research.data.images import masks
@@ -123,7 +123,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         classifier=backbone or config.model,
         divided=divided,
         fit=lambda _: masks.fit_pair,
-        whole=not config.crop_size,
+        largest=0 if config.crop_size else MOST_PLACES,
         learned=learned,
     )
     names, classes = data.class_names, len(data.class_names)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from research.assembly.defaults import MOST_PLACES, MOST_WHOLE, choose_batches, choose_size, taken
+from research.assembly.defaults import MOST_WHOLE, choose_batches, choose_size, taken
 from research.data import pipeline
 from research.data.config import ImageConfig
 from research.data.images.augment import Components, colour_components
@@ -124,7 +124,7 @@ def assemble(
     classes: bool = True,
     fixed_channels: bool = False,
     mixes: bool = False,
-    whole: bool = True,
+    largest: int = MOST_WHOLE,
     learned: Callable[[Preprocessing, Splits], Facts] = nothing_more,
 ) -> ImageData:
     """Opens data for training; with a checkpoint's facts, opens them only when they are needed.
@@ -147,7 +147,8 @@ def assemble(
       classes: whether the network predicts the data set's classes, and is evaluated on these alone.
       fixed_channels: whether images get the channels of `entry`, and not their own.
       mixes: whether the training mixes pairs of examples, as --mixup asks.
-      whole: whether training sees whole images, whose size may be chosen; else parts of them.
+      largest: the largest side that is chosen for the images of a person's own where nobody chose
+        one, pixels; 0: none is chosen, as where training sees parts of images.
       learned: (preprocessing without learned numbers, splits at its size) -> further facts.
 
     Raises:
@@ -168,9 +169,8 @@ def assemble(
         if weights is not None:  # trained kernels fix them
             channels = channels_of(config.init_from, entry)
         chosen = choose_batches(config, divided())
-        if whole:
-            most = MOST_WHOLE if fit is image_alone else MOST_PLACES
-            chosen |= choose_size(config, dataset(), divided()["train"], entry, weights, most)
+        if largest:
+            chosen |= choose_size(config, dataset(), divided()["train"], entry, weights, largest)
         config = taken(config, {"taken": chosen})
         raw = choose_preprocessing(config, dataset(), entry, channels)
         names = dataset().class_names if classes else ()

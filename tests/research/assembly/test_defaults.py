@@ -145,7 +145,7 @@ def test_what_was_taken_travels_among_the_facts():
     assert defaults.taken(config(), data.facts).image_size == 64
     plain = assemble(config(unchosen=()), None, lambda: made, ENTRY, inspect=list)
     assert "taken" not in plain.facts and plain.preprocessing.image_size == (28, 28)
-    parts = assemble(config(), None, lambda: made, ENTRY, inspect=list, whole=False)
+    parts = assemble(config(), None, lambda: made, ENTRY, inspect=list, largest=0)
     assert "image_size" not in parts.facts["taken"]
 
 
