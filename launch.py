@@ -19,6 +19,7 @@ from research.code.running import described, place
 from research.config import option
 from research.errors import UserError
 from research.training.config import RunConfig, TrainingConfig
+from research.training.interrupts import Stopped
 
 # A disk or a quota that is full, a file that has reached its limit.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -158,7 +159,7 @@ def variant_of(launch: LaunchConfig, module: Any, argv: list[str], text: str) ->
 def main(argv: list[str] | None = None) -> int:
     """Runs one command, of the shell's by default.
 
-    Returns the exit code: 0, or 2 for what a person can mend.
+    Returns the exit code: 0, 2 for what a person can mend, 128 + the signal that ended training.
     """
     argv = sys.argv if argv is None else argv
     try:
@@ -185,6 +186,8 @@ def main(argv: list[str] | None = None) -> int:
             f"{where}cannot be written ({error.strerror}); what was saved before is intact. "
             "Make room and run the same command again to go on."
         )
+    except Stopped as stopped:
+        return stopped.exit_code
     return 0
 
 

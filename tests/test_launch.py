@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -139,6 +140,23 @@ def test_kill_9_at_random_moments_does_not_change_a_bit(place, kills):
     whole, pieces = read(place / "RUN" / "result.json"), read(folder / "result.json")
     assert pieces["fingerprint"] == whole["fingerprint"]
     assert pieces["metrics"] == whole["metrics"]
+
+
+def test_sigterm_saves_and_the_exit_code_says_so(place):
+    folder = place / "TERMINATED"
+    command = [sys.executable, str(ROOT / "launch.py"), *flags(place, steps=100_000)]
+    command += ["--eval_every=100000", f"--workdir={folder}"]
+    with subprocess.Popen(
+        command, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("step "))
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)  # what started it may pass on what a group got
+        rest = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    saved = re.search(r"SIGTERM: saved after step (\d+) of 100000", rest)
+    assert saved and (folder / "checkpoints" / "latest" / saved[1]).is_dir()
 
 
 def test_evaluate_reproduces_the_metrics_exactly_from_the_checkpoint_alone(place):

@@ -37,7 +37,10 @@ def train_to_end(
 ) -> dict[str, Any] | None:
     """Trains the run in a folder to its end if need be, and returns its result.
 
-    None if it was asked to stop, or has no result to keep.
+    None if it has no result to keep.
+
+    Raises:
+      Stopped: after a signal; the run is saved.
     """
     code = code_of(module)
     config = as_begun(path, config)
@@ -53,8 +56,6 @@ def train_to_end(
         config = config_lib.replace(config, {"parallel": parallel.mode})
         with RunFolder(path, name, config, code) as folder:
             finished = train(experiment, config, parallel, folder)
-            if finished is None:
-                return None
             save_figures(path / "figures", pictures_of(experiment.evaluation, finished.evaluations))
             folder.finish(finished.result)
             result = finished.result
@@ -119,8 +120,7 @@ def run_study(
             one = config_lib.replace(variant, {"workdir": str(folder), "seed": seed})
             failure = ""
             try:
-                if train_to_end(name, module, one, folder) is None:
-                    return
+                train_to_end(name, module, one, folder)
             except NotFiniteError as error:
                 failure = str(error)
                 console().print(failure, markup=False)

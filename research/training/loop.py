@@ -23,7 +23,7 @@ from research.training.checkpointer import Checkpointer
 from research.training.chosen import chosen_by, weights_of_run
 from research.training.config import LoopConfig
 from research.training.evaluation import SplitResult, flat_metrics, make_evaluate, report_of
-from research.training.interrupts import Interrupts
+from research.training.interrupts import Interrupts, Stopped
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.plan import TIMED, long_run, make_plan
 from research.training.state import TrainState
@@ -98,12 +98,11 @@ class Finished(NamedTuple):
 
 def train(
     experiment: Experiment, config: LoopConfig, parallel: Parallel, run: RunFolder
-) -> Finished | None:
+) -> Finished:
     """Trains, evaluates and records, from the run folder's last checkpoint on.
 
-    Returns None after SIGTERM or SIGINT: the run is saved, and the same command continues it.
-
     Raises:
+      Stopped: after a signal: the run is saved, and the same command continues it.
       UserError: a loss that is not finite, or a checkpoint that could not be written.
     """
     with contextlib.ExitStack() as stack:
@@ -251,7 +250,7 @@ def train(
                     f"{stopping.name}: saved after step {step} of {plan.steps}; the "
                     f"same command with --workdir={run.path} goes on"
                 )
-                return None
+                raise Stopped(stopping)
 
         # --- Finish ---
         if not evaluations:  # killed after the last checkpoint, before the result was written

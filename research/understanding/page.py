@@ -25,6 +25,7 @@ from research.record.report import Report, metrics_report
 from research.record.run_folder import RunFolder
 from research.training import parallel as parallel_lib
 from research.training.evaluation import pictures_of
+from research.training.interrupts import Stopped
 from research.training.loop import train
 from research.understanding.config import InputOptimizationConfig
 from research.understanding.methods import METHODS, USED_BY
@@ -89,15 +90,16 @@ def section(config: InputOptimizationConfig, build: Build) -> str:
     """Shows one method's pictures and numbers, or says why it does not apply.
 
     Raises:
-      UserError: where SIGTERM or SIGINT ended it.
+      Stopped: where a signal ended it, and so ends all methods.
     """
     try:
         built = build(config)
         report = built.report() if isinstance(built, Look) else run(built, config)
     except UserError as error:
         return f'<p class="skipped">Not here: {html.escape(str(error))}</p>'
-    if report is None:  # a signal asked for an end, of all methods
-        raise UserError("--mode=gallery: was stopped, and no page was written.")
+    except Stopped:
+        console().print("--mode=gallery: was stopped, and no page was written.", markup=False)
+        raise
     parts = [
         picture(name.partition("/")[2], figure)
         for name, figure in report.figures.items()
@@ -112,16 +114,14 @@ def section(config: InputOptimizationConfig, build: Build) -> str:
     return f"{''.join(parts)}{notes}<table>{rows}</table>"
 
 
-def run(experiment: Experiment, config: InputOptimizationConfig) -> Report | None:
-    """Returns the report of a run whose folder nobody keeps; None if it was stopped."""
+def run(experiment: Experiment, config: InputOptimizationConfig) -> Report:
+    """Returns the report of a run whose folder nobody keeps."""
     parallel = parallel_lib.create(config.parallel, config.batch_size)
     with (
         tempfile.TemporaryDirectory() as folder,
         RunFolder(Path(folder), "input_optimization", config) as record,
     ):
         finished = train(experiment, config, parallel, record)
-    if finished is None:
-        return None
     found = finished.result
     drawn = pictures_of(experiment.evaluation, finished.evaluations)
     return metrics_report(found["metrics"], found["protocol"], drawn, found["notes"])

@@ -26,6 +26,7 @@ from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint
 from research.training.checkpointer import Checkpointer
 from research.training.config import TrainingConfig
+from research.training.interrupts import Stopped
 from research.training.loop import train
 from research.training.statistics import make_estimate
 
@@ -110,12 +111,14 @@ def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path, cap
     assert open_checkpoint(tmp_path / "whole").metadata["step"] == 12
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, number):
     whole = run(tmp_path / "whole")
     handler = signal.getsignal(number)
     stop = lambda: os.kill(os.getpid(), number)
-    assert run(tmp_path / "stopped", experiment=interrupted(6, stop)) is None
+    with pytest.raises(Stopped) as stopped:
+        run(tmp_path / "stopped", experiment=interrupted(6, stop))
+    assert stopped.value.signal is number
     assert signal.getsignal(number) is handler
     saved = open_checkpoint(tmp_path / "stopped").metadata["step"]
     assert 0 < saved < 12
@@ -184,7 +187,8 @@ def test_a_run_lists_what_it_trains_on_and_goes_on_with_nothing_else(tmp_path):
         return toys.experiment(data=known)
 
     stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
-    assert run(tmp_path, experiment=experiment(stop)) is None
+    with pytest.raises(Stopped):
+        run(tmp_path, experiment=experiment(stop))
     listed = (tmp_path / "trained_on.txt").read_bytes()
     assert set(listed.decode().split()) == {digest(image).hex() for image in images}
 
@@ -266,7 +270,8 @@ def test_every_parallel_mode_gives_the_same_run(tmp_path):
 def test_a_run_begun_on_eight_devices_goes_on_on_one(tmp_path):
     stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
     eight = dataclasses.replace(CONFIG, parallel="jit")
-    assert run(tmp_path / "a", eight, interrupted(6, stop)) is None
+    with pytest.raises(Stopped):
+        run(tmp_path / "a", eight, interrupted(6, stop))
     resumed = run(tmp_path / "a", CONFIG).result
     whole = run(tmp_path / "b", CONFIG).result
     assert resumed["metrics"] == pytest.approx(whole["metrics"], abs=1e-6)
