@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 import PIL.Image
-from tensorboardX import SummaryWriter
 
 from research import config as config_lib
 from research.code import files as code_lib
@@ -24,6 +23,7 @@ from research.code.files import Code
 from research.code.running import check_complete
 from research.errors import UserError
 from research.experiment import PyTree
+from research.record.trackers import Follower, TensorBoard, check_tracker
 from research.training.config import FOLLOWING, LoopConfig
 
 if TYPE_CHECKING:
@@ -184,7 +184,9 @@ class RunFolder:
             by `check_workdir`. Nothing is overwritten then.
         """
         self.path, self.experiment, self.config, self.code = path, experiment, config, code
-        self._writer: SummaryWriter | None = None
+        self._curves: TensorBoard | None = None
+        self._follower: Follower | None = None
+        check_tracker(config.tracker)
         self._made = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -218,6 +220,9 @@ class RunFolder:
         Raises:
           UserError: where loaded modules cannot be copied; nothing is written.
         """
+        if self.config.tracker:
+            told = {"experiment": self.experiment, **config_lib.to_json(self.config)}
+            self._follower = Follower(self.config.tracker, self.path, told)
         experiment = self.experiment
         if self.code is not None:
             check_complete(self.code)
@@ -237,18 +242,17 @@ class RunFolder:
             lines = [json.loads(line) for line in file.read_text().splitlines() if _whole(line)]
             kept = [line for line in lines if line["step"] <= start]
             file.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._writer = SummaryWriter(str(self.path), purge_step=start + 1 if start else None)
+        self._curves = TensorBoard(self.path, start)
 
     def log(self, step: int, metrics: Mapping[str, float], warning: str | None = None) -> None:
         """Appends one line to metrics.jsonl and one point to each TensorBoard curve."""
         said = {"warning": warning} if warning else {}
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"step": step, **metrics, **said}) + "\n")
-        assert self._writer is not None, "begin() comes first"
-        if warning:
-            self._writer.add_text("warning", warning, step)
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+        assert self._curves is not None, "begin() comes first"
+        self._curves.send(step, metrics, warning)
+        if self._follower is not None:
+            self._follower.catch_up()
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes result.json, the sign that the run is complete."""
@@ -259,8 +263,10 @@ class RunFolder:
 
     def __exit__(self, *_: Any) -> None:
         """Flushes the curves and unlocks the folder, which is removed if it is empty."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._follower is not None:
+            self._follower.close()
+        if self._curves is not None:
+            self._curves.close()
         elif self._made:
             for file in (".lock", ""):
                 _remove(self.path / file)

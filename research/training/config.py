@@ -32,6 +32,8 @@ class LoopConfig(Configuration, Protocol):
     @property
     def resume(self) -> Literal["auto", "never"]: ...
     @property
+    def tracker(self) -> str: ...
+    @property
     def compilation_cache(self) -> str: ...
     @property
     def data_dir(self) -> str: ...
@@ -104,6 +106,11 @@ class RunConfig:
     )
     keep: int = option(
         2, "Latest checkpoints to keep, beside the best.", minimum=1, changes_result=False
+    )
+    tracker: Literal["", "wandb", "mlflow", "trackio"] = option(
+        "",
+        "Send the log to Weights & Biases, MLflow or Trackio, too, where its package is installed.",
+        changes_result=False,
     )
     compilation_cache: str = option(
         "~/.cache/fovea/jax",
