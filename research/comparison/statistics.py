@@ -17,7 +17,8 @@ from scipy import optimize, special, stats
 
 ALPHA = 0.05
 CONFIDENCE = 1 - ALPHA
-FEWEST_FOR_INFERENCE = 3  # below: point estimates alone
+FEWEST_FOR_INFERENCE = 3  # seeds; below: point estimates alone
+FEWEST_FOR_VERDICTS = 5  # of three or four "suggestive" is the most that is said
 RESOLUTION = 1e-7  # of the largest value, about that of float32: less is no spread
 EXACT_FLIPS = 20  # pairs: 2^20 sums
 EXACT_LABELS = 200_000  # ways to choose one side's runs: 184,756 for ten against ten
