@@ -1,4 +1,4 @@
-"""What a run's log is sent to beside metrics.jsonl: TensorBoard, and the tracker of --tracker.
+"""TensorBoard, and the tracker that --tracker names: services that follow a run's log.
 
 Trackers are fed from metrics.jsonl, and a file beside it says how far: so a run that was killed
 and goes on sends nothing twice, and sends later what could not be sent at once.
@@ -33,7 +33,7 @@ class Tracker(Protocol):
 
 
 class Tracked(NamedTuple):
-    """What a tracker is told of a run.
+    """A run, as a tracker is told of it.
 
     Attributes:
       identity: by which its service knows the run, when it goes on.
