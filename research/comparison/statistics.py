@@ -31,7 +31,7 @@ Result = float | np.ndarray  # of a function of Batch: an array with the leading
 
 
 class Summary(NamedTuple):
-    """What a variant's runs say of their metric.
+    """The values of a variant's runs, summarised.
 
     Attributes:
       runs: all of them, those that failed included.
@@ -85,7 +85,7 @@ class Share(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """How many seeds a side (or pairs) a difference needs: from the lower to the upper bound."""
+    """The number of seeds a side (or pairs) that a difference needs, from the lower to the upper bound."""
 
     low: int
     high: int
