@@ -30,6 +30,18 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+def pytest_xdist_auto_num_workers():
+    """One process more than there are cores: some always wait for processes that tests start."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget():
+    """Forgets compiled programs after each module: they would fill a process's memory (4.7 GB)."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def figures():
     """{file: what it shows} of every figure that is saved while a module's tests run."""

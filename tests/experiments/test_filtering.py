@@ -10,7 +10,9 @@ from research.nn.convolution import convolution
 from research.training.checkpoint import open_checkpoint
 
 
-@pytest.mark.parametrize(("kernel", "steps"), [("sobel", 120), ("scharr", 250)])
+@pytest.mark.parametrize(
+    ("kernel", "steps"), [("sobel", 120), pytest.param("scharr", 250, marks=pytest.mark.families)]
+)
 def test_a_filter_is_found_again_from_pairs_of_images(tmp_path, figures, kernel, steps):
     run = tmp_path / "run"
     code = launch.main(
