@@ -85,7 +85,7 @@ class Share(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """The number of seeds a side (or pairs) that a difference needs, from the lower to the upper bound."""
+    """The number of seeds a side (or pairs) that a difference needs: its bounds."""
 
     low: int
     high: int

@@ -25,7 +25,7 @@ Kind = Literal[
 
 
 class Verdict(NamedTuple):
-    """What may be claimed.
+    """The claim that may be made.
 
     Attributes:
       kind: in one word; "lower" and "higher" are of the metric, whichever is better.
@@ -111,7 +111,7 @@ def one_run_verdict(test: McNemar, variant: str, baseline: str, metric: Metric) 
 
 
 class _Words(NamedTuple):
-    """What a sentence is made of."""
+    """The parts of a sentence."""
 
     name: str
     baseline: str

@@ -15,7 +15,7 @@ BEGINNINGS = ("map", "bleu", "recall")
 
 
 class Metric(NamedTuple):
-    """What is compared.
+    """The metric that is compared.
 
     Attributes:
       name: as in result.json, such as "test/accuracy": what stands before "/" is the split.
