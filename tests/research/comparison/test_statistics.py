@@ -188,7 +188,7 @@ def power_by_integration(n, effect, pairs):
 
 @pytest.mark.parametrize("pairs", [True, False])
 def test_power_is_the_integral_over_both_estimates(pairs):
-    for n, effect in itertools.product((2, 5, 10, 30), (0.0, 0.3, 1.0, 2.0, 5.0)):
+    for n, effect in itertools.product((2, 10), (0.0, 1.0, 5.0)):
         expected = power_by_integration(n, effect, pairs)
         assert statistics.power(n, effect, pairs) == pytest.approx(expected, abs=1e-7)
 

@@ -197,7 +197,7 @@ def test_a_permutation_test_that_disagrees_is_a_warning():
 
 def test_no_difference_is_never_claimed():
     generator = np.random.default_rng(0)
-    for n in (1, 2, 3, 5, 6, 10, 30):
+    for n in (1, 2, 3, 5, 6, 9):
         for smallest in (None, 0.001, 0.1):
             for pairs in (True, False):
                 base = Sample(generator.normal(0.5, 0.01, n), list(range(n)))
