@@ -100,7 +100,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.data.sources.sampling import order_of
     from research.data.tasks import embedding as task
     from research.errors import UserError, choose
-    from research.experiment import Evaluation, Evaluator, Experiment
+    from research.experiment import Evaluation, Evaluator, Experiment, Score
     from research.figures import embedding as figures
     from research.losses.embedding import PROXY_LOSSES, embedding_loss, watch_for_collapse
     from research.metrics import embedding as metrics
@@ -200,7 +200,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     def keep(outputs: "Batch", batch: "Batch") -> dict[str, jax.Array]:
         return {**outputs, "thumbnail": identification.thumbnails(jnp.asarray(batch["image"]))}
 
-    def score(kept: "Batch", targets: "Batch") -> dict[str, float]:
+    def score(kept: "Batch", targets: "Batch") -> dict[str, Score]:
         return metrics.score_split(kept["embedding"], kept["thumbnail"], targets, metric)
 
     def draw_split(kept: "Batch", targets: "Batch") -> "Pictures":

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 import optax
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.figure import Figure
 
     from research.data.sources.overlap import Contents
@@ -30,6 +30,8 @@ Batch = Mapping[str, Any]
 Variables = Mapping[str, PyTree]
 # One value and one weight for each example; step.py and evaluation.py alone mask, sum and divide.
 Measures = Mapping[str, tuple[jax.Array, jax.Array]]
+# A metric of a whole split; or the value and the weight of each example, whose mean is the metric.
+Score = float | tuple[np.ndarray, np.ndarray]
 # Plain JSON that was learned from the training data and travels with the weights.
 Facts = Mapping[str, Any]
 # The name of the pmap axis that a batch is split over, or None where a function sees the global
@@ -153,8 +155,8 @@ class Evaluator(NamedTuple):
       tally: (a batch's kept values, the batch, the split's `originals` or None) -> the values to
         hold in their place; on the host. For scores against targets that no batch can hold, such
         as masks of their own sizes.
-      score: (a split's held values, its targets) -> metrics that are no means over examples, such
-        as average precision; on the host.
+      score: (a split's held values, its targets) -> metrics that no batch can give, such as average
+        precision; on the host.
       bias: (the same) -> whether predictions are too large, too many or displaced, for a person.
       draw: (outputs, batch) of a few evenly spaced examples -> pictures.
       draw_split: (a split's held values, its targets) -> pictures.
@@ -164,7 +166,7 @@ class Evaluator(NamedTuple):
     measure: Callable[[PyTree, Batch], Measures] | None = None
     keep: Callable[[PyTree, Batch], PyTree] | None = None
     tally: "Callable[[PyTree, Batch, Examples | None], PyTree] | None" = None
-    score: Callable[[PyTree, Batch], dict[str, float]] | None = None
+    score: Callable[[PyTree, Batch], Mapping[str, Score]] | None = None
     bias: "Callable[[PyTree, Batch], Bias] | None" = None
     draw: Callable[[PyTree, Batch], Pictures] | None = None
     draw_split: Callable[[PyTree, Batch], Pictures] | None = None

@@ -1,12 +1,17 @@
 """A small experiment with batch normalisation and dropout, on random images."""
 
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import PIL.Image
+import pytest
 
+import experiments
+from research import config as config_lib
 from research.data.images.augment import example_keys
 from research.experiment import (
     Data,
@@ -21,8 +26,11 @@ from research.nn.forward import forward
 from research.nn.normalisation import batch_norm
 from research.nn.regularisation import Dropout
 from research.random import stream
+from research.record import outcomes
 from research.training import parallel as parallel_lib
 from research.training import state as state_lib
+from research.training.checkpoint import open_checkpoint
+from research.training.evaluation import scores_of
 from research.training.step import make_train_step
 
 CLASSES = 5
@@ -191,3 +199,37 @@ def save_turned(path, picture):
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     turned = PIL.Image.fromarray(picture).transpose(PIL.Image.Transpose.ROTATE_90)
     turned.save(path, quality=97, exif=exif)
+
+
+def check_outcomes(folder, run=None):
+    """Asserts that every metric of a result.json comes out of the folder's examples/<split>.npz.
+
+    Args:
+      run: the run that was evaluated in the folder, if it is another.
+
+    Returns:
+      The outcomes by split.
+    """
+    result = json.loads((folder / "result.json").read_text())
+    opened = open_checkpoint(run or folder)
+    module = experiments.open_trained(opened.metadata, opened.path)
+    config = config_lib.from_json(module.Config, opened.metadata["config"], str(opened.path))
+    evaluation = module.build(config, opened.metadata["facts"]).evaluation
+    found, again = {}, {}
+    for split, told in result["examples"].items():
+        one = found[split] = outcomes.read(folder / told["file"])
+        assert told["left_out"] == {} and told["examples"] == len(one.index)
+        means = {}
+        for name, values in one.values.items():
+            weights = one.weights[name].tolist()
+            total = sum(v * w for v, w in zip(values.tolist(), weights, strict=True))
+            if sum(weights):
+                means[f"{split}/{name}"] = total / sum(weights)
+        for name, value in means.items():
+            assert result["metrics"][name] == pytest.approx(value, rel=1e-5, abs=1e-7), name
+        scores = scores_of(evaluation, one.held, one.targets)
+        # The very number: the file holds what was scored.
+        assert {n: result["metrics"][f"{split}/{n}"] for n in scores} == scores
+        again |= means | {f"{split}/{name}": value for name, value in scores.items()}
+    assert again.keys() == result["metrics"].keys()
+    return found

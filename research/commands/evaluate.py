@@ -27,6 +27,7 @@ from research.training.evaluation import (
     make_evaluate,
     pictures_of,
     report_of,
+    save_outcomes,
 )
 from research.weights.trained import is_run
 
@@ -120,7 +121,7 @@ def run_evaluation(
     data, report = overlap.new_only(experiment.data(), *recalled)
     path = output_folder(config.workdir, name, "evaluate", "result.json")
     weights = variables if len(members) > 1 else variables[0]
-    evaluations = evaluate_weights(whole, config, weights, data, sample=True)
+    evaluations = evaluate_weights(whole, config, weights, data, details=True)
     alone = {}
     if len(members) > 1:
         for member_config, member, opened in members:
@@ -139,16 +140,17 @@ def run_evaluation(
         "members": alone,
         "trained_on": report,
         **report_of(whole.evaluation, evaluations),
+        "examples": save_outcomes(path, evaluations),
     }
     write_json(path / "result.json", result)
     show_result(result, path)
 
 
 def evaluate_weights(
-    experiment: Experiment, config: LoopConfig, variables: Any, data: Data, sample: bool = False
+    experiment: Experiment, config: LoopConfig, variables: Any, data: Data, details: bool = False
 ) -> dict[str, SplitResult]:
-    """Evaluates each split on the available devices; `sample` keeps examples for pictures."""
+    """Evaluates each split on the available devices; `details` for pictures and files."""
     parallel = parallel_lib.for_evaluation(config)
     evaluate = make_evaluate(experiment.evaluation, parallel)
     placed = parallel.put(variables)
-    return {split: evaluate(placed, source, sample) for split, source in data.evals.items()}
+    return {split: evaluate(placed, source, details) for split, source in data.evals.items()}

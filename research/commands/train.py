@@ -20,7 +20,7 @@ from research.record.run_folder import RunFolder, as_begun, check_workdir, read_
 from research.runtime import environment
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
-from research.training.evaluation import pictures_of
+from research.training.evaluation import pictures_of, save_outcomes
 from research.training.loop import train
 
 
@@ -57,8 +57,9 @@ def train_to_end(
         with RunFolder(path, name, config, code) as folder:
             finished = train(experiment, config, parallel, folder)
             save_figures(path / "figures", pictures_of(experiment.evaluation, finished.evaluations))
-            folder.finish(finished.result)
-            result = finished.result
+            examples = save_outcomes(path, finished.evaluations)
+            result = {**finished.result, "examples": examples}
+            folder.finish(result)
     return result
 
 

@@ -135,6 +135,7 @@ def make_data(
             alone=alone and not training,
             large=large,
             originals=None if originals is None or training else originals[split],
+            files=splits.contents.splits[split].examples,
         )
 
     evals = {split: source(split) for split in splits if split != "train"}

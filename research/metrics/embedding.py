@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
+from research.experiment import Score
 from research.metrics.bias import Bias, Ratio
 from research.metrics.recognition import (
     EPISODES,
@@ -38,8 +39,8 @@ MOST_CLUSTERED = 20_000
 RECALLS = (1, 5, 10)
 
 
-def retrieval(x: Embeddings, labels: Labels, metric: Metric = "euclidean") -> dict[str, float]:
-    """Computes recall_at_k and map_at_r of examples against all others.
+def retrieval(x: Embeddings, labels: Labels, metric: Metric = "euclidean") -> dict[str, Score]:
+    """Computes recall_at_k and map_at_r of each example against all others, with its weight.
 
     mAP@R: Musgrave et al., "A metric learning reality check", 2020, section 3.2. Queries are the
     examples of classes with at least two, or MOST_QUERIES of these, evenly spaced.
@@ -56,8 +57,17 @@ def retrieval(x: Embeddings, labels: Labels, metric: Metric = "euclidean") -> di
     r = relevant[queries]
     precision = np.cumsum(right, 1) / np.arange(1, count + 1)
     inside = np.arange(count) < r[:, None]
-    scores = {f"recall_at_{k}": float(right[:, :k].any(1).mean()) for k in RECALLS if k <= count}
-    return scores | {"map_at_r": float(((precision * right * inside).sum(1) / r).mean())}
+    scores = {f"recall_at_{k}": right[:, :k].any(1) for k in RECALLS if k <= count}
+    scores["map_at_r"] = (precision * right * inside).sum(1) / r
+    weights = np.zeros(len(x))
+    weights[queries] = 1
+
+    def of_all(values: np.ndarray) -> np.ndarray:
+        every = np.zeros(len(x))
+        every[queries] = values
+        return every
+
+    return {name: (of_all(values), weights) for name, values in scores.items()}
 
 
 def cluster_agreement(x: Embeddings, labels: Labels) -> float:
@@ -144,7 +154,7 @@ def score(
     labels: Labels,
     domains: Labels | None = None,
     metric: Metric = "euclidean",
-) -> dict[str, float]:
+) -> dict[str, Score]:
     """Computes a split's metrics, see `protocol`; those that need a larger split are left out.
 
     Args:
@@ -152,7 +162,7 @@ def score(
       pixels: the images themselves, flattened, which are compared by Euclidean distance.
       domains: typeface family, drawer or the like of each example.
     """
-    scores: dict[str, float] = {}
+    scores: dict[str, Score] = {}
     if (ways := ways_of(labels)) > 1:
         scores[f"accuracy_{ways}way_1shot"] = episode_accuracy(x, labels, ways, 1, metric)
         scores[f"accuracy_{ways}way_5shot"] = episode_accuracy(x, labels, ways, 5, metric)
@@ -171,7 +181,7 @@ def score(
         scores |= retrieval(x, labels, metric)
     if 1 < len(np.unique(labels)) < len(labels):  # else every clustering agrees
         scores["nmi"] = cluster_agreement(x, labels)
-    return {name: value for name, value in scores.items() if np.isfinite(value)}
+    return {k: x for k, x in scores.items() if isinstance(x, tuple) or np.isfinite(x)}
 
 
 def score_split(
@@ -179,7 +189,7 @@ def score_split(
     thumbnails: UInt8[np.ndarray, "n height width"],
     targets: Mapping[str, np.ndarray],
     metric: Metric = "euclidean",
-) -> dict[str, float]:
+) -> dict[str, Score]:
     """Computes `score` of a split, or the error on its published one-shot runs, if it has them."""
     pixels = thumbnails.reshape(len(thumbnails), -1).astype(np.float32) / 255
     labels = targets["label"]

@@ -9,9 +9,9 @@ import fcntl
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -47,15 +47,22 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that is either complete or missing, even if the process is killed.
+    """Writes a file as `whole_file` does."""
+    with whole_file(path, "w") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, mode: Literal["w", "wb"]) -> Iterator[IO[Any]]:
+    """Opens a file to write that is either complete or missing, even if the process is killed.
 
     Raises:
       OSError: with the file's name, such as for a full disk.
     """
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+    with tempfile.NamedTemporaryFile(mode, dir=path.parent, suffix=".tmp", delete=False) as file:
         name = Path(file.name)
         try:
-            file.write(text)
+            yield file
             file.close()
             name.chmod(0o644)  # temporary files are private; results are not
             name.replace(path)

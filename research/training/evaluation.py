@@ -1,15 +1,17 @@
 """Evaluates one split: exact sums over all examples, and scores of the whole split on the host."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
-from research.experiment import Batch, Evaluation, Pictures, PyTree, Variables
+from research.experiment import Batch, Evaluation, Pictures, PyTree, Score, Variables
+from research.record.outcomes import Outcomes, mean, path_of, save
 from research.training.parallel import CompiledByShape, Parallel
-from research.training.step import make_eval_step
+from research.training.step import Rows, make_eval_step
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,18 +28,22 @@ class SplitResult(NamedTuple):
         pictures and notes are made of. None where it was not asked for.
       held: the held values of every example, by evaluator; {} if none holds any.
       targets: the batches, without the fields that a source calls large; {} likewise.
+      outcomes: of every example, with the same held values and targets. None where they were not
+        asked for.
     """
 
     metrics: dict[str, float]
     sample: tuple[PyTree, Batch] | None
     held: Mapping[str, PyTree]
     targets: Batch
+    outcomes: Outcomes | None = None
 
 
 def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., SplitResult]:
-    """Returns (variables, source, sample=False) -> SplitResult, compiled once a shape of batch.
+    """Returns (variables, source, details=False) -> SplitResult, compiled once a shape of batch.
 
-    It raises ValueError where two evaluators give the same metric.
+    With details, it keeps a sample for pictures, and the outcomes of single examples. It raises
+    ValueError where two evaluators give the same metric.
     """
     holding = {k: one for k, one in evaluation.evaluators.items() if one.holds}
     step = CompiledByShape(
@@ -56,21 +62,25 @@ def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., S
     def unpadded(batch: Batch) -> Batch:
         return {name: value[batch["mask"]] for name, value in batch.items()}
 
-    def evaluate(variables: Variables, source: "Source", sample: bool = False) -> SplitResult:
+    def evaluate(variables: Variables, source: "Source", details: bool = False) -> SplitResult:
         sums: dict[str, np.ndarray] = {}
-        rows: list[PyTree] = []  # the held values of each batch, without padding
+        held_rows: list[PyTree] = []  # the held values of each batch, without padding
         truth: list[Batch] = []
-        previous: tuple[PyTree, PyTree, Batch] | None = None
+        measured: list[PyTree] = []
+        previous: tuple[PyTree, Rows, Batch] | None = None
 
-        def fetch(totals: PyTree, results: PyTree, batch: Batch) -> None:
+        def fetch(totals: PyTree, rows: Rows, batch: Batch) -> None:
             for name, pair in jax.device_get(totals).items():
                 sums[name] = sums.get(name, 0.0) + np.array(pair, np.float64)
+            if details:
+                *found, mask = parallel.get_rows((rows.example, rows.measured, rows.mask))
+                measured.append(jax.tree.map(lambda x: x[mask], found))
             if holding:
-                kept, real = rows_of(results[1], batch), unpadded(batch)
+                kept, real = rows_of(rows.kept, batch), unpadded(batch)
                 for name, one in holding.items():
                     if one.tally is not None:
                         kept[name] = one.tally(kept[name], real, source.originals)
-                rows.append(kept)
+                held_rows.append(kept)
                 truth.append({name: x for name, x in real.items() if name not in source.large})
 
         for batch in source.iterate(0, source.num_batches):
@@ -81,25 +91,87 @@ def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., S
         assert previous is not None, "a split has at least one example"
         fetch(*previous)
 
-        sampled = None
-        if sample:
-            if source.num_batches > 1:  # else the only batch is the sample
-                few: Batch = source.sample()
-                previous = (*step(variables, parallel.put_batch(few)), few)
-            _, (outputs, _), few = previous
-            sampled = rows_of(outputs, few), unpadded(few)
-
         metrics = {name: float(s / w) for name, (s, w) in sums.items() if w > 0}
-        held, targets = (joined(rows), joined(truth)) if holding else ({}, {})
-        for name, one in holding.items():
-            if one.score is not None:
-                scores = one.score(held[name], targets)
-                if both := metrics.keys() & scores.keys():
-                    raise ValueError(f"evaluator {name!r}: {min(both)!r} is a metric already")
-                metrics |= scores
-        return SplitResult(metrics, sampled, held, targets)
+        held, targets = (joined(held_rows), joined(truth)) if holding else ({}, {})
+        scores = _scores(evaluation, held, targets, metrics)
+        metrics |= _averaged(scores)
+        if not details:
+            return SplitResult(metrics, None, held, targets)
+
+        index, by_measure = joined(measured)
+        by_measure |= {name: pair for name, pair in scores.items() if isinstance(pair, tuple)}
+        outcomes = Outcomes(
+            source.in_split(index),
+            source.files_of(index),
+            {name: values for name, (values, _) in by_measure.items()},
+            {name: weights for name, (_, weights) in by_measure.items()},
+            held,
+            {name: x for name, x in targets.items() if name not in ("index", "mask")},
+        )
+        if source.num_batches > 1:  # else the only batch is the sample
+            few: Batch = source.sample()
+            previous = (*step(variables, parallel.put_batch(few)), few)
+        _, rows, few = previous
+        sample = rows_of(rows.outputs, few), unpadded(few)
+        return SplitResult(metrics, sample, held, targets, outcomes)
 
     return evaluate
+
+
+def scores_of(
+    evaluation: Evaluation, held: Mapping[str, PyTree], targets: Batch
+) -> dict[str, float]:
+    """Computes the metrics of evaluators' `score` from the values held of a split, or of a part.
+
+    Args:
+      held: by evaluator; those whose values are missing are left out.
+    """
+    return _averaged(_scores(evaluation, held, targets))
+
+
+def _scores(
+    evaluation: Evaluation,
+    held: Mapping[str, PyTree],
+    targets: Batch,
+    known: Collection[str] = (),
+) -> dict[str, Score]:
+    """Returns the scores of all evaluators.
+
+    Raises:
+      ValueError: where an evaluator gives a metric that another gave, or that is among `known`.
+    """
+    found: dict[str, Score] = {}
+    for name, one in evaluation.evaluators.items():
+        if one.score is not None and name in held:
+            scores = one.score(held[name], targets)
+            if both := {*known, *found} & scores.keys():
+                raise ValueError(f"evaluator {name!r}: {min(both)!r} is a metric already")
+            found |= scores
+    return found
+
+
+def _averaged(scores: Mapping[str, Score]) -> dict[str, float]:
+    return {name: mean(*x) if isinstance(x, tuple) else x for name, x in scores.items()}
+
+
+def save_outcomes(folder: Path, results: Mapping[str, SplitResult]) -> dict[str, Any]:
+    """Writes the outcomes of each split's examples into a run's folder.
+
+    Returns:
+      Their part of result.json, plain JSON: of each split the file, the number of examples, and
+      what was left out and why.
+    """
+    told = {}
+    for split, result in results.items():
+        if result.outcomes is not None:
+            path = path_of(folder, split)
+            left_out = save(path, result.outcomes)
+            told[split] = {
+                "file": str(path.relative_to(folder)),
+                "examples": len(result.outcomes.index),
+                "left_out": left_out,
+            }
+    return told
 
 
 def report_of(evaluation: Evaluation, results: Mapping[str, SplitResult]) -> dict[str, Any]:

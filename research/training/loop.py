@@ -178,9 +178,10 @@ def train(
         best_value = checkpointer.best_metrics().get(best_name)
         watch = experiment.training.watch
 
-        def evaluate_all(sample: bool) -> dict[str, SplitResult]:
+        def evaluate_all(details: bool) -> dict[str, SplitResult]:
             return {
-                name: evaluate(state.variables, split, sample) for name, split in data.evals.items()
+                name: evaluate(state.variables, split, details)
+                for name, split in data.evals.items()
             }
 
         # --- Train ---
@@ -225,7 +226,7 @@ def train(
             if due_eval or due_save:
                 state = state.evaluated_with(estimate(state.variables, step))
             if due_eval:
-                evaluations = evaluate_all(sample=last)
+                evaluations = evaluate_all(details=last)
                 metrics |= flat_metrics(evaluations)
                 check_best(experiment.evaluation, evaluations)
                 is_best = better(metrics.get(best_name), best_value, best_mode)
@@ -254,7 +255,7 @@ def train(
 
         # --- Finish ---
         if not evaluations:  # killed after the last checkpoint, before the result was written
-            evaluations = evaluate_all(sample=True)
+            evaluations = evaluate_all(details=True)
         checkpointer.wait()
         averaged, best = state.average is not None, experiment.evaluation.best
         result = {

@@ -150,29 +150,51 @@ def make_train_step(
     return step
 
 
+class Rows(NamedTuple):
+    """The evaluation of each row of a batch, padding among them.
+
+    Attributes:
+      outputs: of `Evaluation.predict`.
+      kept: the values that each evaluator keeps.
+      measured: of each measure (value, weight), float32; both are 0 where a row does not count.
+      example, mask: the batch's "index" and "mask".
+    """
+
+    outputs: PyTree
+    kept: dict[str, PyTree]
+    measured: dict[str, tuple[jax.Array, jax.Array]]
+    example: jax.Array
+    mask: jax.Array
+
+
 def make_eval_step(
     evaluation: Evaluation, axis: Axis
-) -> Callable[[Variables, Batch], tuple[Totals, tuple[PyTree, PyTree]]]:
-    """Returns a pure (variables, batch) -> (totals, (outputs, what is kept, by evaluator)).
+) -> Callable[[Variables, Batch], tuple[Totals, Rows]]:
+    """Returns a pure (variables, batch) -> (totals, what it says of each row).
 
     Raises:
       ValueError: when it is traced, where two evaluators measure the same metric.
     """
 
-    def step(variables: Variables, batch: Batch) -> tuple[Totals, tuple[PyTree, PyTree]]:
+    def step(variables: Variables, batch: Batch) -> tuple[Totals, Rows]:
         batch = without_padding(batch, axis)
         outputs = evaluation.predict(variables, batch)
         mask = batch["mask"].astype(jnp.float32)
         totals: Totals = {}
+        measured = {}
         kept = {}
         for evaluator, one in evaluation.evaluators.items():
             for name, (value, weight) in (one.measure or no_measures)(outputs, batch).items():
                 if name in totals:
                     raise ValueError(f"two evaluators measure {name!r}")
-                totals[name] = masked_sum(value, weight * mask), (weight * mask).sum()
+                weight = weight * mask
+                totals[name] = masked_sum(value, weight), weight.sum()
+                value = jnp.where(weight > 0, value.astype(jnp.float32), 0.0)
+                measured[name] = value, weight.astype(jnp.float32)
             if one.holds:
                 kept[evaluator] = outputs if one.keep is None else one.keep(outputs, batch)
-        return add_over(axis, totals), (outputs, kept)
+        rows = Rows(outputs, kept, measured, batch["index"], batch["mask"])
+        return add_over(axis, totals), rows
 
     return step
 

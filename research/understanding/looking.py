@@ -50,7 +50,7 @@ def evaluated(
         split = "data"
 
     def report() -> Report:
-        results = {split: evaluate({}, source, sample=True)}
+        results = {split: evaluate({}, source, details=True)}
         found = report_of(evaluation, results)
         drawn = pictures_of(evaluation, results)
         return metrics_report(found["metrics"], found["protocol"], drawn, found["notes"])

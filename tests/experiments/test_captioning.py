@@ -3,12 +3,14 @@
 import functools
 import json
 from functools import partial
+from pathlib import Path
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from toys import save_turned, train
 
 import launch
@@ -76,6 +78,8 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
 ):
     folder = trained
     result = read(folder / "result.json")
+    found = toys.check_outcomes(folder)["test"]  # BLEU, ROUGE-L and CIDEr among its metrics
+    assert all(Path(name).suffix == ".png" and Path(name).exists() for name in found.names)
     names = {"bleu1", "bleu4", "rouge_l", "cider", "exact_match", "identical_captions", "words"}
     assert {f"test/{name}" for name in names} <= result["metrics"].keys()
     assert result["metrics"]["test/bleu1"] > 0.6  # "a red square on the left" has no other form
@@ -105,6 +109,7 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
     evaluated = read(place / "EVALUATED" / "result.json")
     assert "beam search of width 3" in evaluated["protocol"]["cider"]
     assert evaluated["metrics"]["test/bleu1"] > 0.6
+    toys.check_outcomes(place / "EVALUATED", folder)
 
     asked = ["--mode=predict", f"--checkpoint={folder}", f"--workdir={place / 'SAID'}"]
     assert run(*asked, f"--inputs={place / 'images' / '3.png'},{place / 'images' / '7.png'}") == 0

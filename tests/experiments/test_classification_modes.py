@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+import toys
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
@@ -214,6 +215,9 @@ def test_predictions_of_the_test_files_score_what_evaluation_says(pictures, tmp_
     assert launch.main([*again, "--mode=evaluate", f"--workdir={tmp_path / 'evaluated'}"]) == 0
     metrics = read(tmp_path / "evaluated/result.json")["metrics"]
     assert metrics == read(tmp_path / "run/result.json")["metrics"]
+    for folder in ("run", "evaluated"):
+        found = toys.check_outcomes(tmp_path / folder, tmp_path / "run")["test"]
+        assert sorted(found.names) == sorted(map(str, (pictures / "test").rglob("*.*")))
 
     out = tmp_path / "predicted"
     files = f"--inputs={pictures / 'test'}"

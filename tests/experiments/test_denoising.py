@@ -78,6 +78,7 @@ def test_the_pages_blocks_are_the_whole_file():
 
 
 def test_a_few_steps_make_pictures_nearer_to_the_true_ones(place, figures):
+    toys.check_outcomes(place / "runs/first")
     found = result(place / "runs/first")["metrics"]
     assert found["test/psnr"] > found["test/psnr_given"] + 1
     assert found["test/ssim"] > found["test/ssim_given"]

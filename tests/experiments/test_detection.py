@@ -7,6 +7,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
+import toys
 from toys import train
 
 import launch
@@ -85,6 +86,10 @@ def test_a_run_reports_every_metric_with_its_protocol_and_pictures(place, figure
         assert len(result["protocol"][name]) > 20
     assert (
         "101-point" in result["protocol"]["mAP"] and "11 points" in result["protocol"]["voc07_mAP"]
+    )
+    found = toys.check_outcomes(place / "run")["test"]  # mAP among its metrics
+    assert (
+        len(found.names) == len(found.index) and {"boxes", "scores"} <= found.held["boxes"].keys()
     )
     assert "predicted / true sides of boxes" in result["bias"]["test"]["boxes"]["line"]
     drawn = {

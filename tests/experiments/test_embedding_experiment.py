@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from sklearn.metrics import roc_auc_score
 from toys import save_turned
 
@@ -235,6 +236,10 @@ def test_classes_that_were_trained_on_are_not_evaluated_as_unseen(place, trained
     assert run(*evaluate, f"--workdir={out}") == 0
     result = json.loads((out / "result.json").read_text())
     row = result["trained_on"]["splits"]["test"]
+    # Outcomes keep the numbers that examples have in the whole split, and their files' names.
+    left = toys.check_outcomes(out, trained)["test"]
+    assert len(left.index) == 16 and left.index.max() >= 16
+    assert {Path(name).parent.parent for name in left.names} == {grown}
     # Of 12 letters the numbers 1, 4, 7 and 10 were the test; of 14 classes 1, 5, 8 and 12 are.
     assert row == {
         "examples": 32, "trained_on": 16, "left_out": 16, "classes": 4, "classes_left_out": 2
@@ -262,6 +267,8 @@ def rows(folder):
 
 def test_a_run_reports_its_protocol_and_pictures(trained, figures):
     result = json.loads((trained / "result.json").read_text())
+    found = toys.check_outcomes(trained)["test"]
+    assert {"recall_at_1", "map_at_r"} <= found.values.keys()
     for name in ("accuracy_4way_1shot", "pixel_accuracy_4way_1shot", "verification_auc", "nmi"):
         assert 0 <= result["metrics"][f"test/{name}"] <= 1
         assert name in result["protocol"]

@@ -3,6 +3,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
 import launch
 from research.models.filter import EDGE_FILTERS
@@ -29,6 +30,7 @@ def test_a_filter_is_found_again_from_pairs_of_images(tmp_path, figures, kernel,
     )
     assert code == 0
     result = json.loads((run / "result.json").read_text())
+    toys.check_outcomes(run)
     learned = open_checkpoint(run).variables["params"]["filter"]["kernel"]
     error = np.abs(learned[:, :, 0, 0] - EDGE_FILTERS[kernel]).max()
     assert error < 0.01 * EDGE_FILTERS[kernel].max()

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
@@ -86,6 +87,7 @@ def ask(place):
 def test_a_class_is_visualised_and_the_recipe_kept(ask):
     out, result = ask("visualise", "--class=3", "--steps=60", inputs=())
     metrics = result["metrics"]
+    toys.check_outcomes(out)
     assert metrics["inputs/probability_before"] < 0.99 <= metrics["inputs/probability_after"]
     picture = cv2.imread(str(out / "figures" / "inputs" / "image_0.png"), cv2.IMREAD_UNCHANGED)
     assert picture.shape == (32, 32) and picture.std() > 5

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
 import launch
 from experiments import language
@@ -30,6 +31,7 @@ def test_hello_is_learned_and_gone_on_with(tmp_path, capsys, figures):
     assert run("--experiment=language", "--steps=150", *where) == 0
     result = json.loads((folder / "result.json").read_text())
     assert result["metrics"]["text/accuracy"] == 1
+    toys.check_outcomes(folder)
     assert result["metrics"]["text/bits_per_character"] < 0.1
     drawn = figures[folder / "figures/text/next_character.png"]
     assert drawn.has("probability of the next character", "hidden units")

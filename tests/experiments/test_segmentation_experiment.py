@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+import toys
 
 import launch
 from experiments import segmentation
@@ -123,6 +124,7 @@ def test_saved_masks_score_what_evaluation_says(photographs, tmp_path, capsys, f
     assert "images are shrunk to 39 %" in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     metrics = result["metrics"]
+    toys.check_outcomes(run)  # mIoU among its metrics
     assert {"test/dice", "test/boundary_f1", "test/rand_score", "test/cross_entropy"} <= set(
         metrics
     )

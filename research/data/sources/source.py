@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Int, Int32
+from jaxtyping import Bool, Int, Int32, Int64
 
 from research.code.running import install, installed
 from research.errors import UserError
@@ -66,11 +66,28 @@ class Named(Protocol):
         ...
 
 
+@runtime_checkable
+class MadeOf(Protocol):
+    """Examples that are made of others, each of the one at its position: decoded, or with more."""
+
+    @property
+    def examples(self) -> Examples: ...
+
+
+def file_of(examples: Examples, index: int) -> str:
+    """Returns the file of an example; "" where it is none of a person's own."""
+    if isinstance(examples, Named):
+        return examples.name(index)
+    if isinstance(examples, Chosen):
+        return file_of(examples.examples, int(examples.positions[index]))
+    return file_of(examples.examples, index) if isinstance(examples, MadeOf) else ""
+
+
 def name_of(examples: Examples, index: int) -> str:
     """Names an example for a person: its file, or else its number."""
     if isinstance(examples, Chosen):
         return name_of(examples.examples, int(examples.positions[index]))
-    return examples.name(index) if isinstance(examples, Named) else f"example {index}"
+    return file_of(examples, index) or f"example {index}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,6 +222,7 @@ class Source:
       originals: the same examples, or their scored fields, at their original sizes; see
         `Evaluator.tally`.
       large: fields that evaluation does not hold for a whole split, such as images.
+      files: what the examples were decoded from, which may know their files.
     """
 
     examples: Examples
@@ -218,6 +236,7 @@ class Source:
     alone: bool = False
     originals: Examples | None = None
     large: tuple[str, ...] = ("image",)
+    files: Examples | None = None
 
     def __post_init__(self) -> None:
         if not len(self.examples):
@@ -241,9 +260,26 @@ class Source:
 
     def chosen(self, positions: Int[np.ndarray, " kept"]) -> "Source":
         """Returns the same source over the examples at some positions."""
-        originals = None if self.originals is None else Chosen(self.originals, positions)
-        examples = Chosen(self.examples, positions)
-        return dataclasses.replace(self, examples=examples, originals=originals)
+
+        def of(examples: Examples | None) -> Chosen | None:
+            return None if examples is None else Chosen(examples, positions)
+
+        return dataclasses.replace(
+            self,
+            examples=Chosen(self.examples, positions),
+            originals=of(self.originals),
+            files=of(self.files),
+        )
+
+    def in_split(self, rows: Int[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+        """Returns which examples of their split these are, whatever `chosen` left out of it."""
+        places = self.examples.positions if isinstance(self.examples, Chosen) else None
+        return np.asarray(rows if places is None else places[rows], np.int64)
+
+    def files_of(self, index: Int[np.ndarray, " row"]) -> tuple[str, ...]:
+        """Returns the examples' files; () where they are none of a person's own."""
+        found = () if self.files is None else tuple(file_of(self.files, i) for i in index.tolist())
+        return found if any(found) else ()
 
     @functools.cached_property
     def memory(self) -> Arrays | None:

@@ -1,5 +1,6 @@
 """Exact metrics from a fake model whose outputs are known."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
@@ -8,7 +9,7 @@ from research.data.sources.source import Arrays, Source
 from research.experiment import Evaluator
 from research.metrics import classification as metrics
 from research.training import parallel as parallel_lib
-from research.training.evaluation import make_evaluate, pictures_of
+from research.training.evaluation import make_evaluate, pictures_of, scores_of
 
 COUNT, CLASSES = 37, 6
 
@@ -71,6 +72,62 @@ def test_metrics_are_those_of_a_plain_loop_whatever_the_batches(mode, batch_size
     np.testing.assert_array_equal(outputs, log_p[shown])
     np.testing.assert_array_equal(batch["image"], log_p[shown])
     assert batch["index"].tolist() == shown
+    # Of every example: what a plain loop says, and no weight where it does not count.
+    found = result.outcomes
+    assert found.index.tolist() == list(range(COUNT)) and found.names == ()
+    assert found.values["accuracy"].tolist() == right
+    assert found.values["cross_entropy"].tolist() == pytest.approx(entropy, rel=1e-5)
+    assert found.weights["half"].tolist() == [1, 0] * (COUNT // 2) + [1]
+    assert found.held is result.held and found.targets.keys() == {"label"}
+
+
+@pytest.mark.parametrize("mode", ["single", "pmap"])
+def test_examples_keep_their_numbers_and_names_where_others_are_left_out(mode):
+    class Files:
+        def __len__(self):
+            return COUNT
+
+        def name(self, index):
+            return f"{index}.png"
+
+        def __getitem__(self, index):
+            return {}
+
+    kept = np.flatnonzero(np.arange(COUNT) % 3 > 0)
+    source = Source(split(), 8, files=Files()).chosen(kept)
+    evaluate = make_evaluate(fake(True).evaluation, parallel_lib.create(mode, 8))
+    found = evaluate({"params": {}}, source, True).outcomes
+    assert found.index.tolist() == kept.tolist()
+    assert list(found.names) == [f"{k}.png" for k in kept]
+    labels = split().fields["label"][kept]
+    np.testing.assert_array_equal(found.targets["label"], labels)
+    right = split().fields["image"].argmax(-1)[kept] == labels
+    assert found.values["accuracy"].tolist() == right.tolist()
+
+
+def test_a_score_of_each_example_is_a_metric_by_its_mean_and_an_outcome():
+    values, weights = np.arange(COUNT, dtype=float), np.arange(COUNT) % 2.0
+    experiment = fake(True)
+    experiment = toys.replaced(experiment, score=lambda *_: {"rank": (values, weights), "one": 1.0})
+    evaluate = make_evaluate(experiment.evaluation, parallel_lib.create("single", 8))
+    result = evaluate({"params": {}}, Source(split(), 8), True)
+    expected = sum(range(1, COUNT, 2)) / (COUNT // 2)
+    assert result.metrics["rank"] == expected == result.outcomes.mean("rank")
+    assert result.metrics["one"] == 1 and "one" not in result.outcomes.values
+    again = scores_of(experiment.evaluation, result.outcomes.held, result.outcomes.targets)
+    assert again == {"rank": expected, "one": 1.0}
+
+
+def test_what_padding_and_uncounted_rows_hold_never_reaches_the_outcomes():
+    def measure(outputs, batch):
+        odd = batch["index"] % 2 == 1
+        return {"x": (jnp.where(odd, jnp.nan, 1.0), (~odd).astype(jnp.float32))}
+
+    experiment = toys.replaced(fake(False), measure=measure)
+    evaluate = make_evaluate(experiment.evaluation, parallel_lib.create("single", 16))
+    found = evaluate({"params": {}}, Source(split(), 16), True).outcomes
+    assert len(found.index) == COUNT and found.values["x"].tolist() == [1, 0] * 18 + [1]
+    assert found.mean("x") == 1
 
 
 def test_outputs_are_not_held_where_nobody_scores_them():
@@ -78,7 +135,7 @@ def test_outputs_are_not_held_where_nobody_scores_them():
         {"params": {}}, Source(split(), 8)
     )
     assert not result.held and "n" not in result.metrics
-    assert not result.targets and result.sample is None
+    assert not result.targets and result.sample is None and result.outcomes is None
 
 
 @pytest.mark.parametrize("mode", ["single", "pmap"])

@@ -89,14 +89,20 @@ def test_padding_counts_for_nothing_in_an_evaluation_even_when_it_is_nan():
 
     step = make_eval_step(toys.replaced(experiment, measure=measure).evaluation, None)
     variables = toys.new_state(experiment).variables
-    (totals, (outputs, _)), (others, _) = (
+    (totals, rows), (others, _) = (
         step(variables, jax.tree.map(jnp.asarray, batch)) for batch in PADDINGS
     )
+    outputs = rows.outputs
     value, weight = totals["value"]
     assert np.isfinite(outputs).all() and (value, weight) == others["value"]
     expected = np.abs(PADDINGS[0]["image"][:13]).mean((1, 2, 3))
     np.testing.assert_allclose(weight, expected.sum(), rtol=1e-5)
     np.testing.assert_allclose(value, (outputs[:13, 0] * expected).sum(), rtol=1e-5)
+    # Of single rows: padding counts for nothing there, too.
+    each, weights = rows.measured["value"]
+    np.testing.assert_array_equal(each, np.where(rows.mask, outputs[:, 0], 0))
+    np.testing.assert_allclose(weights[:13], expected, rtol=1e-5)
+    assert not weights[13:].any() and rows.example[:13].tolist() == list(range(13))
 
 
 @pytest.mark.parametrize("mode", ["single", "jit", "pmap"])
