@@ -100,41 +100,41 @@ def draw_scores(
       runs: outcomes whose mean is the score, or a function for each run (mAP, mIoU, BLEU).
 
     Raises:
-      UserError: if there is no example, or none with a weight.
+      UserError: for fewer than two examples, or a run without a finite score on them.
     """
     if examples < 2:
         raise UserError(f"resampling needs two examples or more; there are {examples}")
+    observed = _means(runs) if isinstance(runs, Means) else _score(runs, np.arange(examples))
+    if not np.isfinite(observed).all():
+        raise UserError("a run has no finite score on these examples: leave out runs that failed")
     generator = np.random.default_rng(seed)
-    everyone = np.arange(examples)
-    if not isinstance(runs, Means):
-        observed = np.array([score(everyone) for score in runs], float)
-        if not np.isfinite(observed).all():
-            raise UserError(
-                "a run has no finite score on the test set: there is nothing to resample"
-            )
-        drawn = np.empty((draws, len(runs)))
-        for row in drawn:
-            chosen = generator.integers(examples, size=examples)
-            row[:] = [score(chosen) for score in runs]
-        return Scores(observed, drawn, examples, seed)
+    size = max(BLOCK // examples, 1)
+    parts = []
+    for first in range(0, draws, size):
+        rows = min(size, draws - first)
+        chosen = generator.integers(examples, size=(rows, examples))
+        if isinstance(runs, Means):
+            chosen += examples * np.arange(rows)[:, None]  # each row counts apart
+            counts = np.bincount(chosen.ravel(), minlength=rows * examples)
+            parts.append(_means(runs, counts.reshape(rows, examples).astype(float)))
+        else:
+            parts.append(np.stack([_score(runs, row) for row in chosen]))
+    return Scores(observed, np.concatenate(parts), examples, seed)
 
+
+def _score(runs: Sequence[Score], chosen: Chosen) -> Float[np.ndarray, " run"]:
+    return np.array([score(chosen) for score in runs], float)
+
+
+def _means(runs: Means, counts: Float[np.ndarray, "draw example"] | None = None) -> np.ndarray:
+    """Returns each run's mean over all examples, or over `counts` of each; NaN without weight."""
     weights = np.asarray(runs.weights, float).T
     products = np.where(weights > 0, np.asarray(runs.values, float).T, 0.0) * weights
-    if not (weights.sum(0) > 0).all():
-        raise UserError("no example of a run has a weight: there is nothing to resample")
-    observed = products.sum(0) / weights.sum(0)
-    parts = []
-    size = max(BLOCK // examples, 1)
-    for first in range(0, draws, size):
-        counts = np.stack(
-            [
-                np.bincount(generator.integers(examples, size=examples), minlength=examples)
-                for _ in range(min(size, draws - first))
-            ]
-        ).astype(float)
-        total = counts @ weights
-        parts.append(np.where(total > 0, counts @ products / np.where(total > 0, total, 1), np.nan))
-    return Scores(observed, np.concatenate(parts), examples, seed)
+    if counts is None:
+        total, weight = products.sum(0), weights.sum(0)
+    else:
+        total, weight = counts @ products, counts @ weights
+    return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), np.nan)
 
 
 def over_examples(a: Scores, b: Scores | None = None) -> Resampled:

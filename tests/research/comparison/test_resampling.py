@@ -155,7 +155,8 @@ def test_draws_without_a_score_are_left_out():
         (lambda a, b: resampling.over_examples(a(2), b(2, examples=31)), "the same draws"),
         (lambda a, b: resampling.over_examples(a(2), b(2, seed=1)), "the same draws"),
         (lambda a, b: a(2, examples=1), "two examples"),
-        (lambda a, b: draw_scores(Means(np.ones((1, 4)), np.zeros((1, 4))), 4), "weight"),
+        (lambda a, b: draw_scores(Means(np.ones((1, 4)), np.zeros((1, 4))), 4), "no finite score"),
+        (lambda a, b: draw_scores(means(np.full((2, 4), np.nan)), 4), "leave out runs that failed"),
         (lambda a, b: draw_scores([lambda chosen: np.nan], 4), "no finite score"),
     ],
 )
