@@ -96,7 +96,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.data.datasets import opener
     from research.data.images.augment import augment_batch, copies_of, turned_copies
     from research.data.images.preprocessing import Preprocessing
-    from research.data.pipeline import Splits
+    from research.data.pipeline import Splits, refuse_both, refuse_unused_seed
     from research.data.sources.sampling import order_of
     from research.data.tasks import embedding as task
     from research.errors import UserError, choose
@@ -117,11 +117,16 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     @functools.cache
     def divided() -> dict[str, Any]:
-        splits = task.by_class(dataset(), config.validation)
+        refuse_both(config)
+        splits = task.by_class(
+            dataset(), config.validation, fold=config.fold, seed=config.split_seed
+        )
         return splits | {"train": task.minable(dataset(), splits["train"], config.drop_small)}
 
     if facts is None:
         refuse_unused(config, "loss", USED_BY)
+        if config.split_seed:
+            refuse_unused_seed(config, not task.unseen(dataset()))
 
     def learned(raw: Preprocessing, splits: Splits) -> "Facts":
         labels = {split: splits.contents.new_labels(split) for split in divided()}

@@ -92,6 +92,11 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 
     if config.dataset:
         raise UserError(f"--dataset={config.dataset}: this experiment learns --text=PATH.")
+    for flag, value in (("split_seed", config.split_seed), ("fold", config.fold)):
+        if value:
+            raise UserError(
+                f"--{flag}={value}: a text is held out at its end, by --validation; leave it out."
+            )
 
     # --- Data, and the facts that travel with the weights ---
     def windows() -> tuple[text_lib.Windows, text_lib.Windows]:

@@ -349,6 +349,9 @@ def test_training_imports_no_tensorflow_and_no_torch(place):
     assert done.returncode == 0, done.stderr
 
 
+HELD = ("--experiment=classification", "--dataset=digits")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -375,6 +378,11 @@ def test_training_imports_no_tensorflow_and_no_torch(place):
         (["--experiment=classification", "--freeze=conv9"], "called fc/bias, fc/kernel, stage0_0"),
         (["--experiment=classification", "--model_options=width=3"], "Did you mean 'widths'"),
         (["--experiment=classification", "--mode=study"], "needs --variant"),
+        ([*HELD, "--fold=6/5"], "--fold=6/5: I/K is needed, such as 1/5"),
+        ([*HELD, "--fold=1/5", "--validation=0.1"], "--fold=1/5: holds a part out itself"),
+        ([*HELD, "--split_seed=1"], "--split_seed=1: nothing is held out that it could draw"),
+        (["--experiment=language", "--fold=1/5"], "--fold=1/5: a text is held out at its end"),
+        (["--mode=evaluate", "--checkpoint=RUN", "--split_seed=1"], "trained with --split_seed=0"),
         (["--experiment=filtering", "--mode=diagnose"], "has no --mode=diagnose"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",

@@ -16,7 +16,7 @@ from research.data.images.preprocessing import Preprocessing, fit_example, read_
 from research.data.images.reading import read, with_channels
 from research.data.pipeline import Splits
 from research.data.sources.source import Example, Examples, read_many
-from research.data.sources.splits import Dataset, Labelled, looked_at
+from research.data.sources.splits import Dataset, Labelled, has_made_test, looked_at
 from research.errors import UserError
 from research.experiment import Batch, Data, Facts
 from research.models import Entry
@@ -168,6 +168,8 @@ def assemble(
         channels = entry.channels if fixed_channels else 0
         if weights is not None:  # trained kernels fix them
             channels = channels_of(config.init_from, entry)
+        if not by_class:
+            pipeline.refuse_unused_seed(config, has_made_test(dataset().splits))
         chosen = choose_batches(config, divided())
         if largest:
             chosen |= choose_size(config, dataset(), divided()["train"], entry, weights, largest)

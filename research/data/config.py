@@ -60,6 +60,18 @@ class DataConfig(CheckConfig):
         minimum=0.0,
         maximum=0.9,
     )
+    split_seed: int = option(
+        0,
+        "Draws the examples that are held out, for validation and for a test that the set lacks; "
+        "0: evenly spaced. --seed has no part in it.",
+        minimum=0,
+        maximum=2**32 - 1,
+    )
+    fold: str = option(
+        "",
+        "I/K: the I-th of K parts of the training split is held out in the place of --validation's "
+        "share; the K together are the whole split.",
+    )
     cache_mb: int = option(
         1024,
         "Splits whose decoded size is below this many MiB are held decoded in memory.",

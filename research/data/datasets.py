@@ -26,6 +26,7 @@ def load(
     task: Task = classification.TASK,
     *,
     skip_corrupt: bool = False,
+    split_seed: int = 0,
     sample: int = 0,
 ) -> Dataset:
     """Opens a data set.
@@ -35,6 +36,7 @@ def load(
         data_dir as NAME or NAME/CONFIG, or PREFIX:... for a person's own files.
       task: the fields that the set must hold, and the ways of reading it.
       skip_corrupt: leave unreadable files of one's own out, instead of stopping.
+      split_seed: draws the test split of one's own files, where they have none.
       sample: the examples of each split that are looked at, for a check; 0 for all.
 
     Raises:
@@ -46,7 +48,7 @@ def load(
     if colon and prefix in task.own:
         own = task.own[prefix]
         options = {"most_checked": sample} if sample and own.checks else {}
-        found = own.load(rest, skip_corrupt=skip_corrupt, **options)
+        found = own.load(rest, skip_corrupt=skip_corrupt, split_seed=split_seed, **options)
         return found._replace(sample=sample)
     if is_own(name):
         raise UserError(f"--dataset={name}: this experiment takes {_own(task)}.")
@@ -69,6 +71,7 @@ def opener(config: DataConfig, task: Task) -> Callable[[], Dataset]:
             config.data_dir,
             task,
             skip_corrupt=config.skip_corrupt,
+            split_seed=config.split_seed,
             sample=config.sample,
         )
     )

@@ -16,9 +16,11 @@ from research.data.sources.source import Batch, Example, Examples, Source, decod
 from research.data.sources.splits import (
     VALIDATION,
     Labelled,
+    hold_fold,
     hold_out,
     refuse_second_validation,
 )
+from research.errors import UserError
 from research.experiment import Data
 
 
@@ -44,18 +46,44 @@ class Splits(Mapping[str, Examples]):
 
 
 def divide(splits: Mapping[str, Labelled], config: DataConfig) -> dict[str, Labelled]:
-    """Returns the splits; unless --validation is 0, "validation" is held out of "train".
+    """Returns the splits; --validation or --fold holds "validation" out of "train".
 
-    The same examples under every seed.
+    The same examples under every seed of the run: --split_seed alone draws others.
 
     Raises:
-      UserError: --validation for a set that has such a split.
+      UserError: --validation or --fold for a set that has such a split, or both.
     """
-    divided = dict(splits)
-    if config.validation:
+    refuse_both(config)
+    divided, seed = dict(splits), config.split_seed
+    if config.fold:
+        refuse_second_validation(splits, f"--fold={config.fold}")
+        divided["train"], divided["validation"] = hold_fold(splits["train"], config.fold, seed)
+    elif config.validation:
         refuse_second_validation(splits)
-        divided["train"], divided["validation"] = hold_out(splits["train"], config.validation)
+        divided["train"], divided["validation"] = hold_out(splits["train"], config.validation, seed)
     return divided
+
+
+def refuse_both(config: DataConfig) -> None:
+    """Raises UserError for --fold beside --validation: each says what is held out."""
+    if config.fold and config.validation:
+        raise UserError(
+            f"--fold={config.fold}: holds a part out itself; leave --validation={config.validation}"
+            " out."
+        )
+
+
+def refuse_unused_seed(config: DataConfig, tests_drawn: bool) -> None:
+    """Raises UserError for a --split_seed that nothing would be drawn with.
+
+    Args:
+      tests_drawn: whether the test split is held out here, and is not the set's own.
+    """
+    if config.split_seed and not (config.validation or config.fold or tests_drawn):
+        raise UserError(
+            f"--split_seed={config.split_seed}: nothing is held out that it could draw, as the set "
+            "has a test split of its own; add --validation or --fold, or leave it out."
+        )
 
 
 def fitted(

@@ -43,6 +43,7 @@ def load(config: DetectionTrainingConfig) -> Dataset:
         config.data_dir,
         task(drop_bad_boxes=config.drop_bad_boxes),
         skip_corrupt=config.skip_corrupt,
+        split_seed=config.split_seed,
         sample=config.sample,
     )
     if "train" not in found.splits:

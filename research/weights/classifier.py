@@ -103,6 +103,7 @@ def open_classifier(options: ClassifierOptions, given: Collection[str] = ()) -> 
 NOT_TRAINED = {
     *("init_from", "init_as", "model", "model_options", "activation", "precision", "batch_size"),
     *("image_size", "resize", "input_normalisation", "dataset", "validation", "skip_corrupt"),
+    *("split_seed", "fold"),
 }
 
 

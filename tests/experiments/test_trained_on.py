@@ -155,6 +155,35 @@ def test_a_split_of_our_own_never_holds_what_was_trained_on(task, tmp_path):
     assert overlaps and report["unknown"] == ""
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_held_out_pictures_follow_from_the_split_seed_and_the_fold_alone(task, tmp_path):
+    """And from a checkpoint's own configuration, whatever the seed of the run."""
+    images = pictures(60, seed=0)
+    dataset = TASKS[task][1](tmp_path, named([images[i : i + 6] for i in range(0, 60, 6)]))
+
+    def parts(facts=None, **changes):
+        found, data = opened(task, dataset, facts, **changes)
+        sources = {"train": data.train, **data.evals}
+        return found, {name: {*pixels(source.examples)} for name, source in sources.items()}
+
+    facts, drawn = parts(split_seed=1, validation=0.2)
+    assert drawn == parts(facts, split_seed=1, validation=0.2, seed=5)[1]
+    plain = parts(validation=0.2, seed=5)[1]
+    assert plain == parts(validation=0.2)[1] and plain.keys() == drawn.keys()
+    for split, held in drawn.items():
+        assert held != plain[split] and len(held) == len(plain[split])
+    assert set().union(*drawn.values()) == {*(image.tobytes() for image in images)}
+    assert sum(map(len, drawn.values())) == 60
+
+    folds = [parts(fold=f"{i}/3", split_seed=1)[1] for i in (1, 2, 3)]
+    assert all(fold["test"] == drawn["test"] for fold in folds)
+    rest = drawn["train"] | drawn["validation"]
+    assert sum(len(fold["validation"]) for fold in folds) == len(rest)
+    for fold in folds:
+        assert fold["train"] | fold["validation"] == rest
+        assert not fold["train"] & fold["validation"]
+
+
 def labels(source):
     return source.memory.fields["label"]
 

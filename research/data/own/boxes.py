@@ -10,6 +10,7 @@ from research.data.files import count_line
 from research.data.images.objects import Objects, clip, faults
 from research.data.images.reading import WHITE, read, white_of
 from research.data.own.annotations import Annotated, Annotations
+from research.data.sources.division import how_drawn
 from research.data.sources.source import Example
 from research.data.sources.splits import Dataset, Labelled, with_test
 from research.errors import UserError
@@ -60,6 +61,7 @@ def load(
     location: str,
     *,
     skip_corrupt: bool = False,
+    split_seed: int = 0,
     drop_bad_boxes: bool = False,
 ) -> Dataset:
     """Opens a person's own images with boxes.
@@ -69,6 +71,7 @@ def load(
     Args:
       read_annotations: of one format, which `prefix` names.
       skip_corrupt: leave images out that cannot be read, instead of stopping; decodes each once.
+      split_seed: draws the fifth; 0: evenly spaced.
       drop_bad_boxes: leave boxes out that are no numbers, inverted, without area or outside.
 
     Raises:
@@ -99,8 +102,8 @@ def load(
         split: AnnotatedSplit(tuple(rows)) for split, rows in images.items()
     }
     if list(splits) == ["train"]:
-        notes.append("a fifth, evenly spaced, is the test split")
-    splits = with_test(splits, name)
+        notes.append(f"a fifth, {how_drawn(split_seed, 'evenly spaced')}, is the test split")
+    splits = with_test(splits, name, split_seed)
     sizes = {row.size for rows in images.values() for row in rows}
     (size,) = sizes if len(sizes) == 1 else (None,)
     height, width = size or (None, None)

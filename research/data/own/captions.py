@@ -12,6 +12,7 @@ import numpy as np
 from research.data.files import at_home, composed, count_line, find, inside, natural, read_text
 from research.data.images.reading import EXTENSIONS, WHITE, read, white_of
 from research.data.own.caption_files import lines
+from research.data.sources.division import how_drawn
 from research.data.sources.source import Example
 from research.data.sources.splits import Dataset, Labelled, with_test
 from research.data.text.tokens import is_unspaced, words
@@ -44,7 +45,7 @@ class CaptionedSplit:
         return np.zeros(len(self.files), np.int32)
 
 
-def load(rest: str, *, skip_corrupt: bool = False) -> Dataset:
+def load(rest: str, *, skip_corrupt: bool = False, split_seed: int = 0) -> Dataset:
     """Opens IMAGES_DIR:FILE.
 
     Splits are those that FILE names, or that lie beside it as Flickr8k's lists
@@ -54,6 +55,7 @@ def load(rest: str, *, skip_corrupt: bool = False) -> Dataset:
     Args:
       skip_corrupt: leave out captions without image, images without caption and images that cannot
         be read, and say how many, instead of stopping.
+      split_seed: draws the fifth; 0: evenly spaced.
 
     Raises:
       UserError: what is not there, not UTF-8, of none of the forms, or a caption without words.
@@ -117,8 +119,8 @@ def load(rest: str, *, skip_corrupt: bool = False) -> Dataset:
         if split in parts
     }
     if list(opened) == ["train"]:
-        note += "; a fifth of the images, evenly spaced in natural order, is the test split"
-    opened = with_test(opened, str(file))
+        note += f"; a fifth of the images, {how_drawn(split_seed)}, is the test split"
+    opened = with_test(opened, str(file), split_seed)
     white = white_of(there[image] for image in by_image)
     return Dataset(f"captions:{rest}", opened, (), (None, None, None), note, white)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from research.data.files import at_home, composed, count_line, find, natural, subfolders
 from research.data.images.reading import EXTENSIONS, WHITE, read, white_of
+from research.data.sources.division import how_drawn
 from research.data.sources.source import Example
 from research.data.sources.splits import Dataset, Labelled, with_test
 from research.errors import UserError
@@ -52,19 +53,22 @@ def load(
     location: str | Path,
     *,
     skip_corrupt: bool = False,
+    split_seed: int = 0,
     by_class: bool = False,
     most_checked: int = MOST_CHECKED,
 ) -> Dataset:
     """Opens PATH/CLASS/*.png, or PATH/train/CLASS/*.png beside test/ or val/ of the same form.
 
     Class names sort naturally (2 before 10). Without test/ and val/, a fifth of
-    each class becomes the test split: of its files in natural order, the middle one of each five.
+    each class becomes the test split: of its files in natural order, the middle one of each five,
+    or drawn.
     Every file is decoded once to see that it can be; of more than most_checked files, only when
     skip_corrupt asks for it (others are named when training meets them). What is hidden, of the
     system or of a tool is passed over, links are followed, and a folder that holds nothing but one
     other, as archives have it, stands for that one; see `files.find`.
 
     Args:
+      split_seed: draws the fifth; 0: evenly spaced.
       by_class: for tasks that are tested on classes they never trained on: test/ and val/ may have
         classes of their own, and without either, everything is left in train.
 
@@ -118,8 +122,8 @@ def load(
         for split, (files, labels) in found.items()
     }
     if list(splits) == ["train"] and not by_class:
-        splits = with_test(splits, where)
-        note += "; a fifth of each class, evenly spaced in natural order, is the test split"
+        splits = with_test(splits, where, split_seed)
+        note += f"; a fifth of each class, {how_drawn(split_seed)}, is the test split"
     white = white_of(file for files, _ in found.values() for file in files)
     return Dataset(f"folder:{given}", splits, class_names, (None, None, None), note, white)
 

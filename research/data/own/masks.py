@@ -24,6 +24,7 @@ from research.data.images.masks import (
 )
 from research.data.images.reading import EXTENSIONS, WHITE, read, upright_size, white_of
 from research.data.own.folders import SPLITS
+from research.data.sources.division import how_drawn
 from research.data.sources.source import Example
 from research.data.sources.splits import Dataset, Labelled, with_test
 from research.errors import UserError
@@ -60,7 +61,9 @@ class MaskSplit:
         return np.zeros(len(self), np.int32)
 
 
-def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Dataset:
+def load(
+    rest: str, *, skip_corrupt: bool = False, split_seed: int = 0, ignore_label: int = -1
+) -> Dataset:
     """Opens images and masks of the same names, with train/, val/ and test/ in both or in neither.
 
     A mask may be called as its image and a suffix that all of them have. Without such
@@ -74,6 +77,7 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
     Args:
       rest: IMAGES_DIR:MASKS_DIR or IMAGES_DIR:MASKS_DIR:CLASSES_FILE.
       skip_corrupt: leave pairs out that cannot be read, instead of stopping.
+      split_seed: draws the fifth; 0: evenly spaced.
       ignore_label: value of pixels that count for nothing; -1 for 255, unless that is a class.
 
     Raises:
@@ -129,8 +133,8 @@ def load(rest: str, *, skip_corrupt: bool = False, ignore_label: int = -1) -> Da
     console().print(f"masks:{rest}: {counts}", markup=False)
     note = f"your own pictures; {counts}"
     if list(splits) == ["train"]:
-        note += "; a fifth, evenly spaced in natural order, is the test split"
-    splits = with_test(splits, where)
+        note += f"; a fifth, {how_drawn(split_seed)}, is the test split"
+    splits = with_test(splits, where, split_seed)
     sizes = {look.size for look in seen.values()}
     height, width = next(iter(sizes)) if len(sizes) == 1 else (None, None)
     channels = 1 if all(look.grey for look in seen.values()) else 3

@@ -1,13 +1,13 @@
-"""Splits of a data set, and fixed parts of them, stratified by class."""
+"""Splits of a data set, and parts of them that are held out, stratified by class."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
 
 from research.data.images.reading import WHITE
+from research.data.sources.division import deal, parse_fold, stratified
 from research.data.sources.source import Chosen, Examples
 from research.errors import UserError
 from research.spacing import spaced
@@ -21,6 +21,22 @@ class Labelled(Examples, Protocol):
 
     @property
     def labels(self) -> np.ndarray: ...
+
+
+@runtime_checkable
+class Grouped(Labelled, Protocol):
+    """Examples of which some belong together, such as those that one person wrote.
+
+    What is drawn keeps them together: held out, or trained on. None where the set names no groups.
+    """
+
+    @property
+    def groups(self) -> np.ndarray | None: ...
+
+
+def groups_of(examples: Labelled) -> np.ndarray | None:
+    """Returns the number of each example's group; None where they name no groups."""
+    return examples.groups if isinstance(examples, Grouped) else None
 
 
 class Dataset(NamedTuple):
@@ -51,23 +67,6 @@ def looked_at(examples: Examples, sample: int) -> Examples:
     return Chosen(examples, spaced(len(examples), sample))
 
 
-def stratified(
-    labels: Int[np.ndarray, " n"], share: float
-) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " held"]]:
-    """Returns the positions to keep and the positions to hold out, each in rising order.
-
-    Of the n examples of a class, in order, round(share n) are held out, evenly spaced. A class of
-    two or more keeps one and holds one out.
-    """
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = round(share * len(members))
-        count = min(max(count, 1), len(members) - 1) if len(members) > 1 and share else count
-        held[members[spaced(len(members), count)]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subset(Chosen):
     """The examples at some positions of a split, with their labels."""
@@ -78,17 +77,22 @@ class Subset(Chosen):
     def labels(self) -> np.ndarray:
         return self.examples.labels[self.positions]
 
+    @property
+    def groups(self) -> np.ndarray | None:
+        groups = groups_of(self.examples)
+        return None if groups is None else groups[self.positions]
 
-def with_test(splits: dict[str, Labelled], where: str) -> dict[str, Labelled]:
+
+def with_test(splits: dict[str, Labelled], where: str, seed: int = 0) -> dict[str, Labelled]:
     """Returns the splits; if "train" is the only one, a fifth of each class becomes "test".
 
-    In the order of the examples, the middle one of each five.
+    In the order of the examples, the middle one of each five; with a --split_seed, drawn.
 
     Raises:
       UserError: where an example is lacking for either; `where` names the data.
     """
     if list(splits) == ["train"]:
-        kept, held = stratified(splits["train"].labels, share=0.2)
+        kept, held = stratified(splits["train"].labels, 0.2, seed, groups_of(splits["train"]))
         if not len(kept) or not len(held):
             raise UserError(
                 f"{where}: two images at least of a class are needed, one of them for the test"
@@ -100,19 +104,30 @@ def with_test(splits: dict[str, Labelled], where: str) -> dict[str, Labelled]:
     return splits
 
 
-def refuse_second_validation(splits: Collection[str]) -> None:
-    """Raises UserError where a set has the split that --validation would make."""
+def has_made_test(splits: Mapping[str, Labelled]) -> bool:
+    """Returns whether `with_test` made the test split."""
+    train, test = splits["train"], splits.get("test")
+    if not (isinstance(train, Subset) and isinstance(test, Subset)):
+        return False
+    return train.examples is test.examples
+
+
+def refuse_second_validation(splits: Collection[str], flag: str = "--validation") -> None:
+    """Raises UserError where a set has the split that a flag would make."""
     if "validation" in splits:
-        raise UserError("--validation: the set has a validation split of its own; leave it out.")
+        raise UserError(f"{flag}: the set has a validation split of its own; leave it out.")
 
 
-def hold_out(examples: Labelled, share: float) -> tuple[Subset, Subset]:
+def hold_out(examples: Labelled, share: float, seed: int = 0) -> tuple[Subset, Subset]:
     """Splits examples in two, stratified by class: the rest, and `share` of each class.
+
+    Args:
+      seed: --split_seed; see `division.stratified`.
 
     Raises:
       UserError: where either part is empty.
     """
-    kept, held = stratified(examples.labels, share)
+    kept, held = stratified(examples.labels, share, seed, groups_of(examples))
     if not len(kept) or not len(held):
         part = "validate with" if len(kept) else "train on"
         raise UserError(
@@ -120,3 +135,16 @@ def hold_out(examples: Labelled, share: float) -> tuple[Subset, Subset]:
             "a class needs two, to be in both parts"
         )
     return Subset(examples, kept), Subset(examples, held)
+
+
+def hold_fold(examples: Labelled, fold: str, seed: int = 0) -> tuple[Subset, Subset]:
+    """Splits examples in two, stratified by class: the rest, and the fold I/K of --fold.
+
+    The K folds have no example in common, and together have all. Groups stay whole.
+
+    Raises:
+      UserError: for a fold that is none, and more folds than examples or groups.
+    """
+    number, of = parse_fold(fold)
+    held = deal(examples.labels, of, seed, groups_of(examples)) == number - 1
+    return Subset(examples, np.flatnonzero(~held)), Subset(examples, np.flatnonzero(held))

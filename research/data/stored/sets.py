@@ -28,6 +28,9 @@ _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQ
     errno.EEXIST,  # there is a file where the folder should be
     errno.ENOTDIR,
 }
+# Names, with or without _id, of features by which examples belong together: pictures of one person,
+# by one hand, of one typeface. TFDS has no mark for them.
+GROUPS = ("group", "writer", "drawer", "patient", "subject", "person", "identity", "family")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -124,11 +127,14 @@ def open_prepared(name: str, folder: Path, task: Task) -> Dataset:
         raise UserError(
             f"--dataset={name}: is no {task.noun}; its examples have {', '.join(info.features)}"
         )
+    group = group_of(dict(info.features))
     citation = " ".join((info.citation or info.homepage or "").split())
     licence = info.redistribution_info.license if info.redistribution_info else ""
     return Dataset(
         name=name,
-        splits={split: PreparedSplit(str(folder), split, found.record) for split in info.splits},
+        splits={
+            split: PreparedSplit(str(folder), split, found.record, group) for split in info.splits
+        },
         class_names=found.class_names,
         image_shape=found.image_shape,
         citation=f"{citation} Licence: {licence}" if licence else citation,
@@ -156,13 +162,27 @@ def content(folder: Path) -> str:
     return f"{', '.join(fields)}; {', '.join(sizes)}"
 
 
+def group_of(features: Mapping[str, Any]) -> str:
+    """Returns the feature of a set that names who or what an example is of, by GROUPS; or ""."""
+    import tensorflow_datasets as tfds
+
+    kinds = (tfds.features.ClassLabel, tfds.features.Text, tfds.features.Scalar)
+    names = (name for group in GROUPS for name in (group, f"{group}_id"))
+    return next((name for name in names if isinstance(features.get(name), kinds)), "")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class PreparedSplit:
-    """A split stored as array_record, read by the record of a task."""
+    """A split stored as array_record, read by the record of a task.
+
+    Attributes:
+      group: the feature that says which examples belong together; "" if none does.
+    """
 
     folder: str
     split: str
     record: Record
+    group: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers open the files themselves.
@@ -212,3 +232,15 @@ class PreparedSplit:
     @functools.cached_property
     def labels(self) -> np.ndarray:
         return np.array(self.scan(self.record.label), np.int32)
+
+    @functools.cached_property
+    def groups(self) -> np.ndarray | None:
+        """Returns the number of each example's group; None where the set names no groups."""
+        if not self.group:
+            return None
+
+        def value(features: Mapping[str, Any]) -> int | bytes:
+            feature = features[self.group]
+            return (*feature.int64_list.value, *feature.bytes_list.value)[0]
+
+        return np.unique(self.scan(value), return_inverse=True)[1]

@@ -33,7 +33,7 @@ class Stored(NamedTuple):
 class Own(NamedTuple):
     """A layout of a person's own files, which --dataset=PREFIX:... names."""
 
-    load: Callable[..., Dataset]  # (what follows the colon, skip_corrupt=...)
+    load: Callable[..., Dataset]  # (what follows the colon, skip_corrupt=..., split_seed=...)
     usage: str  # the part after the colon, for messages: PATH
     content: str  # what must lie there, in one line
     checks: bool = False  # whether `load` decodes every file, of at most `most_checked`

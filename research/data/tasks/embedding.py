@@ -13,6 +13,7 @@ import numpy as np
 
 from research.data.images.reading import decode_image, with_channels
 from research.data.own import folders
+from research.data.sources.division import deal, draw, parse_fold
 from research.data.sources.source import Example
 from research.data.sources.splits import (
     Dataset,
@@ -24,7 +25,6 @@ from research.data.sources.splits import (
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable
 from research.errors import UserError
-from research.spacing import spaced
 
 DOMAINS = ("family", "drawer")  # features that are read as "domain"
 TEST_SHARE = 0.3  # of the classes, where a set is not split by class
@@ -102,34 +102,39 @@ def _texts(info: Any, key: str) -> Iterator[str]:
                 yield features[key].bytes_list.value[0].decode()
 
 
-def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
+def by_class(
+    dataset: Dataset, validation: float = 0.0, *, fold: str = "", seed: int = 0
+) -> dict[str, Labelled]:
     """Divides a data set so that evaluation has no class of training.
 
     If other splits have classes that train lacks, they keep these classes alone; splits without
-    such classes are left out. In any other set, TEST_SHARE of the classes, evenly spaced, are left
-    out of train; the other splits, or a "test" made of train if there is no other, hold these
-    alone.
+    such classes are left out. In any other set, TEST_SHARE of the classes, evenly spaced or drawn,
+    are left out of train; the other splits, or a "test" made of train if there is no other, hold
+    these alone.
 
     Args:
       validation: share of train's classes that become "validation".
+      fold: I/K: the I-th of K parts of them, in the place of a share.
+      seed: --split_seed: draws the classes that are held out; 0: evenly spaced.
 
     Raises:
       UserError: where fewer than two classes would be left.
     """
-    if "train" not in dataset.splits:
-        raise UserError(f"--dataset={dataset.name}: has no split called train")
+    splits = unseen(dataset)
     train = dataset.splits["train"]
     trained = np.unique(train.labels)
     others = {split: part for split, part in dataset.splits.items() if split != "train"}
-    unseen = {k: np.setdiff1d(part.labels, trained) for k, part in others.items()}
-    splits = {k: _of(others[k], classes) for k, classes in unseen.items() if len(classes)}
     if not splits:
-        held = trained[spaced(len(trained), max(round(TEST_SHARE * len(trained)), 2))]
+        held = trained[draw(len(trained), max(round(TEST_SHARE * len(trained)), 2), seed)]
         splits = {k: _of(part, held) for k, part in (others or {"test": train}).items()}
         trained = np.setdiff1d(trained, held)
-    if validation:
-        refuse_second_validation(splits)
-        held = trained[spaced(len(trained), max(round(validation * len(trained)), 2))]
+    if validation or fold:
+        refuse_second_validation(splits, f"--fold={fold}" if fold else "--validation")
+        if fold:
+            number, of = parse_fold(fold)
+            held = trained[deal(np.zeros(len(trained), int), of, seed) == number - 1]
+        else:
+            held = trained[draw(len(trained), max(round(validation * len(trained)), 2), seed)]
         splits["validation"] = _of(train, held)
         trained = np.setdiff1d(trained, held)
     splits = {"train": _of(train, trained), **splits}
@@ -141,6 +146,19 @@ def by_class(dataset: Dataset, validation: float = 0.0) -> dict[str, Labelled]:
                 "other part."
             )
     return splits
+
+
+def unseen(dataset: Dataset) -> dict[str, Labelled]:
+    """Returns the splits that have classes which train lacks, with these classes alone.
+
+    Raises:
+      UserError: where there is no train.
+    """
+    if "train" not in dataset.splits:
+        raise UserError(f"--dataset={dataset.name}: has no split called train")
+    trained = np.unique(dataset.splits["train"].labels)
+    new = {k: np.setdiff1d(part.labels, trained) for k, part in dataset.splits.items()}
+    return {k: _of(dataset.splits[k], classes) for k, classes in new.items() if len(classes)}
 
 
 def _of(examples: Labelled, classes: np.ndarray) -> Labelled:

@@ -18,6 +18,7 @@ from research.data.images.reading import (
     with_channels,
 )
 from research.data.own import folders
+from research.data.sources.division import how_drawn
 from research.data.sources.source import Example
 from research.data.sources.splits import Dataset, Labelled, looked_at, with_test
 from research.data.tasks import Own, Stored, Task
@@ -78,13 +79,14 @@ def load(
     location: str | Path,
     *,
     skip_corrupt: bool = False,
+    split_seed: int = 0,
     most_checked: int = folders.MOST_CHECKED,
 ) -> Dataset:
     """Opens all images below PATH; or those below PATH/train and PATH/test, and PATH/val.
 
     Without these folders a fifth is the test split, evenly spaced in natural order (of 10 files the
-    third and the eighth). Every file is decoded once, to find those that cannot be; of more
-    than most_checked files, only when skip_corrupt asks for it.
+    third and the eighth), or drawn with a split_seed. Every file is decoded once, to find those
+    that cannot be; of more than most_checked files, only when skip_corrupt asks for it.
 
     Raises:
       UserError: for a folder without images, a file that is no image or is damaged, and images
@@ -117,8 +119,8 @@ def load(
     }
     note = f"your own pictures; {counts}"
     if list(splits) == ["train"]:
-        splits = with_test(splits, where)
-        note += "; a fifth, evenly spaced in natural order, is the test split"
+        splits = with_test(splits, where, split_seed)
+        note += f"; a fifth, {how_drawn(split_seed)}, is the test split"
     return Dataset(f"folder:{path}", splits, (), (None, None, None), note, white)
 
 

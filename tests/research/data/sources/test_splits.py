@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from research.data.sources.splits import Subset, hold_out, refuse_second_validation, stratified
+from research.data.sources.division import stratified
+from research.data.sources.splits import (
+    Subset,
+    has_made_test,
+    hold_fold,
+    hold_out,
+    refuse_second_validation,
+    with_test,
+)
 from research.errors import UserError
 
 
@@ -15,32 +23,6 @@ class Letters:
         return {"image": np.full((1, 1, 1), index, np.uint8), "label": self.labels[index]}
 
 
-@pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.9])
-def test_every_class_is_split_alike(share):
-    labels = np.random.default_rng(0).integers(0, 7, 1000).astype(np.int32)
-    kept, held = stratified(labels, share)
-    assert sorted([*kept, *held]) == list(range(1000))
-    for label in range(7):
-        count = (labels == label).sum()
-        assert (labels[held] == label).sum() == round(share * count)
-
-
-def test_the_rule_takes_the_middle_of_each_five():
-    assert stratified(np.zeros(20, np.int32), 0.2)[1].tolist() == [2, 7, 12, 17]
-    # Independent of the order in which classes are mixed.
-    labels = np.array([0, 1] * 10, np.int32)
-    assert stratified(labels, 0.2)[1].tolist() == [4, 5, 14, 15]
-
-
-def test_small_classes_stay_on_both_sides():
-    labels = np.array([0, 0, 1, 2, 2, 2], np.int32)
-    for share in (0.01, 0.99):
-        kept, held = stratified(labels, share)
-        for label in (0, 2):
-            assert (labels[kept] == label).any() and (labels[held] == label).any()
-    assert 2 in stratified(labels, 0.01)[0]  # the only example of class 1 is trained on
-
-
 def test_subsets_show_their_own_examples():
     kept, held = hold_out(Letters(), 0.4)
     assert len(kept) + len(held) == len(Letters())
@@ -49,11 +31,6 @@ def test_subsets_show_their_own_examples():
         shown = [int(part[i]["image"][0, 0, 0]) for i in range(len(part))]
         assert shown == part.positions.tolist()
         assert [int(part[i]["label"]) for i in range(len(part))] == part.labels.tolist()
-
-
-def test_nothing_held_out_for_a_share_of_nothing():
-    kept, held = stratified(np.zeros(9, np.int32), 0.0)
-    assert len(kept) == 9 and not len(held)
 
 
 def test_a_set_with_a_validation_split_needs_no_other():
@@ -66,3 +43,28 @@ def test_a_set_with_a_validation_split_needs_no_other():
 def test_a_part_without_examples_is_refused(labels, share):
     with pytest.raises(UserError, match=rf"--validation={share}: of {len(labels)} .* none is left"):
         hold_out(Subset(Letters(), np.flatnonzero(np.isin(range(11), labels))), share)
+
+
+class Written(Letters):
+    """Letters in pairs, of one hand each."""
+
+    groups = np.array([7, 7, 3, 3, 9, 9, 1, 1, 4, 4, 0])
+
+
+def test_groups_stay_on_one_side_through_subsets_of_subsets():
+    part = Subset(Written(), np.arange(1, 11))
+    for kept, held in (hold_out(part, 0.3, seed=2), hold_fold(part, "2/3")):
+        assert len(held) and sorted([*kept.positions, *held.positions]) == list(range(10))
+        assert not set(kept.groups.tolist()) & set(held.groups.tolist())
+        assert kept.groups.tolist() == Written.groups[1:][kept.positions].tolist()
+    assert hold_out(Letters(), 0.3, seed=2)[0].groups is None
+
+
+def test_a_test_split_is_drawn_where_there_is_none():
+    made = [with_test({"train": Letters()}, "here", seed) for seed in (0, 1, 1, 2)]
+    assert all(map(has_made_test, made))
+    held = [splits["test"].positions.tolist() for splits in made]
+    assert held[0] == stratified(Letters.labels, 0.2)[1].tolist()  # as without a seed
+    assert held[1] == held[2] and len({*map(tuple, held)}) == 3
+    own = {"train": Letters(), "test": Letters()}
+    assert with_test(own, "here", 1) == own and not has_made_test(own)

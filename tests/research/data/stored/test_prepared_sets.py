@@ -135,6 +135,10 @@ def test_omniglot_small_holds_unseen_alphabets_and_the_published_runs(tmp_path, 
     assert one["image"].shape == (105, 105, 1) and one["image"].max() == one["domain"] in (1, 2, 3)
     rows = [splits["runs"][i] for i in range(len(splits["runs"]))]
     assert len(rows) == 800 and sum(int(row["is_query"]) for row in rows) == 400
+    # Whoever drew a picture is on one side of what is drawn, or dealt.
+    drawers = [int(found.splits["train"][i]["domain"]) for i in range(len(found.splits["train"]))]
+    groups = found.splits["train"].groups
+    assert len(set(zip(drawers, groups.tolist(), strict=True))) == len(set(drawers)) > 1
     for row in rows:  # a support and its query are of one class, and of the same ink here
         run, number = found.class_names[row["label"]].removeprefix("run").split("_class")
         assert int(run) == row["run"] and int(number) == row["image"].max()

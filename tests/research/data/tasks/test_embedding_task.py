@@ -60,6 +60,24 @@ def test_classes_are_held_out_of_a_set_that_is_not_split_by_class():
     assert sorted(k for part in three.values() for k in part) == every
 
 
+def test_a_seed_draws_other_classes_and_folds_hold_each_out_once():
+    made = dataset(train=list(range(20)) * 3)
+    drawn = [classes(task.by_class(made, validation=0.2, seed=seed)) for seed in (0, 1, 1, 2)]
+    assert drawn[0] == classes(task.by_class(made, validation=0.2)) and drawn[1] == drawn[2]
+    assert len({tuple(parts["test"]) for parts in drawn}) == 3
+    for parts in drawn:
+        assert sorted(k for part in parts.values() for k in part) == list(range(20))
+        assert [len(parts[split]) for split in ("train", "test", "validation")] == [11, 6, 3]
+    for seed in (0, 1):
+        folds = [classes(task.by_class(made, fold=f"{i}/4", seed=seed)) for i in (1, 2, 3, 4)]
+        assert {tuple(parts["test"]) for parts in folds} == {tuple(drawn[seed]["test"])}
+        held = [k for parts in folds for k in parts["validation"]]
+        assert sorted(held) == sorted({*range(20)} - {*drawn[seed]["test"]})
+        assert all(not {*parts["train"]} & {*parts["validation"]} for parts in folds)
+    with pytest.raises(UserError, match="--fold=1/3: the set has a validation split of its own"):
+        task.by_class(dataset(train=[0, 0, 1, 1], validation=[2, 2, 3, 3]), fold="1/3")
+
+
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
