@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import resource
 import subprocess
 import sys
 import warnings
@@ -70,6 +71,32 @@ def use_compilation_cache(folder: str) -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+def processors() -> tuple[int, int]:
+    """Returns how many cores this process may use, and how many threads XLA computes with on CPU.
+
+    Sums are split over the threads: with another number of them a result may differ in its last
+    bits.
+    """
+    may = getattr(os, "sched_getaffinity", None)  # of Linux
+    cores = len(may(0)) if may else os.cpu_count() or 1
+    asked = os.environ.get("NPROC", "")  # as XLA asks
+    return cores, int(asked) if asked.isdigit() and int(asked) else cores
+
+
+def peak_memory() -> tuple[int, str]:
+    """Returns the most bytes that were in use, and whose: of one "device", or of the "process".
+
+    Of the devices the one that used most; of the process, where devices do not say, the resident
+    memory since it started.
+    """
+    reported = [device.memory_stats() or {} for device in jax.local_devices()]
+    used = [found["peak_bytes_in_use"] for found in reported if "peak_bytes_in_use" in found]
+    if used:
+        return max(used), "device"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
+
+
 def git_commit(folder: Path) -> str | None:
     """Returns the commit checked out in `folder`, with "+changes" if files differ from it.
 
@@ -114,10 +141,13 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             return None
 
+    cores, threads = processors()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {package: version(package) for package in PACKAGES},
+        "cores": cores,
+        "threads": threads,
         "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
         "processes": jax.process_count(),
         "git_commit": git_commit(Path(__file__).resolve().parent),

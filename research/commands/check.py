@@ -17,14 +17,14 @@ from research.data.sources.sampling import BatchOptions
 from research.data.sources.source import name_of
 from research.errors import UserError
 from research.experiment import Batch, Data, Experiment, Look, PyTree
-from research.flops import Cost, count_flops, shown
+from research.flops import shown
 from research.record.progress import console
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
 from research.training.loop import compile_train_step, new_state
 from research.training.parallel import Parallel
 from research.training.plan import make_plan
-from research.training.step import make_train_step
+from research.training.spending import step_cost
 from research.weights.trained import trained_on as trained_before
 
 SAMPLE = 128  # examples of each split that are looked at
@@ -60,14 +60,6 @@ def parameter_table(params: PyTree) -> Table:
     table.add_section()
     table.add_row("all", "", f"{total:,}")
     return table
-
-
-def step_cost(experiment: Experiment, config: LoopConfig, state: PyTree, batch: Batch) -> Cost:
-    """Counts the operations of one step on this process' part of a batch, however it is split."""
-    step = make_train_step(
-        experiment.training, config.seed, None, config.accumulate, config.ema_decay
-    )
-    return count_flops(step, state, dict(batch))
 
 
 def affordable(budget: Budget, flops: float, rows: int, unit: int, least: int) -> tuple[int, int]:

@@ -44,6 +44,9 @@ def weights_of_run(
 ) -> dict[str, Any]:
     """Describes the weights of a run's result, and its best checkpoint, for result.json.
 
+    "validation_split" names the split for validation that chooses the best, or is None: variants
+    must not be ranked by a metric of another split, on which it is too good.
+
     Args:
       best: `Evaluation.best`; without a metric, no best checkpoint is described.
       best_step: of the best checkpoint; None if there is none.
@@ -51,6 +54,7 @@ def weights_of_run(
     by = chosen_by(best)
     last = Weights(f"checkpoints/latest/{last_step}", last_step, averaged)
     said: dict[str, Any] = {"weights": [last._asdict()] if by else []}
+    said["validation_split"] = by["split"] if by and by["for_validation"] else None
     if by and best_step is not None:
         chosen = Weights(f"checkpoints/best/{best_step}", best_step, averaged, by)
         said["best_checkpoint"] = chosen._asdict()

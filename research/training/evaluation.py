@@ -1,5 +1,6 @@
 """Evaluates one split: exact sums over all examples, and scores of the whole split on the host."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from research.experiment import Batch, Evaluation, Pictures, PyTree, Score, Variables
 from research.record.outcomes import Outcomes, mean, path_of, save
-from research.training.parallel import CompiledByShape, Parallel
+from research.training.parallel import CompiledByShape, Compiling, Parallel
 from research.training.step import Rows, make_eval_step
 
 if TYPE_CHECKING:
@@ -39,17 +40,23 @@ class SplitResult(NamedTuple):
     outcomes: Outcomes | None = None
 
 
-def make_evaluate(evaluation: Evaluation, parallel: Parallel) -> Callable[..., SplitResult]:
+def make_evaluate(
+    evaluation: Evaluation, parallel: Parallel, compiling: Compiling = contextlib.nullcontext
+) -> Callable[..., SplitResult]:
     """Returns (variables, source, details=False) -> SplitResult, compiled once a shape of batch.
 
     With details, it keeps a sample for pictures, and the outcomes of single examples. It raises
     ValueError where two evaluators give the same metric.
+
+    Args:
+      compiling: a context for each compilation, which may time it.
     """
     holding = {k: one for k, one in evaluation.evaluators.items() if one.holds}
     step = CompiledByShape(
         lambda variables, batch: parallel.compile(
             lambda axis: make_eval_step(evaluation, axis), variables, batch
-        )
+        ),
+        compiling,
     )
 
     def rows_of(outputs: PyTree, batch: Batch) -> PyTree:

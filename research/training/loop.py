@@ -1,6 +1,7 @@
 """The one training loop, read from top to bottom; every experiment goes through it."""
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Mapping
@@ -26,6 +27,15 @@ from research.training.evaluation import SplitResult, flat_metrics, make_evaluat
 from research.training.interrupts import Interrupts, Stopped
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.plan import TIMED, long_run, make_plan
+from research.training.spending import (
+    COMPILATION,
+    EVALUATION,
+    OTHER,
+    TRAINING,
+    Spending,
+    count_parameters,
+    step_cost,
+)
 from research.training.state import TrainState
 from research.training.statistics import batches_of, check_values, make_estimate
 from research.training.step import make_eval_step, make_train_step
@@ -107,6 +117,8 @@ def train(
     """
     with contextlib.ExitStack() as stack:
         # --- Data and state ---
+        spending = Spending()
+        compiling = functools.partial(spending.on, COMPILATION)
         data, trained_on, unseen = overlap.at_training(
             experiment.data(), trained_before(config.init_from)
         )
@@ -118,7 +130,8 @@ def train(
         step_fn = CompiledByShape(
             lambda state, batch: compile_train_step(
                 experiment.training, config, parallel, state, batch
-            )
+            ),
+            compiling,
         )
         with counting_values() as normalised:
             step_fn.program(state, parallel.put_batch(first))
@@ -137,7 +150,7 @@ def train(
         if trained_on is not None:
             identity["trained_on"] = facts["trained_on"] = overlap.checksum(trained_on)
         checkpointer = stack.enter_context(Checkpointer(run.path / "checkpoints", config.keep))
-        start, seconds_before = 0, 0.0
+        start, seconds_before, spent = 0, 0.0, None
         if restored := checkpointer.restore(state):
             values, metadata = restored
             state, start, seconds_before = (
@@ -145,8 +158,11 @@ def train(
                 int(values.step),
                 metadata["seconds"],
             )
+            spent = metadata.get("spending")
             run.check_data(identity)
         surroundings = environment()
+        used = {name: surroundings[name] for name in ("cores", "threads", "devices")}
+        spending.begin({"start": start, **used}, spent)
         run.begin(
             start,
             {
@@ -164,7 +180,7 @@ def train(
         def elapsed() -> float:
             return seconds_before + time.perf_counter() - began
 
-        evaluate = make_evaluate(experiment.evaluation, parallel)
+        evaluate = make_evaluate(experiment.evaluation, parallel, compiling)
         batches_of_statistics = batches_of(config) if normalised else 0
         estimate = make_estimate(
             experiment.training,
@@ -173,16 +189,19 @@ def train(
             data.train,
             batches_of_statistics,
             config.accumulate,
+            compiling,
         )
         best_name, best_mode = experiment.evaluation.best
         best_value = checkpointer.best_metrics().get(best_name)
         watch = experiment.training.watch
 
         def evaluate_all(details: bool) -> dict[str, SplitResult]:
-            return {
-                name: evaluate(state.variables, split, details)
-                for name, split in data.evals.items()
-            }
+            results = {}
+            for name, split in data.evals.items():
+                with spending.on(EVALUATION):
+                    results[name] = evaluate(state.variables, split, details)
+                spending.count(EVALUATION, len(split.examples))
+            return results
 
         # --- Train ---
         progress = stack.enter_context(TrainingProgress(plan.steps, start))
@@ -196,9 +215,11 @@ def train(
         batches = stack.enter_context(contextlib.closing(data.train.iterate(start, plan.steps)))
         window = Window()
         evaluations: dict[str, SplitResult] = {}
+        stack.enter_context(spending.on(TRAINING))
         for step, batch in enumerate(placed_batches(batches, parallel), start + 1):
             (state, totals), _ = step_fn(state, batch)
             window.add(totals)
+            spending.count(TRAINING, data.train.batch_size)
             progress.advance(step)
             if step - start == 1:
                 jax.block_until_ready(totals)
@@ -224,7 +245,8 @@ def train(
             metrics["train/learning_rate"] = float(experiment.training.learning_rate(step - 1))
             is_best = False
             if due_eval or due_save:
-                state = state.evaluated_with(estimate(state.variables, step))
+                with spending.on(OTHER):
+                    state = state.evaluated_with(estimate(state.variables, step))
             if due_eval:
                 evaluations = evaluate_all(details=last)
                 metrics |= flat_metrics(evaluations)
@@ -242,9 +264,11 @@ def train(
                     "metrics": metrics,
                     "chosen_by": chosen_by(experiment.evaluation.best) if is_best else None,
                     "seconds": elapsed(),
+                    "spending": spending.to_json(),
                     "environment": surroundings,
                 }
-                checkpointer.save(state, description, best=is_best)
+                with spending.on(OTHER):
+                    checkpointer.save(state, description, best=is_best)
             if stopping:
                 checkpointer.wait()
                 progress.say(
@@ -254,6 +278,7 @@ def train(
                 raise Stopped(stopping)
 
         # --- Finish ---
+        stack.enter_context(spending.on(OTHER))
         if not evaluations:  # killed after the last checkpoint, before the result was written
             evaluations = evaluate_all(details=True)
         checkpointer.wait()
@@ -266,6 +291,10 @@ def train(
             "best": list(best),
             **weights_of_run(best, plan.steps, checkpointer.best_step(), averaged),
             **report_of(experiment.evaluation, evaluations),
+            "parameters": count_parameters(state.params),
+            "flops": step_cost(experiment, config, state, first).flops,
+            **spending.told(),
+            **{name: identity[name] for name in ("initial_parameters", "data_order")},
             "fingerprint": fingerprint([state.params, state.model_state]),
         }
         return Finished(result, evaluations)

@@ -5,6 +5,7 @@ by `make(axis)`; training and evaluation steps share it.
 """
 
 import collections
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from research.experiment import Batch, PyTree
 from research.training.config import LoopConfig
 
 AXIS = "data"
+Compiling = Callable[[], contextlib.AbstractContextManager[None]]
 Make = Callable[[str | None], Callable[[PyTree, Batch], tuple[PyTree, PyTree]]]
 
 
@@ -112,14 +114,19 @@ class CompiledByShape:
     A program is compiled when a batch of its shape comes for the first time, and never again.
     """
 
-    def __init__(self, compile: Callable[[PyTree, Batch], Any]) -> None:
-        self._compile, self._programs = compile, dict[Any, Any]()
+    def __init__(
+        self, compile: Callable[[PyTree, Batch], Any], compiling: Compiling = contextlib.nullcontext
+    ) -> None:
+        """Makes one that has no program yet; it compiles within `compiling`, which may time it."""
+        self._compile, self._compiling = compile, compiling
+        self._programs: dict[Any, Any] = {}
 
     def program(self, values: PyTree, batch: Batch) -> Any:
         """Returns the program of the shapes of a batch, as `Parallel.put_batch` returns it."""
         shapes = tuple((name, value.shape) for name, value in batch.items())
         if shapes not in self._programs:
-            self._programs[shapes] = self._compile(values, batch)
+            with self._compiling():
+                self._programs[shapes] = self._compile(values, batch)
         return self._programs[shapes]
 
     def __call__(self, values: PyTree, batch: Batch) -> Any:

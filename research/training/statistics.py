@@ -22,7 +22,7 @@ from research.experiment import Batch, PyTree, Training, Variables
 from research.nn.normalisation import own_statistics
 from research.random import step_key
 from research.training.config import LoopConfig
-from research.training.parallel import CompiledByShape, Parallel, placed_batches
+from research.training.parallel import CompiledByShape, Compiling, Parallel, placed_batches
 from research.training.step import Keys, parts_of, without_padding
 
 if TYPE_CHECKING:
@@ -62,16 +62,18 @@ def make_estimate(
     source: "Source",
     batches: int,
     accumulate: int = 1,
+    compiling: Compiling = contextlib.nullcontext,
 ) -> Callable[[Variables, int], Variables]:
     """Returns (variables, steps done) -> the variables with statistics of their own.
 
     They are those of the next batches of training, `batches` in number; with 0 the variables stay
-    as they are. One program is compiled for each shape of batch.
+    as they are. One program is compiled for each shape of batch, within `compiling`.
     """
     program = CompiledByShape(
         lambda values, batch: parallel.compile(
             lambda axis: make_statistics_step(training, seed, axis, accumulate), values, batch
-        )
+        ),
+        compiling,
     )
 
     def estimate(variables: Variables, step: int) -> Variables:

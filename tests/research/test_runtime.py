@@ -1,11 +1,27 @@
 """Memory that a step frees is there for the next, in processes of their own."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from research.runtime import git_commit
+
+PROCESSORS = """
+import collections, os, sys
+
+sys.path.insert(0, ".")
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+import jax.numpy as jnp
+from research.runtime import peak_memory, processors
+
+(jnp.ones((300, 300)) @ jnp.ones((300, 300))).block_until_ready()
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+before = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+bytearray(300 * 2**20)
+print(*processors(), sum("Eigen" in name for name in names), peak_memory()[0] - before)
+"""
 
 PROGRAM = """
 import resource, sys, threading
@@ -68,3 +84,16 @@ def test_the_commit_is_that_of_the_code_and_not_of_a_repository_around_it(tmp_pa
     assert git_commit(tmp_path / "code") == f"{commit}+changes"
     assert git_commit(tmp_path / ".venv" / "site-packages") is None
     assert git_commit(tmp_path.parent) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are listed in /proc")
+@pytest.mark.parametrize(("asked", "threads"), [("", 1), ("3", 3)])
+def test_cores_threads_and_memory_are_those_of_the_process(asked, threads):
+    """On one core; XLA's threads are counted where the system lists them."""
+    given = {k: v for k, v in os.environ.items() if k not in ("NPROC", "XLA_FLAGS")}
+    given |= {"NPROC": asked, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", PROCESSORS]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+    cores, said, counted, grown = map(int, done.stdout.split())
+    assert (cores, said, counted) == (1, threads, threads)
+    assert 290 * 2**20 < grown < 400 * 2**20

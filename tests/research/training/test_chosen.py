@@ -25,7 +25,9 @@ def test_a_best_checkpoint_that_no_validation_split_chose_says_so(split):
 
 
 def test_a_run_that_nothing_names_the_best_of_says_nothing():
-    assert weights_of_run(("", "max"), 12, None, averaged=False) == {"weights": []}
+    assert weights_of_run(("", "max"), 12, None, averaged=False) == {
+        "weights": [], "validation_split": None
+    }  # fmt: skip
     assert "best_checkpoint" not in weights_of_run(TEST, 12, None, averaged=False)
 
 

@@ -81,6 +81,26 @@ def interrupted(stop, action):
     return toys.experiment(data=broken)
 
 
+def check_cost(folder, result, starts):
+    """Asserts what a run of 12 steps of 16 examples says that it cost, in parts from `starts`."""
+    begun = json.loads((folder / "config.json").read_text())["fingerprint"]
+    assert {name: result[name] for name in begun} == begun
+    # A convolution of 3 x 3 x 3 to 8 channels, its normalisation, 8 to 5 classes.
+    assert result["parameters"] == 27 * 8 + 2 * 8 + 8 * 5 + 5
+    # Forward, and the gradient of the kernel, at 64 places less what meets padding; little else.
+    assert 2 * 2 * 27 * 8 * 64 * 16 * 0.8 < result["flops"] < 2 * 2 * 27 * 8 * 64 * 16 * 1.5
+    assert [part["start"] for part in result["parts"]] == starts
+    assert all(part["cores"] >= 1 and part["threads"] >= 1 for part in result["parts"])
+    assert result["compile_seconds"] > 0 and result["peak_memory"] > 2**26
+    assert result["peak_memory_of"] == "process"  # CPUs do not say
+    spent = open_checkpoint(folder).metadata["spending"]
+    # Each step once, and each of the evaluations after 5, 10 and 12, whatever was lost between.
+    assert spent["examples"]["training"] == 12 * 16
+    rates = result["examples_per_second"]
+    assert rates["training"] == pytest.approx(12 * 16 / spent["seconds"]["training"], rel=0.05)
+    assert rates["evaluation"] == pytest.approx(3 * 21 / spent["seconds"]["evaluation"], rel=0.01)
+
+
 def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path, capsys):
     whole = run(tmp_path / "whole")
 
@@ -91,9 +111,14 @@ def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path, cap
         run(tmp_path / "broken", experiment=interrupted(9, fail))
     steps = [row["step"] for row in lines(tmp_path / "broken")]
     assert steps and max(steps) < 12
+    # Batches are made ahead of the steps: what was saved before one failed is a matter of luck.
+    latest = (tmp_path / "broken" / "checkpoints" / "latest").glob("*")
+    saved = sorted(int(path.name) for path in latest if path.name.isdecimal())
     resumed = run(tmp_path / "broken")
     assert resumed.result["fingerprint"] == whole.result["fingerprint"]
     assert resumed.result["metrics"] == whole.result["metrics"]
+    check_cost(tmp_path / "whole", whole.result, [0])
+    check_cost(tmp_path / "broken", resumed.result, [0, *saved[-1:]])
     # The log reads as if nothing had happened: each step once, with the same numbers.
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
     assert [row["step"] for row in lines(tmp_path / "whole")] == [3, 4, 5, 6, 8, 9, 10, 12]
@@ -124,6 +149,7 @@ def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, number):
     assert 0 < saved < 12
     resumed = run(tmp_path / "stopped")
     assert resumed.result["fingerprint"] == whole.result["fingerprint"]
+    check_cost(tmp_path / "stopped", resumed.result, [0, saved])
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint(tmp_path):
