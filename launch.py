@@ -43,13 +43,23 @@ class LaunchConfig:
         "(path/to/mine.py) or as a module that can be imported (my_lab.mine).",
     )
     mode: Literal[
-        "train", "evaluate", "predict", "prepare", "list", "check", "study", "diagnose", "gallery"
+        "train",
+        "evaluate",
+        "predict",
+        "prepare",
+        "list",
+        "check",
+        "study",
+        "compare",
+        "diagnose",
+        "gallery",
     ] = option(
         "train",
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
         "check data, model and one step before a long run; study: train every --variant and "
-        "compare; diagnose: what initialisation does to a network's signals; gallery: all methods "
-        "of looking into a network on one page.",
+        "compare; compare: finished --runs, with intervals and a verdict; diagnose: what "
+        "initialisation does to a network's signals; gallery: all methods of looking into a "
+        "network on one page.",
     )
     checkpoint: tuple[str, ...] = option(
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
@@ -61,6 +71,23 @@ class LaunchConfig:
         (), "study: the flags of one run, '--optimizer=sgd --seed=1'; once a run.", repeated=True
     )
     repeats: int = option(1, "study: runs of each variant, with seeds one apart.", minimum=1)
+
+    runs: tuple[str, ...] = option(
+        (),
+        "compare: folders of runs, 'runs/mlp*' or LABEL='runs/mlp*'; once for each side.",
+        repeated=True,
+    )
+    metric: str = option(
+        "", "compare: what is compared, such as test/accuracy; empty: what names the best weights."
+    )
+    difference: float = option(
+        0.0,
+        "compare: the smallest difference of interest, in the metric's units; 0: none is declared.",
+        minimum=0.0,
+    )
+    baseline: str = option(
+        "", "compare: the side that the others are compared with; empty: the first."
+    )
 
 
 def define(values: flags.FlagValues, config_class: type) -> None:
@@ -164,13 +191,22 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv if argv is None else argv
     try:
         launch, module, config, given = parse(argv)
-        if module is None and launch.mode not in ("list", "prepare"):
+        if module is None and launch.mode not in ("list", "prepare", "compare"):
             names = ", ".join(experiments.names())
             raise UserError(f"--experiment is needed: one of {names}, or path/to/mine.py.")
         from research import commands  # imports JAX, which --help need not wait for
 
         variants = {text: variant_of(launch, module, argv, text) for text in launch.variant}
-        commands.run(launch, module, config, given, EXPERIMENTS, variants)
+        commands.run(
+            launch,
+            module,
+            config,
+            given,
+            EXPERIMENTS,
+            variants,
+            argv[1:],
+            experiments.open_experiment,
+        )
     except (UserError, flags.Error) as error:
         return refuse(str(error))
     except ImportError as error:

@@ -1,11 +1,12 @@
 """The modes that `--mode` names, one a file. launch.py reads the flags; `run` runs their mode."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from research.code.running import code_of
+from research.commands.compare import compare, refuse_elsewhere
 from research.commands.evaluate import open_weights, run_evaluation
 from research.commands.output import output_folder, show_report
 from research.commands.predict import run_prediction
@@ -26,16 +27,20 @@ def run(
     given: Collection[str],
     experiments: Path,
     variants: Mapping[str, Any],
+    arguments: Sequence[str],
+    open_experiment: Callable[[str], ModuleType],
 ) -> None:
     """Runs the mode that launch.mode names.
 
     Args:
-      launch: experiment, mode, checkpoint, inputs, source, allow_download, repeats.
+      launch: the options of the command itself.
       module: the experiment's module; None in the modes that need none.
       config: its Config.
       given: the names of the flags that were typed, not defaulted.
       experiments: the folder of the experiments and their presets.
       variants: {flags of a run of a study: its Config}.
+      arguments: all that was typed.
+      open_experiment: name, or file -> an experiment's module.
 
     Raises:
       UserError: for everything a person can mend.
@@ -44,6 +49,7 @@ def run(
         elsewhere = row.only not in ("", launch.mode)
         if elsewhere and getattr(config, row.name) != row.default:
             raise UserError(f"--{row.flag}: is for --mode={row.only}; leave it out.")
+    refuse_elsewhere(launch)
     reuse_memory()
     hide_failed_writes()
     use_compilation_cache(config.compilation_cache)
@@ -58,6 +64,9 @@ def run(
         if not isinstance(config, DataConfig) or "dataset" not in given or not config.dataset:
             raise UserError("--mode=prepare needs --dataset=NAME; --mode=list shows names.")
         prepare(config.dataset, config.data_dir, launch.source or None, launch.allow_download)
+        return
+    if launch.mode == "compare":
+        compare(launch, config.workdir, arguments, open_experiment)
         return
     assert module is not None, "the other modes are of an experiment"
     if launch.mode == "check":

@@ -11,12 +11,20 @@ from research import config as config_lib
 from research.assembly import taken
 from research.code.files import Code
 from research.code.running import code_of
-from research.commands.output import new_folder, show_report, show_result
-from research.comparison import runs as comparison
+from research.commands.compare import show_comparison
+from research.commands.output import new_folder, show_result
+from research.comparison.runs import FAILURE
 from research.errors import NotFiniteError, UserError
 from research.experiment import Look
 from research.record.progress import console
-from research.record.run_folder import RunFolder, as_begun, check_workdir, read_result, save_figures
+from research.record.run_folder import (
+    RunFolder,
+    as_begun,
+    check_workdir,
+    read_result,
+    save_figures,
+    write_json,
+)
 from research.runtime import environment
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
@@ -109,7 +117,7 @@ def run_study(
         if isinstance(built, Look) and not built.kept:
             raise UserError(f"--variant={flags}: keeps no result that could be compared.")
     path = Path(config.workdir) if config.workdir else new_folder(name, "study")
-    runs: dict[str, list[comparison.Run]] = {}
+    runs: dict[str, list[Path]] = {}
     for flags, variant in variants.items():
         label = flags.replace("--", "")
         for number in range(repeats):
@@ -119,11 +127,11 @@ def run_study(
             )
             console().print(f"\n{label}, seed {seed}", style="bold", markup=False)
             one = config_lib.replace(variant, {"workdir": str(folder), "seed": seed})
-            failure = ""
             try:
                 train_to_end(name, module, one, folder)
             except NotFiniteError as error:
-                failure = str(error)
-                console().print(failure, markup=False)
-            runs.setdefault(label, []).append(comparison.read_run(folder, failure))
-    show_report(comparison.report(runs), path, "study")
+                failure = {"kind": "not_finite", "reason": str(error)}
+                write_json(folder / FAILURE, failure)
+                console().print(failure["reason"], markup=False)
+            runs.setdefault(label, []).append(folder)
+    show_comparison(runs, path, fields=config_lib.options(module.Config))

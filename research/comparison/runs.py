@@ -1,95 +1,116 @@
-"""Finished runs, read from their folders and laid side by side."""
+"""Runs, read from the folders that training left, whether they finished or not."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-from rich.table import Table
+from research.errors import UserError
 
-from research.figures.comparison import Curve, curves
-from research.record.report import Report
-from research.record.run_folder import read_result
+CONFIG, RESULT, LOG, FAILURE = "config.json", "result.json", "metrics.jsonl", "failure.json"
+# Flags that make another run of the same variant, and not another variant.
+REPEATS = ("seed", "split_seed", "fold")
 
 
 class Run(NamedTuple):
-    """The results that a run's folder holds.
+    """A run as its folder tells it, without its curves.
 
     Attributes:
-      numbers: the last training metrics that were logged and the final evaluation's, by name;
-        empty where none were.
-      seconds: of training and evaluation; NaN for a run that stopped.
-      best: the name of the metric that the experiment is judged by; "" for a run that stopped.
-      log: the lines of metrics.jsonl.
-      failure: why training stopped; "" for a run that finished.
+      folder: its path.
+      experiment: its name; "" where the run failed before it was written.
+      flags: its configuration, by field.
+      begun: what else was known when it began: environment, parallel, plan, fingerprint.
+      result: the content of result.json; {} for a run that did not finish.
+      logged: the training metrics of its last log line.
+      failure: why there is no result, in a line; "" for a run that finished.
     """
 
-    numbers: Mapping[str, float]
-    seconds: float
-    best: str
-    log: Sequence[Mapping[str, float]]
+    folder: Path
+    experiment: str
+    flags: Mapping[str, Any]
+    begun: Mapping[str, Any]
+    result: Mapping[str, Any]
+    logged: Mapping[str, float]
     failure: str = ""
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Returns the metrics that were logged last in training, and the final evaluation's."""
+        return {**self.logged, **self.result.get("metrics", {})}
 
-def read_run(folder: Path, failure: str = "") -> Run:
-    """Reads a run's folder; `failure` says why it has no result."""
-    file = folder / "metrics.jsonl"
-    log = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    result = read_result(folder) or {"metrics": {}, "seconds": math.nan, "best": ["", "max"]}
-    training = {name: value for name, value in (log or [{}])[-1].items() if "train/" in name}
+    @property
+    def best(self) -> tuple[str, str]:
+        """Returns the metric that the experiment is judged by, and "max" or "min"."""
+        name, mode = self.result.get("best", ("", "max"))
+        return name, mode
+
+    def value(self, metric: str) -> float:
+        """Returns a metric's final value; NaN for a run that failed or has none."""
+        return math.nan if self.failure else float(self.numbers.get(metric, math.nan))
+
+
+def is_run(folder: Path) -> bool:
+    """Returns whether a folder is that of a run, or of one that failed before it began."""
+    return (folder / CONFIG).is_file() or (folder / FAILURE).is_file()
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run's folder; where there is none, or nothing in it, the run was not begun.
+
+    Raises:
+      UserError: where one of its files is damaged.
+    """
+    begun, result, failed = (_read(folder / name) for name in (CONFIG, RESULT, FAILURE))
+    logged = _last(folder / LOG)
+    failure = ""
+    if not result:
+        step, of = logged.get("step", 0), begun.get("plan", {}).get("steps")
+        failure = f"unfinished: step {step:,} of {of:,}" if of else "unfinished"
+        failure = failure if begun else "not begun"
+        if failed:
+            failure = str(failed.get("reason") or failed.get("kind"))
+    training = {name: value for name, value in logged.items() if name.startswith("train/")}
     return Run(
-        {**training, **result["metrics"]}, result["seconds"], result["best"][0], log, failure
+        folder,
+        begun.pop("experiment", ""),
+        begun.pop("config", {}),
+        begun,
+        result,
+        training,
+        failure,
     )
 
 
-def report(runs: Mapping[str, Sequence[Run]]) -> Report:
-    """Makes a table, numbers and curves of runs by label; runs of one label differ in their seed.
-
-    Shown are the training loss and the metric that the experiment is judged by, in training and in
-    evaluation: mean ± standard deviation (n - 1) over the runs of a label.
-    """
-    best = next((run.best for group in runs.values() for run in group if run.best), "")
-    wanted = dict.fromkeys(["train/loss", f"train/{best.partition('/')[2]}", best])
-    columns = sorted({name for group in runs.values() for run in group for name in run.numbers})
-    names = [name for name in wanted if name in columns]
-    table = Table("variant", *names, "seconds", title="weights after the last step", box=None)
-    for label, group in runs.items():
-        failure = next((run.failure for run in group if run.failure), "")
-        cells = [_spread([run.numbers.get(name, math.nan) for run in group]) for name in names]
-        table.add_row(label, *cells, _spread([round(run.seconds, 0) for run in group if run.best]))
-        if failure:
-            table.add_row(f"  stopped: {failure.partition(';')[0]}", *[""] * (len(names) + 1))
-
-    rows = [
-        {
-            "variant": label,
-            "run": number,
-            **{name: run.numbers.get(name, math.nan) for name in columns},
-            "seconds": run.seconds,
-            "failure": run.failure,
-        }
-        for label, group in runs.items()
-        for number, run in enumerate(group)
-    ]
-    drawn = {
-        label: {name: _curve(name, group) for name in ("train/loss", best) if name}
-        for label, group in runs.items()
-    }
-    return Report(rows, table, {"curves": curves(drawn)})
+def _read(file: Path) -> dict[str, Any]:
+    """Reads a JSON object; {} where there is no such file."""
+    try:
+        found = json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); leave its run out.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: holds no JSON object; leave its run out.")
+    return found
 
 
-def _spread(values: Sequence[float]) -> str:
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return "-"
-    mean = f"{np.mean(finite):.4g}"
-    return f"{mean} ± {np.std(finite, ddof=1):.2g}" if len(finite) > 1 else mean
+def parsed(line: str) -> dict[str, Any]:
+    """Returns a log line's content; {} for one that a killed process left unfinished."""
+    try:
+        found: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return {}
+    return found
 
 
-def _curve(name: str, group: Sequence[Run]) -> Curve:
-    """Returns the mean over a label's runs, at the steps at which all of them logged `name`."""
-    logged = [{line["step"]: line[name] for line in run.log if name in line} for run in group]
-    steps = sorted(set.intersection(*map(set, logged)))
-    return Curve(steps, [float(np.mean([values[step] for values in logged])) for step in steps])
+def _last(file: Path, size: int = 2**16) -> dict[str, Any]:
+    """Returns the last whole line of a log without reading the rest; {} where there is none."""
+    try:
+        with open(file, "rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - size))
+            tail = log.read().decode(errors="replace")
+    except FileNotFoundError:
+        return {}
+    return next((row for row in map(parsed, reversed(tail.splitlines())) if row), {})

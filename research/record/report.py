@@ -65,7 +65,12 @@ def save_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes <path>.json, a list of objects, and <path>.csv, where NaN is empty."""
     plain = [{k: None if v != v else v for k, v in row.items()} for row in rows]  # NaN: no JSON
     path.with_suffix(".json").write_text(json.dumps(plain, indent=2) + "\n")
-    with open(path.with_suffix(".csv"), "w", newline="") as file:
+    save_csv(path.with_suffix(".csv"), plain)
+
+
+def save_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a file of comma-separated values, as many columns in each row; NaN is empty."""
+    with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(plain)
+        writer.writerows({k: None if v != v else v for k, v in row.items()} for row in rows)

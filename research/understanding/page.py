@@ -1,25 +1,18 @@
-"""--mode=gallery: one HTML page of all methods for one network, which needs nothing else.
+"""--mode=gallery: one HTML page of all methods for one network."""
 
-Pictures are in the page (base64), styles too; there is no script and nothing is fetched.
-"""
-
-import base64
 import dataclasses
 import html
-import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
-from matplotlib.figure import Figure
 
 from research.config import without_unused
 from research.errors import UserError
 from research.experiment import Experiment, Look
-from research.figures import saving
+from research.record.page import document, picture
 from research.record.progress import console
 from research.record.report import Report, metrics_report
 from research.record.run_folder import RunFolder
@@ -30,15 +23,6 @@ from research.training.loop import train
 from research.understanding.config import InputOptimizationConfig
 from research.understanding.methods import METHODS, USED_BY
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
-       padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 0; }
-nav a { margin-right: .8rem; } .paper, .skipped { color: #707070; }
-img { max-width: 100%; height: auto; margin: .5rem 0; }
-table { border-collapse: collapse; font-size: .9rem; } td { padding: .1rem .8rem .1rem 0; }
-code { background: #f3f3f3; padding: .1rem .3rem; }
-"""
 # Few steps and large strides: a page is to be looked at, not to be waited for.
 QUICK: dict[str, dict[str, Any]] = {
     "visualise": {"steps": 64, "inputs": ()},
@@ -48,7 +32,6 @@ QUICK: dict[str, dict[str, Any]] = {
     "smooth_grad": {"samples": 8},
     "smooth_saliency": {"samples": 8},
 }
-WIDEST = 900  # pixels of a picture
 Build = Callable[[Any], Experiment | Look]
 
 
@@ -77,13 +60,7 @@ def make_page(config: InputOptimizationConfig, build: Build) -> str:
         )
     network = ",".join(config.checkpoint) or config.init_from or "efficientnet_lite0"
     links = " ".join(f'<a href="#{name}">{name.replace("_", " ")}</a>' for name in shown)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>What {html.escape(network)} sees</title><style>{STYLE}</style></head><body>"
-        f"<h1>What {html.escape(network)} sees</h1><nav>{links}</nav>{''.join(sections)}"
-        "</body></html>\n"
-    )
+    return document(f"What {network} sees", f"<nav>{links}</nav>{''.join(sections)}")
 
 
 def section(config: InputOptimizationConfig, build: Build) -> str:
@@ -125,15 +102,3 @@ def run(experiment: Experiment, config: InputOptimizationConfig) -> Report:
     found = finished.result
     drawn = pictures_of(experiment.evaluation, finished.evaluations)
     return metrics_report(found["metrics"], found["protocol"], drawn, found["notes"])
-
-
-def picture(name: str, figure: Figure) -> str:
-    """Returns an <img> that holds its picture."""
-    buffer = io.BytesIO()
-    saving.save(figure, buffer, dpi=100, bbox_inches="tight")
-    image = PIL.Image.open(io.BytesIO(buffer.getvalue()))
-    image.thumbnail((WIDEST, 10 * WIDEST))
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "WEBP", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(name)}" src="data:image/webp;base64,{data}">'

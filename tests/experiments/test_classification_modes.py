@@ -43,48 +43,51 @@ def study(folder, *flags):
 
 
 def read(path):
-    return json.loads(path.read_text())
+    """The rows of a file of comma-separated values."""
+    with open(path) as file:
+        return list(csv.DictReader(file))
 
 
 def test_two_layers_learn_xor_and_one_does_not(tmp_path, capsys, figures):
     flags = ["--variant=--model=linear", "--variant=--model=xor", "--repeats=2"]
     assert study(tmp_path, *flags) == 0
-    rows = read(tmp_path / "study" / "study.json")
-    assert [(row["variant"], row["run"]) for row in rows] == [
-        ("model=linear", 0),
-        ("model=linear", 1),
-        ("model=xor", 0),
-        ("model=xor", 1),
+    rows = read(tmp_path / "study" / "compare.csv")
+    assert [(row["variant"], row["seed"]) for row in rows] == [
+        ("model=linear", "0"),
+        ("model=linear", "1"),
+        ("model=xor", "0"),
+        ("model=xor", "1"),
     ]
     for row in rows:
         if row["variant"] == "model=linear":
             # The best that a line can do is to say nothing: Minsky and Papert 1969.
-            assert row["test/accuracy"] <= 0.75
-            assert row["test/cross_entropy"] == pytest.approx(math.log(2), abs=0.01)
+            assert float(row["test/accuracy"]) <= 0.75
+            assert float(row["test/cross_entropy"]) == pytest.approx(math.log(2), abs=0.01)
         else:
-            assert row["test/accuracy"] == 1 and row["test/cross_entropy"] < 0.1
-    with open(tmp_path / "study" / "study.csv") as file:
-        assert [row["variant"] for row in csv.DictReader(file)] == [r["variant"] for r in rows]
+            assert row["test/accuracy"] == "1.0" and float(row["test/cross_entropy"]) < 0.1
     drawn = figures[tmp_path / "study" / "curves.png"]
     assert drawn.has("train/loss", "test/accuracy", "step", "model=linear", "model=xor")
-    # The mean of both runs: in each panel a line for each variant, the right one at accuracy 1.
-    assert len(drawn.lines) == 4 and drawn.lines[3][-1, 1] == 1 > drawn.lines[2][-1, 1]
-    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith(" model=xor"))
-    assert "1 ± 0" in line
+    # The mean of both runs: in each panel a line for each variant, by step and by seconds.
+    assert len(drawn.lines) == 8
+    for linear, xor in (drawn.lines[4:6], drawn.lines[6:8]):
+        assert xor[-1, 1] == 1 > linear[-1, 1]
+    said = capsys.readouterr().out
+    assert "100 ± 0" in next(x for x in said.splitlines() if x.startswith(" model=xor"))
+    assert "verdict  model=xor: no inference" in said
 
     # Again: nothing is trained, the table is shown.
     assert study(tmp_path, *flags) == 0
     assert "step 20/120" not in capsys.readouterr().out
-    assert read(tmp_path / "study" / "study.json") == rows
+    assert read(tmp_path / "study" / "compare.csv") == rows
 
 
 def test_a_variant_that_diverges_is_a_row_of_the_study(tmp_path, capsys):
     flags = ["--variant=--learning_rate=1e30", "--variant=--learning_rate=0.05"]
     assert study(tmp_path, "--model=xor", "--activation=relu", *flags) == 0
-    first, second = read(tmp_path / "study" / "study.json")
-    assert "the loss is" in first["failure"] and first["test/accuracy"] is None
-    assert second["failure"] == "" and 0 <= second["test/accuracy"] <= 1
-    assert "stopped: the loss is" in capsys.readouterr().out
+    first, second = read(tmp_path / "study" / "compare.csv")
+    assert "the loss is" in first["failure"] and first["test/accuracy"] == ""
+    assert second["failure"] == "" and 0 <= float(second["test/accuracy"]) <= 1
+    assert "failed   learning_rate=1e30, " in capsys.readouterr().out
 
 
 def test_a_study_is_refused_before_its_first_run_is_trained(tmp_path, capsys):

@@ -1,49 +1,51 @@
+"""What a run's folder says, whether it finished or not, and of whatever version."""
+
 import json
+import math
 
 import pytest
+from run_folders import write_run
 
-from research.comparison.runs import read_run, report
-
-
-def write_run(folder, losses, accuracy=None, seconds=2.0):
-    """A run's folder as the loop leaves it; without `accuracy`, one that stopped."""
-    folder.mkdir()
-    lines = [{"step": i, "train/loss": x, "seconds": i} for i, x in enumerate(losses, 1)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    if accuracy is not None:
-        result = {
-            "metrics": {"test/accuracy": accuracy},
-            "seconds": seconds,
-            "best": ["test/accuracy", "max"],
-        }
-        (folder / "result.json").write_text(json.dumps(result))
-    return folder
+from research.comparison.runs import is_run, read_run
+from research.errors import UserError
 
 
-def test_runs_of_a_label_are_a_mean_and_a_deviation(tmp_path):
-    runs = {
-        "a": [
-            read_run(write_run(tmp_path / "a0", [2.0, 1.0], 0.8)),
-            read_run(write_run(tmp_path / "a1", [2.0, 3.0], 0.9)),
-        ],
-        "b": [read_run(write_run(tmp_path / "b", [5.0], None), "the loss is nan; lower it")],
-    }
-    found = report(runs)
-    cells = [list(column.cells) for column in found.table.columns]
-    names = [column.header for column in found.table.columns]
-    assert names == ["variant", "train/loss", "test/accuracy", "seconds"]
-    # Sample deviation of (1, 3) and of (0.8, 0.9).
-    assert cells[1][0] == "2 ± 1.4" and cells[2][0] == "0.85 ± 0.071" and cells[3][0] == "2 ± 0"
-    assert cells[0][1:] == ["b", "  stopped: the loss is nan"]
-    assert (cells[1][1], cells[2][1], cells[3][1]) == ("5", "-", "-")
-    assert [row["run"] for row in found.rows] == [0, 1, 0]
-    assert found.rows[1]["test/accuracy"] == 0.9 and found.rows[2]["failure"]
-    panel = found.figures["curves"].axes[0]
-    assert panel.get_lines()[0].get_ydata() == pytest.approx([2.0, 2.0])
+def test_a_finished_run_has_its_metrics_and_its_last_training_numbers(tmp_path):
+    run = read_run(write_run(tmp_path / "a", 0.9, seed=3, losses=[3.0, 2.0, 1.0]))
+    assert run.failure == "" and run.best == ("test/accuracy", "max")
+    assert run.numbers == {"train/loss": 1.0, "train/accuracy": 0.5, "test/accuracy": 0.9}
+    assert run.value("test/accuracy") == 0.9 and math.isnan(run.value("test/iou"))
+    assert run.flags["seed"] == 3 and run.begun["environment"]["python"] == "3.11.2"
+    assert run.experiment == "classification"
 
 
-def test_a_run_that_logged_nothing_has_no_numbers(tmp_path):
+def test_a_run_without_a_result_says_why(tmp_path):
+    cut = write_run(tmp_path / "cut", steps=2000, losses=[2.0, 1.0])
+    assert read_run(cut).failure == "unfinished: step 2 of 2,000"
+    assert math.isnan(read_run(cut).value("train/loss"))  # what stopped early is no final value
+    failed = write_run(tmp_path / "failed", failure="the loss is nan at step 3")
+    assert read_run(failed).failure == "the loss is nan at step 3"
     (tmp_path / "empty").mkdir()
-    run = read_run(tmp_path / "empty", "out of luck")
-    assert run.numbers == {} and run.best == "" and run.failure == "out of luck"
-    assert len(report({"empty": [run]}).rows) == 1
+    assert read_run(tmp_path / "empty").failure == "not begun"
+    assert is_run(cut) and is_run(failed) and not is_run(tmp_path / "empty")
+
+
+def test_a_run_that_went_on_after_its_failure_is_finished(tmp_path):
+    run = read_run(write_run(tmp_path / "a", 0.9, failure="out of memory"))
+    assert run.failure == "" and run.value("test/accuracy") == 0.9
+
+
+def test_the_last_line_is_the_last_whole_one(tmp_path):
+    folder = write_run(tmp_path / "a", 0.9, losses=[2.0, 1.0])
+    with open(folder / "metrics.jsonl", "a") as log:
+        log.write('{"step": 3, "train/lo')  # as kill -9 leaves it
+    assert read_run(folder).logged["train/loss"] == 1.0
+
+
+@pytest.mark.parametrize("file", ["config.json", "result.json"])
+def test_a_damaged_file_is_named(tmp_path, file):
+    folder = write_run(tmp_path / "a", 0.9)
+    for text in ('{"metrics": ', json.dumps([1])):
+        (folder / file).write_text(text)
+        with pytest.raises(UserError, match=f"a/{file}: .*leave its run out"):
+            read_run(folder)

@@ -1,0 +1,223 @@
+"""--mode=compare: finished runs side by side, with intervals and a verdict."""
+
+import math
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from research.code import files as code_lib
+from research.commands.output import output_folder
+from research.comparison import tables
+from research.comparison.conditions import cost
+from research.comparison.curves import Curve, read_curves
+from research.comparison.findings import Findings, find
+from research.comparison.groups import Groups, check_once, find_groups
+from research.comparison.page import make_page
+from research.comparison.runs import Run, read_run
+from research.config import Option, options
+from research.errors import UserError
+from research.figures import comparison as figures_lib
+from research.modes import Launch
+from research.record.progress import console
+from research.record.report import save_csv
+from research.record.run_folder import save_figures, write_json, write_text
+
+NAME = "compare"  # of the files
+
+
+def refuse_elsewhere(launch: Launch) -> None:
+    """Raises UserError for the flags of a comparison beside another mode."""
+    if launch.mode != NAME:
+        for flag in ("runs", "metric", "difference", "baseline"):
+            if getattr(launch, flag):
+                raise UserError(f"--{flag}: is for --mode={NAME}; leave it out, or give the mode.")
+
+
+def compare(
+    launch: Launch,
+    workdir: str,
+    arguments: Sequence[str],
+    open_experiment: Callable[[str], ModuleType],
+) -> None:
+    """Compares the runs that --runs names, and writes what was found into a new folder.
+
+    Args:
+      arguments: all that was typed.
+      open_experiment: name, or file -> an experiment's module.
+
+    Raises:
+      UserError: for runs that are not there or cannot be compared; nothing is written then.
+    """
+    if not launch.runs:
+        raise UserError("--mode=compare needs --runs='runs/mlp*', once for each side.")
+    groups, notes = find_groups(launch.runs)
+    sides = read(groups)
+    found = find(
+        sides,
+        launch.metric,
+        launch.difference or None,
+        launch.baseline,
+        fields=fields_of(sides, open_experiment),
+        notes=notes,
+    )
+    path = output_folder(workdir, NAME, "", f"{NAME}.json")
+    show(found, path, f"python launch.py {shlex.join(arguments)}")
+
+
+def fields_of(
+    sides: Mapping[str, Sequence[Run]], open_experiment: Callable[[str], ModuleType]
+) -> list[Option]:
+    """Returns the options of the runs' experiment; none where it is there no more."""
+    for run in (run for runs in sides.values() for run in runs if run.experiment):
+        kept = run.folder / code_lib.KEPT / run.experiment
+        try:
+            module = open_experiment(str(kept) if kept.is_file() else run.experiment)
+        except (UserError, ImportError):
+            return []
+        return options(module.Config)
+    return []
+
+
+def show_comparison(
+    groups: Groups,
+    path: Path,
+    *,
+    metric: str = "",
+    difference: float | None = None,
+    baseline: str = "",
+    late: Collection[str] = (),
+    under_study: Collection[str] | None = None,
+    fields: Sequence[Option] = (),
+    command: str = "",
+) -> None:
+    """Compares groups of runs by their labels, prints what is found, and writes it into a folder.
+
+    Args:
+      path: an existing folder.
+      metric: by default that by which the experiment is judged.
+      difference: the smallest of interest, in the metric's units.
+      baseline: the label of the group that others are compared with; by default the first.
+      late: groups that were added after results had been looked at.
+      under_study: flags that are meant to differ; None: any one.
+      fields: the options of the experiment's Config.
+      command: what made the runs.
+
+    Raises:
+      UserError: for runs that cannot be compared.
+    """
+    check_once(groups)
+    found = find(read(groups), metric, difference, baseline, late, under_study, fields)
+    show(found, path, command)
+
+
+def read(groups: Groups) -> dict[str, list[Run]]:
+    """Reads the runs of all sides."""
+    return {label: [read_run(folder) for folder in folders] for label, folders in groups.items()}
+
+
+def show(found: Findings, path: Path, command: str = "") -> None:
+    """Prints a comparison's table and verdicts, and writes its files and pictures."""
+    figures = draw(found)
+    save_csv(path / f"{NAME}.csv", tables.rows_of_runs(found))
+    write_json(path / f"{NAME}.json", without_nan(found.to_json()))
+    write_text(path / f"{NAME}.md", as_markdown(found))
+    write_text(path / f"{NAME}.tex", as_latex(found))
+    save_figures(path, figures)
+    files = {name: path / f"{name}.png" for name in figures}
+    write_text(path / f"{NAME}.html", make_page(found, files, {}, command))
+
+    out = console()
+    if not out.is_terminal:
+        out.width = max(out.width, 140)  # a file has room; a terminal has what it has
+    for table in tables.all_of(found):
+        out.print("", tables.rich_table(table))
+    out.print("")
+    for line in found.lines:
+        out.print(f"verdict  {line}", markup=False)
+    for label, runs in found.sides.items():
+        for run in runs:
+            if reason := found.reason(run):
+                out.print(f"failed   {label}, {run.folder.name}: {reason}", markup=False)
+    for line in found.cautions:
+        out.print(f"WARNING  {line}", markup=False)
+    for name in figures:
+        out.print(f"picture  {path / name}.png", markup=False)
+    out.print(f"page     {path / NAME}.html, and .csv, .json, .md, .tex", markup=False)
+
+
+def draw(found: Findings) -> dict[str, Any]:
+    """Draws every value, the learning curves, and quality against cost."""
+    name = found.chosen.name
+    scale = 100 if found.metric.points else 1
+    axis = f"{name}, points" if found.metric.points else name
+    variants = {}
+    for label, one in found.summaries.items():
+        values = [float(x) * scale for x in found.samples[label].values if math.isfinite(x)]
+        variants[label] = figures_lib.Variant(
+            values, one.mean * scale, one.low * scale, one.high * scale, one.runs - one.n
+        )
+    smallest = None if found.difference is None else found.difference * scale
+    figures: dict[str, Any] = {
+        "values": figures_lib.values(variants, axis, found.baseline, smallest)
+    }
+    names = list(dict.fromkeys(["train/loss", name]))
+    read = {
+        label: [(run, read_curves(run.folder, names)) for run in runs]
+        for label, runs in found.sides.items()
+    }
+    logged = [n for n in names if any(n in c for group in read.values() for _, c in group)]
+    if logged:
+        figures["curves"] = figures_lib.curves(
+            {label: {n: _curves(n, group) for n in logged} for label, group in read.items()}
+        )
+    spent = {
+        label: {
+            kind: [
+                (cost(run)[kind], run.value(name) * scale)
+                for run in runs
+                if kind in cost(run) and math.isfinite(run.value(name))
+            ]
+            for kind in figures_lib.COSTS
+        }
+        for label, runs in found.sides.items()
+    }
+    if (costs := figures_lib.costs(spent, axis)) is not None:
+        figures["costs"] = costs
+    return figures
+
+
+def as_markdown(found: Findings) -> str:
+    """Returns compare.md: tables, verdicts and warnings."""
+    parts = [tables.markdown(table) for table in tables.all_of(found)]
+    parts.append("".join(f"- {line}\n" for line in found.lines))
+    parts.append("".join(f"- Warning: {line}\n" for line in found.cautions))
+    return "\n".join(filter(None, parts))
+
+
+def as_latex(found: Findings) -> str:
+    """Returns compare.tex: tables, with verdicts and warnings as comments above them."""
+    said = [*found.lines, *(f"Warning: {line}" for line in found.cautions)]
+    made = "\n".join(tables.latex(table) for table in tables.all_of(found))
+    return "".join(f"% {line}\n" for line in said) + made
+
+
+def without_nan(values: Any) -> Any:
+    """Returns plain JSON, where NaN and infinity are null."""
+    if isinstance(values, Mapping):
+        return {name: without_nan(x) for name, x in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_nan(x) for x in values]
+    if hasattr(values, "item"):
+        values = values.item()
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def _curves(name: str, group: Sequence[tuple[Run, Mapping[str, Curve]]]) -> figures_lib.Curves:
+    """Returns a side's curves of one name, those of failed runs apart."""
+    having = [(run, found[name]) for run, found in group if name in found]
+    return figures_lib.Curves(
+        [curve for run, curve in having if not run.failure],
+        [curve for run, curve in having if run.failure],
+    )

@@ -1,0 +1,88 @@
+"""The page of a comparison: verdicts, table, pictures, conditions, and how to repeat each run."""
+
+import html
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from research.comparison import tables
+from research.comparison.findings import Findings
+from research.comparison.wording import show
+from research.record.page import document, picture
+
+SAID = {
+    "values": "Every run's final value; the diamond is the mean, the line its 95 % interval. The "
+    "stripe is what differs from the baseline by less than the smallest difference of interest.",
+    "curves": "Means over the runs that finished, at steps that all of them logged, with one "
+    "standard deviation to each side. A run that did not finish ends in a cross.",
+    "costs": "A point a run, a larger mark a variant's mean.",
+}
+
+
+def make_page(
+    found: Findings, figures: Mapping[str, Path], sections: Mapping[str, str], command: str
+) -> str:
+    """Makes the page, as text. It holds its pictures and needs nothing else.
+
+    Args:
+      figures: files of "values", "curves" and "costs", as far as there are any.
+      sections: {heading: HTML} of what else is to be shown.
+      command: what made the page; "" where nobody typed one.
+    """
+    labels = list(found.sides)
+    others = [label for label in labels if label != found.baseline]
+    title = f"{', '.join(others)} against {found.baseline}" if others else found.baseline
+    parts = [
+        f"<p>{html.escape(_question(found))}</p>",
+        *(f'<p class="verdict">{html.escape(line)}</p>' for line in found.lines),
+        *(f'<p class="warning">{html.escape(line)}</p>' for line in found.cautions),
+        tables.html_table(tables.variants(found)),
+    ]
+    if found.comparisons:
+        parts.append(tables.html_table(tables.differences(found)))
+    for name, heading in (
+        ("values", "Every run"),
+        ("curves", "Learning curves"),
+        ("costs", "Cost and quality"),
+    ):
+        if name in figures:
+            parts += [f"<h2>{heading}</h2><p>{SAID[name]}</p>", picture(heading, figures[name])]
+    for heading, body in sections.items():
+        parts.append(f"<h2>{html.escape(heading)}</h2>{body}")
+    parts.append("<h2>What differs</h2>")
+    if found.conditions.flags:
+        parts.append(tables.html_table(tables.flags(found)))
+    else:
+        parts.append("<p>No flag that changes results.</p>")
+    parts += ["<h2>The runs, and the command that repeats each</h2>", _runs(found)]
+    if command:
+        parts.append(f"<h2>This page</h2><p><code>{html.escape(command)}</code></p>")
+    return document(title, "".join(parts))
+
+
+def _question(found: Findings) -> str:
+    better = "higher is better" if found.metric.higher_is_better else "lower is better"
+    said = f"{found.chosen.name} ({better})"
+    if found.chosen.protocol:
+        said += f": {found.chosen.protocol}"
+    if found.difference is None:
+        return f"{said}. No smallest difference of interest was declared."
+    smallest = show(found.difference, found.metric)
+    return f"{said}. Declared smallest difference of interest: {smallest}."
+
+
+def _runs(found: Findings) -> str:
+    """Returns the table of all runs."""
+    rows: list[Sequence[str]] = []
+    for label, runs in found.sides.items():
+        sample = found.samples[label]
+        for run, number, value in zip(runs, sample.seeds, sample.values, strict=True):
+            result = found.reason(run) or f"{value:.6g}"
+            rows.append([label, f"{number}", result, repeat(str(run.folder))])
+    columns = ["variant", found.repeats, found.chosen.name, "command"]
+    return tables.html_table(tables.Table(columns, rows))
+
+
+def repeat(folder: str) -> str:
+    """Returns the command that repeats a run."""
+    return f"python launch.py --flagfile={shlex.quote(f'{folder}/flags.txt')} --workdir=NEW"
