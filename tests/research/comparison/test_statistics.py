@@ -65,6 +65,8 @@ def test_differences_without_pairs_are_welchs(n, m):
     assert found.p == pytest.approx(expected.pvalue)
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert found.freedom == pytest.approx(expected.df) and math.isnan(found.correlation)
+    variances = 9 * a.var(ddof=1), b.var(ddof=1)
+    assert found.deviation == pytest.approx(math.sqrt(sum(variances) / 2))
 
 
 def test_many_comparisons_at_once_are_each_alone():
