@@ -87,6 +87,19 @@ def test_error_over_examples_is_the_standard_error_of_a_mean():
     assert (found.low, found.high) == pytest.approx(tuple(interval), abs=0.1 * expected)
 
 
+def test_few_examples_are_no_bias():
+    values = outcomes(3, runs=2, examples=6)
+    found = resampling.over_examples(draw_scores(means(values), 6, draws=8_000))
+    assert found.examples_error == pytest.approx(stats.sem(values.mean(0)), rel=0.04)
+
+
+def test_runs_and_examples_are_drawn_independently():
+    values = np.arange(10.0)[:, None] + np.arange(10.0)
+    found = resampling.over_seeds_and_examples(draw_scores(means(values), 10, 4_000))
+    # Both are means of ten of the numbers 0 to 9, whose variance is 8.25.
+    assert found.draws.var() == pytest.approx(2 * 8.25 / 10, rel=0.1)
+
+
 @pytest.mark.parametrize("pairs", [True, False])
 def test_errors_are_those_of_a_two_way_analysis_of_variance(pairs):
     """Unbiased parts of the variance, by the mean squares of runs, examples and the rest."""

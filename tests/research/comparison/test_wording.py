@@ -31,6 +31,7 @@ def test_shares_are_said_in_points(name, values, points):
     [
         (0.003, 0.013, SHARE, ("0.3", "1.3")),
         (-0.4, 1.1, PLAIN, ("-0.4", "1.1")),
+        (0.11, 0.61, PLAIN, ("0.11", "0.61")),
         (0.0004, 0.013, SHARE, ("0.04", "1.30")),  # an end that isn't zero doesn't look so
         (0.0, 0.013, SHARE, ("0.0", "1.3")),
         (-0.0001, 0.9, PLAIN, ("-0.0001", "0.9000")),
