@@ -1,5 +1,6 @@
 """Surroundings of a run: memory, the compilation cache, facts about the machine."""
 
+import contextlib
 import ctypes
 import importlib.metadata
 import logging
@@ -132,6 +133,32 @@ def _show_but_closed_loops(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
+def processor() -> str:
+    """Returns the processor's name; one of another kind may add up in another order."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+# What a program must not use for the same bits each time: operations whose sums are in no order,
+# and kernels chosen by a race. OpenXLA's docs/determinism.md; jaxlib 0.10 to 0.12 know both.
+DETERMINISTIC = ("--xla_gpu_exclude_nondeterministic_ops=true", "--xla_gpu_autotune_level=0")
+
+
+def make_deterministic() -> None:
+    """Lets GPUs compute the same bits each time; call it before JAX starts its devices.
+
+    Sets nothing where no GPU can be used: an unknown flag would end the process.
+    """
+    platforms = os.environ.get("JAX_PLATFORMS", "").split(",")
+    asked = not any(platforms) or {"cuda", "rocm", "gpu"} & set(platforms)
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    if asked and any(kind in plugin.name for plugin in plugins for kind in ("cuda", "rocm")):
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *DETERMINISTIC])
+
+
 def environment() -> dict[str, Any]:
     """Returns versions, devices and git commit, for config.json and checkpoints."""
 
@@ -149,6 +176,8 @@ def environment() -> dict[str, Any]:
         "cores": cores,
         "threads": threads,
         "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
+        "processor": processor(),
+        "xla_flags": os.environ.get("XLA_FLAGS", "").split(),
         "processes": jax.process_count(),
         "git_commit": git_commit(Path(__file__).resolve().parent),
     }

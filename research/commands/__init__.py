@@ -16,7 +16,12 @@ from research.data.config import DataConfig
 from research.errors import UserError
 from research.modes import Launch, Modes, modes_of
 from research.record.progress import console
-from research.runtime import hide_failed_writes, reuse_memory, use_compilation_cache
+from research.runtime import (
+    hide_failed_writes,
+    make_deterministic,
+    reuse_memory,
+    use_compilation_cache,
+)
 from research.training.config import LoopConfig
 
 
@@ -50,6 +55,8 @@ def run(
         if elsewhere and getattr(config, row.name) != row.default:
             raise UserError(f"--{row.flag}: is for --mode={row.only}; leave it out.")
     refuse_elsewhere(launch)
+    if config.deterministic:
+        make_deterministic()
     reuse_memory()
     hide_failed_writes()
     use_compilation_cache(config.compilation_cache)

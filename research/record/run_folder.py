@@ -1,7 +1,7 @@
 """The run folder: flags and results of a run, locked against other processes.
 
-flags.txt, config.json, trained_on.txt, metrics.jsonl, TensorBoard events, figures/*.png,
-result.json; code/ of a person's own experiment.
+flags.txt, config.json, requirements.lock, trained_on.txt, metrics.jsonl, TensorBoard events,
+figures/*.png, result.json; code/ of a person's own experiment.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from research.code.files import Code
 from research.code.running import check_complete
 from research.errors import UserError
 from research.experiment import PyTree
+from research.record import installed
 from research.record.trackers import Follower, TensorBoard, check_tracker
 from research.training.config import FOLLOWING, LoopConfig
 
@@ -239,6 +240,7 @@ class RunFolder:
         if start == 0 or not (self.path / "config.json").exists():
             text = config_lib.to_flagfile(experiment, self.config)
             (self.path / "flags.txt").write_text(text)
+            write_text(self.path / installed.NAME, installed.lock())
             config = config_lib.to_json(self.config)
             write_json(
                 self.path / "config.json",

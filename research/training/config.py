@@ -36,6 +36,8 @@ class LoopConfig(Configuration, Protocol):
     @property
     def compilation_cache(self) -> str: ...
     @property
+    def deterministic(self) -> bool: ...
+    @property
     def data_dir(self) -> str: ...
     @property
     def parallel(self) -> ParallelMode: ...
@@ -115,6 +117,12 @@ class RunConfig:
     compilation_cache: str = option(
         "~/.cache/fovea/jax",
         "Folder of JAX's persistent compilation cache, shared by all runs; empty: none.",
+        changes_result=False,
+    )
+    deterministic: bool = option(
+        False,
+        "The same bits each time on GPUs, too: none of the operations whose sums are in no order, "
+        "no kernels chosen by a race. Slower there; CPUs compute so anyway.",
         changes_result=False,
     )
     # Names of the options that were not given; none of a Config that is made in Python.

@@ -1,11 +1,14 @@
 """Memory that a step frees is there for the next, in processes of their own."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from research import runtime
 from research.runtime import git_commit
 
 PROCESSORS = """
@@ -97,3 +100,53 @@ def test_cores_threads_and_memory_are_those_of_the_process(asked, threads):
     cores, said, counted, grown = map(int, done.stdout.split())
     assert (cores, said, counted) == (1, threads, threads)
     assert 290 * 2**20 < grown < 400 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("platforms", "plugin", "set_"),
+    [
+        ("", "xla_cuda13", True),
+        ("cuda,cpu", "xla_cuda13", True),
+        ("cpu", "xla_cuda13", False),  # a GPU that is not used
+        ("", "tpu", False),
+        ("", "", False),
+    ],
+)
+def test_deterministic_flags_are_set_for_gpus_alone(monkeypatch, tmp_path, platforms, plugin, set_):
+    if plugin:
+        plugged(tmp_path, plugin)
+        monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_max_hlo_modules=1")
+    runtime.make_deterministic()
+    flags = os.environ["XLA_FLAGS"].split()
+    assert flags == ["--xla_dump_max_hlo_modules=1", *(runtime.DETERMINISTIC if set_ else ())]
+
+
+def plugged(folder, name):
+    """A plugin of JAX that notes XLA_FLAGS when JAX starts its devices, and has none."""
+    about = folder / "fake_plugin-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-plugin\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[jax_plugins]\n{name} = fake_plugin\n")
+    (folder / "fake_plugin.py").write_text(
+        "import os, pathlib\n\n\ndef initialize():\n"
+        "    flags = os.environ.get('XLA_FLAGS', '')\n"
+        "    pathlib.Path(__file__).with_name('seen.txt').write_text(flags)\n"
+    )
+
+
+def test_the_launcher_sets_them_before_the_devices_start(tmp_path):
+    plugged(tmp_path, "xla_cuda13")
+    root = Path(__file__).resolve().parent.parent.parent
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "", "XLA_FLAGS": ""}
+    command = [sys.executable, root / "launch.py", "--experiment=filtering", "--deterministic"]
+    options = ["--steps=1", "--compilation_cache=", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [*command, *options], cwd=tmp_path, env=variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr  # on CPU, where they change nothing
+    assert (tmp_path / "seen.txt").read_text().split() == list(runtime.DETERMINISTIC)
+    found = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert found["environment"]["xla_flags"] == list(runtime.DETERMINISTIC)
+    assert "--deterministic=true" in (tmp_path / "run" / "flags.txt").read_text()
