@@ -5,9 +5,9 @@ become a Config again, and a command of research/commands gets it.
 """
 
 import dataclasses
-import errno
-import shlex
+import functools
 import sys
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from absl import flags
@@ -16,14 +16,14 @@ import experiments
 from research import config as config_lib
 from research import flagfiles
 from research.code.running import described, place
+from research.comparison import study_file
 from research.config import option
-from research.errors import UserError
+from research.errors import UserError, is_full
 from research.training.config import RunConfig, TrainingConfig
 from research.training.interrupts import Stopped
 
-# A disk or a quota that is full, a file that has reached its limit.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXPERIMENTS = experiments.FOLDER
+PRESETS = EXPERIMENTS / "presets"
 DEFINERS = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
@@ -56,10 +56,10 @@ class LaunchConfig:
     ] = option(
         "train",
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
-        "check data, model and one step before a long run; study: train every --variant and "
-        "compare; compare: finished --runs, with intervals and a verdict; diagnose: what "
-        "initialisation does to a network's signals; gallery: all methods of looking into a "
-        "network on one page.",
+        "check data, model and one step before a long run; study: train every variant of --study "
+        "or --variant with every seed, and compare; compare: finished --runs, with intervals and a "
+        "verdict; diagnose: what initialisation does to a network's signals; gallery: all methods "
+        "of looking into a network on one page.",
     )
     checkpoint: tuple[str, ...] = option(
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
@@ -67,26 +67,48 @@ class LaunchConfig:
     inputs: tuple[str, ...] = option((), "Files and folders to predict.")
     source: str = option("", "prepare: folder that holds the data set's original archives.")
     allow_download: bool = option(False, "prepare: fetch archives that are not in --source.")
-    variant: tuple[str, ...] = option(
-        (), "study: the flags of one run, '--optimizer=sgd --seed=1'; once a run.", repeated=True
+    study: str = option(
+        "", "study: a file that declares it (TOML), or the name of one that --mode=list shows."
     )
-    repeats: int = option(1, "study: runs of each variant, with seeds one apart.", minimum=1)
-
+    variant: tuple[str, ...] = option(
+        (),
+        "study: the flags of a variant, '--optimizer=sgd --momentum=0'; once each.",
+        repeated=True,
+    )
+    repeats: int = option(
+        0,
+        "study: runs of each variant, with seeds one apart from --seed on; 0: as the study's file "
+        "says, or else 5.",
+        minimum=0,
+    )
+    jobs: int = option(
+        1,
+        "study: processes at a time, each with a device of its own, or its share of the cores.",
+        minimum=1,
+    )
+    share: str = option(
+        "",
+        "study: I/N, the I-th of N shares of all runs, for a queue's arrays; next: the next free "
+        "runs, whatever else is at work; empty: all.",
+    )
     runs: tuple[str, ...] = option(
         (),
         "compare: folders of runs, 'runs/mlp*' or LABEL='runs/mlp*'; once for each side.",
         repeated=True,
     )
     metric: str = option(
-        "", "compare: what is compared, such as test/accuracy; empty: what names the best weights."
+        "",
+        "compare, study: what is compared, such as test/accuracy; empty: what names the best "
+        "weights.",
     )
     difference: float = option(
         0.0,
-        "compare: the smallest difference of interest, in the metric's units; 0: none is declared.",
+        "compare, study: the smallest difference of interest, in the metric's units; 0: none is "
+        "declared.",
         minimum=0.0,
     )
     baseline: str = option(
-        "", "compare: the side that the others are compared with; empty: the first."
+        "", "compare, study: the side that the others are compared with; empty: the first."
     )
 
 
@@ -138,10 +160,14 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
     """Returns what to do, the experiment's module (or None), its Config, and the flags given."""
     values = flags.FlagValues()
     define(values, LaunchConfig)
-    argv = argv[:1] + flagfiles.expand(argv[1:], EXPERIMENTS / "presets")
+    argv = argv[:1] + flagfiles.expand(argv[1:], PRESETS)
     wants_help = any(a in ("--help", "-h", "-help", "--helpfull") for a in argv)
     values(argv, known_only=True)
     launch, _ = collect(values, LaunchConfig)
+    declared = study_file.read(study_file.find(launch.study, PRESETS)) if launch.study else None
+    if declared is not None:  # the shell's flags come after the file's, and so win
+        argv = [argv[0], *common_flags(declared, launch), *argv[1:]]
+        launch = dataclasses.replace(launch, experiment=declared.experiment or launch.experiment)
     module = None
     if launch.experiment:
         module = experiments.open_experiment(launch.experiment)
@@ -153,6 +179,8 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
     elif any(a.startswith(("--init_from=", "-init_from=")) for a in argv):
         module = experiments.open_experiment("classification")  # what trained networks come from
     config_class = module.Config if module else TrainingConfig
+    if declared is not None:
+        study_file.check_flags(declared, config_lib.options(config_class))
     if wants_help:
         print((module.__doc__ or "") if module else __doc__)
         print(f"Experiments: {', '.join(known(launch.experiment))}\n")
@@ -175,18 +203,43 @@ def known(said: str) -> list[str]:
     return list(dict.fromkeys([*experiments.names(), *([said] if said else [])]))
 
 
-def variant_of(launch: LaunchConfig, module: Any, argv: list[str], text: str) -> Any:
-    """Returns the Config of one variant of a study; raises UserError for another experiment's."""
-    _, other, config, _ = parse([*argv, *shlex.split(text)])
+def common_flags(declared: study_file.StudyFile, launch: LaunchConfig) -> list[str]:
+    """Returns the flags that a study file has for all its variants, the experiment's among them.
+
+    Raises:
+      UserError: where --experiment names another.
+    """
+    said = declared.experiment
+    if said and launch.experiment not in ("", said):
+        raise UserError(
+            f"--experiment={launch.experiment}: {declared.path} is a study of "
+            f"--experiment={said}; leave it out."
+        )
+    return [*([f"--experiment={said}"] if said else []), *study_file.arguments(declared.flags)]
+
+
+def variant_of(
+    launch: LaunchConfig, module: Any, argv: list[str], name: str, arguments: Sequence[str]
+) -> Any:
+    """Returns the Config of one variant of a study.
+
+    Raises:
+      UserError: for another experiment's, and for flags that are none, with the variant's name.
+    """
+    try:
+        _, other, config, _ = parse([*argv, *arguments])
+    except (UserError, flags.Error) as error:
+        raise UserError(f"variant {name}: {error}") from error
     if other is not module:
-        raise UserError(f"--variant={text}: a study is of one experiment, {launch.experiment}.")
+        raise UserError(f"variant {name}: a study is of one experiment, {launch.experiment}.")
     return config
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command, of the shell's by default.
 
-    Returns the exit code: 0, 2 for what a person can mend, 128 + the signal that ended training.
+    Returns the exit code: 0; 2 for what a person can mend; 3 for a study in which some runs failed;
+    128 + the signal that ended training.
     """
     argv = sys.argv if argv is None else argv
     try:
@@ -196,14 +249,14 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--experiment is needed: one of {names}, or path/to/mine.py.")
         from research import commands  # imports JAX, which --help need not wait for
 
-        variants = {text: variant_of(launch, module, argv, text) for text in launch.variant}
-        commands.run(
+        variant = functools.partial(variant_of, launch, module, argv)
+        return commands.run(
             launch,
             module,
             config,
             given,
             EXPERIMENTS,
-            variants,
+            variant,
             argv[1:],
             experiments.open_experiment,
         )
@@ -215,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return refuse(f"{where}: {described(error)}")
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full(error):
             raise
         where = f"{error.filename}: " if error.filename else ""
         return refuse(
@@ -224,7 +277,6 @@ def main(argv: list[str] | None = None) -> int:
         )
     except Stopped as stopped:
         return stopped.exit_code
-    return 0
 
 
 def refuse(reason: str) -> int:

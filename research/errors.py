@@ -1,6 +1,7 @@
 """Errors that a person can correct: reported in one line with exit code 2, without a traceback."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -19,6 +20,12 @@ class UserError(Exception):
 
 class NotFiniteError(UserError):
     """An error of training: its loss is infinite or no number."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Returns whether a disk or a quota was full, or a file had reached its limit."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in full
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ for a reader, so some words stand for something else:
   command;
 - a value in capitals (RUN, PATH, N), or none (`--model=`), for any: only the flag must be one;
 - a flag file in a run's folder, RUN/flags.txt, for flags of classification;
-- NAME.flags for any preset of its folder;
+- NAME.flags for any preset of its folder, --study=NAME and --study=mine.toml for any study;
 - --experiment=NAME for classification;
 - a file or a module of a person's own (mine.py, my_lab.mine) for experiments/denoising.py;
 - CLONE/launch.py for launch.py.
@@ -96,13 +96,15 @@ def filled(arguments, first, before):
             result.append("--experiment=classification")
         elif flag == "--flagfile" and ANY.fullmatch(Path(value).stem):
             result.append(f"--flagfile={min((ROOT / value).parent.glob('*.flags'))}")
+        elif flag == "--study" and (ANY.fullmatch(value) or value == "mine.toml"):
+            result.append(f"--study={min((PRESETS / 'studies').glob('*.toml'))}")
         elif flag == "--experiment" and files.is_own(value):
             result.append("--experiment=denoising")
         elif argument == "--experiment=NAME":
             result.append("--experiment=classification")
         else:
             result.append(argument)
-    says = any(a.startswith(("--experiment=", "--flagfile=")) for a in result)
+    says = any(a.startswith(("--experiment=", "--flagfile=", "--study=")) for a in result)
     if not says and any(a.startswith("--checkpoint=") for a in result):
         result.insert(0, f"--experiment={before or 'classification'}")
     return result
@@ -112,7 +114,7 @@ def parsed(arguments):
     """What the launcher parses; what it leaves to the experiment to look up is looked up too."""
     command, module, config, _ = launch.parse(["launch.py", *arguments])
     for text in command.variant:
-        launch.variant_of(command, module, ["launch.py", *arguments], text)
+        launch.variant_of(command, module, ["launch.py", *arguments], text, shlex.split(text))
     known = models.available(command.experiment)
     if known and "model_options" in vars(config) and config.model:
         models.attributes(known[config.model], config.model_options)
@@ -171,7 +173,7 @@ def check(text, first, before):
         return check_launch(filled(arguments, first, before))
     if text.startswith("--"):
         check_flags(text)
-    elif preset := re.fullmatch(r"((?:study|transfer)_\w+|\w+(?=\.flags))(?:\.flags)?", text):
+    elif preset := re.fullmatch(r"(transfer_\w+|\w+(?=\.flags))(?:\.flags)?", text):
         assert any(PRESETS.rglob(f"{preset[1]}.flags")), "there is no such preset"
     elif words[:1] in (["python"], ["bash"]) and not words[1].startswith("-"):
         assert (ROOT / words[1]).is_file(), f"there is no {words[1]}"

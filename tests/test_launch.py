@@ -266,6 +266,7 @@ def test_list_names_everything_that_can_be_asked_for(place, capsys, monkeypatch,
     for text in (
         "--experiment=classification",
         "--flagfile=experiments/presets/classification/mnist.flags",
+        "--mode=study --study=xor",
         "11,689,512",  # resnet18
         "61,706",  # lenet5
         "digits",
@@ -377,7 +378,8 @@ HELD = ("--experiment=classification", "--dataset=digits")
         (["--mode=prepare"], "needs --dataset"),
         (["--experiment=classification", "--freeze=conv9"], "called fc/bias, fc/kernel, stage0_0"),
         (["--experiment=classification", "--model_options=width=3"], "Did you mean 'widths'"),
-        (["--experiment=classification", "--mode=study"], "needs --variant"),
+        (["--experiment=classification", "--mode=study"], "needs variants"),
+        (["--experiment=classification", "--jobs=2"], "--jobs: is for --mode=study"),
         ([*HELD, "--fold=6/5"], "--fold=6/5: I/K is needed, such as 1/5"),
         ([*HELD, "--fold=1/5", "--validation=0.1"], "--fold=1/5: holds a part out itself"),
         ([*HELD, "--split_seed=1"], "--split_seed=1: nothing is held out that it could draw"),
@@ -453,15 +455,6 @@ def test_every_flag_of_a_preset_is_one(preset):
     assert launched.experiment == preset.parent.name and config == module.Config(
         **{name: getattr(config, name) for name in given}
     )
-    for text in launched.variant:
-        launch.variant_of(launched, module, ["x", f"--flagfile={preset}"], text)
-
-
-def test_a_study_is_of_one_experiment(capsys):
-    code = launch.main(
-        ["x", "--experiment=classification", "--mode=study", "--variant=--experiment=detection"]
-    )
-    assert code == 2 and "a study is of one experiment" in capsys.readouterr().err
 
 
 def test_a_run_does_not_go_on_with_other_data(place, own, tmp_path, capsys):

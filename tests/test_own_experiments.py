@@ -275,9 +275,14 @@ def test_workers_import_what_was_read_however_it_is_edited(tmp_path):
 
 
 def test_a_study_keeps_the_code_in_every_run(place, tmp_path, capsys):
-    study = ["--mode=study", f"--experiment={place / 'lab/mine.py'}", "--variant=--boost=1"]
+    study = [
+        "--mode=study",
+        f"--experiment={place / 'lab/mine.py'}",
+        "--variant=--boost=1",
+        "--repeats=1",
+    ]
     assert main(tmp_path, *study, "--variant=--boost=0.5", "--workdir=STUDY") == 0
-    one, half = (tmp_path / "STUDY" / f"boost={value}" for value in ("1", "0.5"))
+    one, half = (tmp_path / "STUDY" / f"boost={value}" / "seed=0" for value in ("1", "0.5"))
     assert (one / "code/nets.py").exists() and (half / "code/nets.py").exists()
     fingerprint = read(place / "RUN/result.json")["fingerprint"]
     assert read(one / "result.json")["fingerprint"] == fingerprint

@@ -1,16 +1,17 @@
 """The modes that `--mode` names, one a file. launch.py reads the flags; `run` runs their mode."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from research.code.running import code_of
-from research.commands.compare import compare, refuse_elsewhere
+from research.commands.compare import compare
 from research.commands.evaluate import open_weights, run_evaluation
 from research.commands.output import output_folder, show_report
 from research.commands.predict import run_prediction
-from research.commands.train import run_study, run_training
+from research.commands.study import VariantOf, run_study, study_of
+from research.commands.train import run_training
 from research.config import options
 from research.data.config import DataConfig
 from research.errors import UserError
@@ -24,6 +25,13 @@ from research.runtime import (
 )
 from research.training.config import LoopConfig
 
+# Flags of the command that only some modes take.
+MODES_OF = {
+    ("study",): ("study", "variant", "repeats", "jobs", "share"),
+    ("compare",): ("runs",),
+    ("compare", "study"): ("metric", "difference", "baseline"),
+}
+
 
 def run(
     launch: Launch,
@@ -31,10 +39,10 @@ def run(
     config: LoopConfig,
     given: Collection[str],
     experiments: Path,
-    variants: Mapping[str, Any],
+    variant: VariantOf,
     arguments: Sequence[str],
     open_experiment: Callable[[str], ModuleType],
-) -> None:
+) -> int:
     """Runs the mode that launch.mode names.
 
     Args:
@@ -43,9 +51,12 @@ def run(
       config: its Config.
       given: the names of the flags that were typed, not defaulted.
       experiments: the folder of the experiments and their presets.
-      variants: {flags of a run of a study: its Config}.
-      arguments: all that was typed.
+      variant: (name of a study's variant, its flags) -> its Config.
+      arguments: all that was typed; a study's processes get the same.
       open_experiment: name, or file -> an experiment's module.
+
+    Returns:
+      The exit code: 0, or 3 where runs of a study failed.
 
     Raises:
       UserError: for everything a person can mend.
@@ -64,17 +75,17 @@ def run(
         from research.commands.listing import show_list
 
         show_list(experiments, config.data_dir)
-        return
+        return 0
     if launch.mode == "prepare":
         from research.data.stored.preparation import prepare
 
         if not isinstance(config, DataConfig) or "dataset" not in given or not config.dataset:
             raise UserError("--mode=prepare needs --dataset=NAME; --mode=list shows names.")
         prepare(config.dataset, config.data_dir, launch.source or None, launch.allow_download)
-        return
+        return 0
     if launch.mode == "compare":
         compare(launch, config.workdir, arguments, open_experiment)
-        return
+        return 0
     assert module is not None, "the other modes are of an experiment"
     if launch.mode == "check":
         from research.commands.check import check
@@ -89,7 +100,9 @@ def run(
             members.append((trained, module.build(trained, opened.metadata["facts"]), opened))
         run_evaluation(launch.experiment, members, code_of(module))
     elif launch.mode == "study":
-        run_study(launch.experiment, module, config, variants, launch.repeats)
+        study, configs = study_of(launch, config, given, experiments / "presets", variant)
+        launcher = [sys.executable, str(experiments.parent / "launch.py"), *arguments]
+        return run_study(study, module, config, configs, launch.jobs, launch.share, launcher)
     elif launch.mode == "predict":
         if len(launch.checkpoint) > 1:
             raise UserError("--mode=predict takes one --checkpoint.")
@@ -100,6 +113,17 @@ def run(
         run_prediction(launch.experiment, module, config, opened, launch.inputs, skip)
     else:  # what this experiment alone can be asked
         run_own_mode(launch.experiment, modes_of(module), launch.mode, config)
+    return 0
+
+
+def refuse_elsewhere(launch: Launch) -> None:
+    """Raises UserError for the flags of a study, or of a comparison, beside another mode."""
+    for modes, flags in MODES_OF.items():
+        for flag in flags if launch.mode not in modes else ():
+            value = getattr(launch, flag)
+            if value and (flag, value) != ("jobs", 1):
+                named = " or ".join(f"--mode={mode}" for mode in modes)
+                raise UserError(f"--{flag}: is for {named}; leave it out, or give the mode.")
 
 
 def run_own_mode(name: str, modes: Modes, mode: str, config: LoopConfig) -> None:

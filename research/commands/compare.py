@@ -27,14 +27,6 @@ from research.record.run_folder import save_figures, write_json, write_text
 NAME = "compare"  # of the files
 
 
-def refuse_elsewhere(launch: Launch) -> None:
-    """Raises UserError for the flags of a comparison beside another mode."""
-    if launch.mode != NAME:
-        for flag in ("runs", "metric", "difference", "baseline"):
-            if getattr(launch, flag):
-                raise UserError(f"--{flag}: is for --mode={NAME}; leave it out, or give the mode.")
-
-
 def compare(
     launch: Launch,
     workdir: str,
@@ -90,6 +82,7 @@ def show_comparison(
     late: Collection[str] = (),
     under_study: Collection[str] | None = None,
     fields: Sequence[Option] = (),
+    notes: Sequence[str] = (),
     command: str = "",
 ) -> None:
     """Compares groups of runs by their labels, prints what is found, and writes it into a folder.
@@ -102,13 +95,14 @@ def show_comparison(
       late: groups that were added after results had been looked at.
       under_study: flags that are meant to differ; None: any one.
       fields: the options of the experiment's Config.
+      notes: warnings that the caller has already.
       command: what made the runs.
 
     Raises:
       UserError: for runs that cannot be compared.
     """
     check_once(groups)
-    found = find(read(groups), metric, difference, baseline, late, under_study, fields)
+    found = find(read(groups), metric, difference, baseline, late, under_study, fields, notes)
     show(found, path, command)
 
 

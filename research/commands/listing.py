@@ -1,6 +1,7 @@
-"""--mode=list: experiments, presets, models with parameter counts, data sets."""
+"""--mode=list: experiments, presets, studies, models with parameter counts, data sets."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 from rich.table import Column, Table
@@ -11,8 +12,12 @@ from research.record.progress import console
 
 
 def summary(file: Path) -> str:
-    """Reads the first line of a module's docstring, without an import, or of a preset's comment."""
+    """Reads what a file is for: the first line of a module's docstring, without an import, or of a
+    preset's comment, or a study's question.
+    """
     text = file.read_text()
+    if file.suffix == ".toml":
+        return tomllib.loads(text).get("question", "")
     if file.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     return text.partition("\n")[0].lstrip("# ")
@@ -32,6 +37,11 @@ def show_list(experiments: Path, data_dir: str) -> None:
     table = Table(Column("preset", overflow="fold"), "recipe", box=None)
     for file in sorted((experiments / "presets").rglob("*.flags")):
         table.add_row(f"--flagfile={file.relative_to(experiments.parent)}", summary(file))
+    out.print(table, "")
+
+    table = Table(Column("study", overflow="fold"), "question", box=None)
+    for file in sorted((experiments / "presets" / "studies").glob("*.toml")):
+        table.add_row(f"--mode=study --study={file.stem}", summary(file))
     out.print(table, "")
 
     table = Table("data set", Column("state", overflow="fold"), "content", box=None)

@@ -1,51 +1,47 @@
-"""--mode=train and --mode=study: one run, or several side by side."""
+"""--mode=train: one run, from its beginning or from where it was stopped, to its end."""
 
-import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from research import config as config_lib
 from research.assembly import taken
 from research.code.files import Code
 from research.code.running import code_of
-from research.commands.compare import show_comparison
 from research.commands.output import new_folder, show_result
-from research.comparison.runs import FAILURE
-from research.errors import NotFiniteError, UserError
 from research.experiment import Look
 from research.record.progress import console
-from research.record.run_folder import (
-    RunFolder,
-    as_begun,
-    check_workdir,
-    read_result,
-    save_figures,
-    write_json,
-)
+from research.record.run_folder import RunFolder, as_begun, check_workdir, read_result, save_figures
 from research.runtime import environment
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
 from research.training.evaluation import pictures_of, save_outcomes
+from research.training.interrupts import Stopped
 from research.training.loop import train
 
 
 def run_training(name: str, module: ModuleType, config: LoopConfig) -> None:
     """Trains (or goes on, or finds that all is done), then shows the result and its pictures."""
     path = Path(config.workdir) if config.workdir else new_folder(name)
-    result = train_to_end(name, module, config, path)
+    try:
+        result = train_to_end(name, module, config, path)
+    except Stopped:
+        console().print(f"the same command with --workdir={path} goes on", markup=False)
+        raise
     if result is not None:
         show_result(result, path)
 
 
 def train_to_end(
-    name: str, module: ModuleType, config: LoopConfig, path: Path
+    name: str, module: ModuleType, config: LoopConfig, path: Path, held: TextIO | None = None
 ) -> dict[str, Any] | None:
     """Trains the run in a folder to its end if need be, and returns its result.
 
     None if it has no result to keep.
+
+    Args:
+      held: the folder's lock, where this process has it already.
 
     Raises:
       Stopped: after a signal; the run is saved.
@@ -58,11 +54,11 @@ def train_to_end(
         # Everything a person may have got wrong comes up before a folder is made.
         experiment = module.build(config)
         if isinstance(experiment, Look):
-            return keep_report(experiment, name, config, path, code)
+            return keep_report(experiment, name, config, path, code, held)
         config = taken(config, experiment.facts)
         parallel = parallel_lib.for_training(config)
         config = config_lib.replace(config, {"parallel": parallel.mode})
-        with RunFolder(path, name, config, code) as folder:
+        with RunFolder(path, name, config, code, held) as folder:
             finished = train(experiment, config, parallel, folder)
             save_figures(path / "figures", pictures_of(experiment.evaluation, finished.evaluations))
             examples = save_outcomes(path, finished.evaluations)
@@ -72,14 +68,19 @@ def train_to_end(
 
 
 def keep_report(
-    look: Look, name: str, config: LoopConfig, path: Path, code: Code | None
+    look: Look,
+    name: str,
+    config: LoopConfig,
+    path: Path,
+    code: Code | None,
+    held: TextIO | None = None,
 ) -> dict[str, Any] | None:
     """Runs what only looks, and returns its result, kept in a folder as a run's is, or None."""
     if not look.kept:
         console().print(look.report().table)
         return None
     began = time.perf_counter()
-    with RunFolder(path, name, config, code) as folder:
+    with RunFolder(path, name, config, code, held) as folder:
         report = look.report()  # the last that may refuse something: nothing is written before
         identity = {"code": code.digest} if code is not None else {}
         folder.begin(0, {"environment": environment(), "fingerprint": identity})
@@ -99,39 +100,3 @@ def keep_report(
         }
         folder.finish(result)
     return result
-
-
-def run_study(
-    name: str, module: ModuleType, config: LoopConfig, variants: Mapping[str, Any], repeats: int
-) -> None:
-    """Trains every variant in a folder of its own, then shows them side by side.
-
-    A variant whose training stops (its loss is not finite) is part of what the study finds.
-    """
-    if not variants:
-        raise UserError("--mode=study needs --variant='--FLAG=VALUE ...', once for each run.")
-    for flags, variant in variants.items():  # what cannot be run is refused before the first is
-        built = module.build(variant)
-        facts = {} if isinstance(built, Look) else built.facts
-        parallel_lib.for_training(taken(variant, facts))
-        if isinstance(built, Look) and not built.kept:
-            raise UserError(f"--variant={flags}: keeps no result that could be compared.")
-    path = Path(config.workdir) if config.workdir else new_folder(name, "study")
-    runs: dict[str, list[Path]] = {}
-    for flags, variant in variants.items():
-        label = flags.replace("--", "")
-        for number in range(repeats):
-            seed = variant.seed + number
-            folder = path / re.sub(
-                r"[^\w.=]+", "-", f"{label} seed={seed}" if repeats > 1 else label
-            )
-            console().print(f"\n{label}, seed {seed}", style="bold", markup=False)
-            one = config_lib.replace(variant, {"workdir": str(folder), "seed": seed})
-            try:
-                train_to_end(name, module, one, folder)
-            except NotFiniteError as error:
-                failure = {"kind": "not_finite", "reason": str(error)}
-                write_json(folder / FAILURE, failure)
-                console().print(failure["reason"], markup=False)
-            runs.setdefault(label, []).append(folder)
-    show_comparison(runs, path, fields=config_lib.options(module.Config))

@@ -5,13 +5,12 @@ figures/*.png, result.json; code/ of a person's own experiment.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, TextIO
 
 import jax
 import numpy as np
@@ -24,6 +23,8 @@ from research.code.running import check_complete
 from research.errors import UserError
 from research.experiment import PyTree
 from research.record import installed
+from research.record.locks import FILE as LOCK
+from research.record.locks import lock
 from research.record.trackers import Follower, TensorBoard, check_tracker
 from research.training.config import FOLLOWING, LoopConfig
 
@@ -180,12 +181,18 @@ class RunFolder:
     """One run's folder, locked while this process lives (even a kill -9 frees it)."""
 
     def __init__(
-        self, path: Path, experiment: str, config: LoopConfig, code: Code | None = None
+        self,
+        path: Path,
+        experiment: str,
+        config: LoopConfig,
+        code: Code | None = None,
+        held: TextIO | None = None,
     ) -> None:
         """Opens the folder of a new run, or of the same run to continue.
 
         Args:
           code: the files of a person's own experiment, of which the folder keeps a copy.
+          held: the lock of the folder, where this process has it already.
 
         Raises:
           UserError: where the folder cannot be written, is used by another process, or is refused
@@ -196,20 +203,7 @@ class RunFolder:
         self._follower: Follower | None = None
         check_tracker(config.tracker)
         self._made = not path.exists()
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(path / ".lock", "a")  # noqa: SIM115 (held as long as the run)
-        except OSError as error:
-            raise UserError(
-                f"--workdir={path}: cannot be written ({error.strerror}); choose another folder."
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"--workdir={path}: another process is running in it; choose another folder or "
-                "wait for it."
-            ) from error
+        self._lock = lock(path) if held is None else None
         check_workdir(path, experiment, config, code)
 
     def check_data(self, identity: Mapping[str, str]) -> None:
@@ -271,15 +265,19 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Flushes the curves and unlocks the folder, which is removed if it is empty."""
+        """Flushes the curves and unlocks the folder, which is removed if it is empty.
+
+        A folder whose lock was held before stays locked.
+        """
         if self._follower is not None:
             self._follower.close()
         if self._curves is not None:
             self._curves.close()
         elif self._made:
-            for file in (".lock", ""):
+            for file in (LOCK, ""):
                 _remove(self.path / file)
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def _remove(path: Path) -> None:

@@ -271,10 +271,7 @@ def train(
                     checkpointer.save(state, description, best=is_best)
             if stopping:
                 checkpointer.wait()
-                progress.say(
-                    f"{stopping.name}: saved after step {step} of {plan.steps}; the "
-                    f"same command with --workdir={run.path} goes on"
-                )
+                progress.say(f"{stopping.name}: saved after step {step} of {plan.steps}")
                 raise Stopped(stopping)
 
         # --- Finish ---

@@ -43,7 +43,9 @@ def study(folder, *flags):
 
 
 def read(path):
-    """The rows of a file of comma-separated values."""
+    """The rows of a file of comma-separated values; the content of one of JSON."""
+    if path.suffix == ".json":
+        return json.loads(path.read_text())
     with open(path) as file:
         return list(csv.DictReader(file))
 
@@ -82,17 +84,19 @@ def test_two_layers_learn_xor_and_one_does_not(tmp_path, capsys, figures):
 
 
 def test_a_variant_that_diverges_is_a_row_of_the_study(tmp_path, capsys):
-    flags = ["--variant=--learning_rate=1e30", "--variant=--learning_rate=0.05"]
-    assert study(tmp_path, "--model=xor", "--activation=relu", *flags) == 0
+    flags = ["--variant=--learning_rate=1e30", "--variant=--learning_rate=0.01", "--repeats=1"]
+    assert study(tmp_path, "--model=xor", "--activation=relu", *flags) == 3
     first, second = read(tmp_path / "study" / "compare.csv")
     assert "the loss is" in first["failure"] and first["test/accuracy"] == ""
     assert second["failure"] == "" and 0 <= float(second["test/accuracy"]) <= 1
-    assert "failed   learning_rate=1e30, " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "failed   learning_rate=1e30, seed=0: the loss is" in said
+    assert "1 of 2 runs complete, 1 failed (1 not_finite)" in said
 
 
 def test_a_study_is_refused_before_its_first_run_is_trained(tmp_path, capsys):
     assert study(tmp_path) == 2
-    assert "needs --variant" in capsys.readouterr().err
+    assert "needs variants" in capsys.readouterr().err
     assert study(tmp_path, "--variant=--model=xor", "--variant=--model=xoor") == 2
     assert "Did you mean 'xor'" in capsys.readouterr().err
     assert study(tmp_path, "--variant=--modell=xor") == 2
