@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from research.commands.compare import find, read, show
+from research.commands.compare import findings_of, show
 
 
 def make_up(folder: Path, seed: int, lines: int, value: float) -> None:
@@ -72,8 +72,7 @@ def main() -> None:
         out = Path(place, "out")
         out.mkdir()
         wall, processor = time.perf_counter(), time.process_time()
-        sides = read(groups)
-        found = find(sides, difference=0.005)
+        found = findings_of(groups, difference=0.005)
         print(f"read and compared  {time.perf_counter() - wall:.2f} s")
         show(found, out)
         wall, processor = time.perf_counter() - wall, time.process_time() - processor

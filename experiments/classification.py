@@ -137,9 +137,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     return Experiment(
         network=network,
         training=make_training(config, network, data, loss, augment),
-        evaluation=Evaluation(
-            predict, {"labels": labels}, data.best("accuracy"), loss="cross_entropy"
-        ),
+        evaluation=Evaluation(predict, {"labels": labels}, data.best("accuracy")),
         data=data.sources,
         facts=data.facts,
         prediction=Prediction(data.read, describe, draw=draw),

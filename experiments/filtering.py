@@ -125,9 +125,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     return Experiment(
         network=network,
         training=make_training(config, network, data, loss, augment),
-        evaluation=Evaluation(
-            predict, {"kernel": kernel}, data.best("kernel_error", "min"), loss="squared_error"
-        ),
+        evaluation=Evaluation(predict, {"kernel": kernel}, data.best("kernel_error", "min")),
         data=data.sources,
         facts=data.facts,
     )

@@ -1,5 +1,6 @@
 """--mode=compare: finished runs side by side, with intervals and a verdict."""
 
+import functools
 import math
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from research.code import files as code_lib
 from research.commands.output import output_folder
+from research.comparison import study as study_lib
 from research.comparison import tables
 from research.comparison.conditions import cost
 from research.comparison.curves import Curve, read_curves
@@ -16,13 +18,16 @@ from research.comparison.findings import Findings, find
 from research.comparison.groups import Groups, check_once, find_groups
 from research.comparison.page import make_page
 from research.comparison.runs import Run, read_run
-from research.config import Option, options
+from research.comparison.study import Study
+from research.config import from_json, options
 from research.errors import UserError
+from research.experiment import Evaluation
 from research.figures import comparison as figures_lib
 from research.modes import Launch
 from research.record.progress import console
 from research.record.report import save_csv
 from research.record.run_folder import save_figures, write_json, write_text
+from research.training.checkpoint import locate, read_metadata
 
 NAME = "compare"  # of the files
 
@@ -44,32 +49,102 @@ def compare(
     """
     if not launch.runs:
         raise UserError("--mode=compare needs --runs='runs/mlp*', once for each side.")
-    groups, notes = find_groups(launch.runs)
-    sides = read(groups)
-    found = find(
-        sides,
-        launch.metric,
-        launch.difference or None,
-        launch.baseline,
-        fields=fields_of(sides, open_experiment),
-        notes=notes,
-    )
+    said: dict[str, Any] = {
+        "metric": launch.metric,
+        "difference": launch.difference or None,
+        "baseline": launch.baseline,
+    }
+    folder = Path(launch.runs[0]).expanduser()
+    if len(launch.runs) == 1 and (folder / study_lib.FILE).is_file():
+        study = study_lib.read_study(folder)
+        found = findings_of_study(study, folder, said, open_experiment)
+    else:
+        groups, notes = find_groups(launch.runs)
+        found = findings_of(groups, **said, notes=notes, open_experiment=open_experiment)
     path = output_folder(workdir, NAME, "", f"{NAME}.json")
     show(found, path, f"python launch.py {shlex.join(arguments)}")
 
 
-def fields_of(
-    sides: Mapping[str, Sequence[Run]], open_experiment: Callable[[str], ModuleType]
-) -> list[Option]:
-    """Returns the options of the runs' experiment; none where it is there no more."""
-    for run in (run for runs in sides.values() for run in runs if run.experiment):
-        kept = run.folder / code_lib.KEPT / run.experiment
-        try:
-            module = open_experiment(str(kept) if kept.is_file() else run.experiment)
-        except (UserError, ImportError):
-            return []
-        return options(module.Config)
-    return []
+def findings_of_study(
+    study: Study,
+    folder: Path,
+    said: Mapping[str, Any],
+    open_experiment: Callable[[str], ModuleType],
+) -> Findings:
+    """Compares the variants of a study by what it declared.
+
+    Args:
+      said: "metric", "difference" and "baseline" where others were asked for: after looking, which
+        is said.
+    """
+    declared = {name: getattr(study, name) for name in ("metric", "difference", "baseline")}
+    notes = [f"seed {seed} was added after looking." for seed in study.added_seeds]
+    for name, value in said.items():
+        if value and value != declared[name]:
+            was = f"not the {declared[name]} that" if declared[name] else "which no"
+            notes.append(f"--{name}={value} is {was} study declared: this explores.")
+    return findings_of(
+        study.groups(folder),
+        **{name: said[name] or value for name, value in declared.items()},
+        late=study.added,
+        under_study=study.flags_under_study,
+        notes=notes,
+        open_experiment=open_experiment,
+    )
+
+
+def findings_of(
+    groups: Groups,
+    *,
+    metric: str = "",
+    difference: float | None = None,
+    baseline: str = "",
+    late: Collection[str] = (),
+    under_study: Collection[str] | None = None,
+    notes: Sequence[str] = (),
+    open_experiment: Callable[[str], ModuleType] | None = None,
+) -> Findings:
+    """Reads and compares groups of runs; the arguments are those of `show_comparison`."""
+    check_once(groups)
+    sides = {label: [read_run(folder) for folder in folders] for label, folders in groups.items()}
+    module = module_of(sides, open_experiment)
+    return find(
+        sides,
+        metric,
+        difference,
+        baseline,
+        late,
+        under_study,
+        options(module.Config) if module else (),
+        notes,
+        functools.partial(evaluation_of, module) if module else None,
+    )
+
+
+def module_of(
+    sides: Mapping[str, Sequence[Run]], open_experiment: Callable[[str], ModuleType] | None
+) -> ModuleType | None:
+    """Returns the module of the runs' experiment; None where it is there no more."""
+    run = next((run for runs in sides.values() for run in runs if run.experiment), None)
+    if open_experiment is None or run is None:
+        return None
+    kept = run.folder / code_lib.KEPT / run.experiment
+    try:
+        return open_experiment(str(kept) if kept.is_file() else run.experiment)
+    except (UserError, ImportError):
+        return None
+
+
+def evaluation_of(module: ModuleType, run: Run) -> Evaluation:
+    """Builds the evaluation of a run as its checkpoint describes it.
+
+    Raises:
+      UserError: where it has no checkpoint, or one that this version does not open.
+    """
+    facts = read_metadata(locate(run.folder))["facts"]
+    config = from_json(module.Config, run.flags, str(run.folder))
+    evaluation: Evaluation = module.build(config, facts).evaluation
+    return evaluation
 
 
 def show_comparison(
@@ -81,8 +156,8 @@ def show_comparison(
     baseline: str = "",
     late: Collection[str] = (),
     under_study: Collection[str] | None = None,
-    fields: Sequence[Option] = (),
     notes: Sequence[str] = (),
+    open_experiment: Callable[[str], ModuleType] | None = None,
     command: str = "",
 ) -> None:
     """Compares groups of runs by their labels, prints what is found, and writes it into a folder.
@@ -94,21 +169,24 @@ def show_comparison(
       baseline: the label of the group that others are compared with; by default the first.
       late: groups that were added after results had been looked at.
       under_study: flags that are meant to differ; None: any one.
-      fields: the options of the experiment's Config.
       notes: warnings that the caller has already.
+      open_experiment: name, or file -> an experiment's module.
       command: what made the runs.
 
     Raises:
       UserError: for runs that cannot be compared.
     """
-    check_once(groups)
-    found = find(read(groups), metric, difference, baseline, late, under_study, fields, notes)
+    found = findings_of(
+        groups,
+        metric=metric,
+        difference=difference,
+        baseline=baseline,
+        late=late,
+        under_study=under_study,
+        notes=notes,
+        open_experiment=open_experiment,
+    )
     show(found, path, command)
-
-
-def read(groups: Groups) -> dict[str, list[Run]]:
-    """Reads the runs of all sides."""
-    return {label: [read_run(folder) for folder in folders] for label, folders in groups.items()}
 
 
 def show(found: Findings, path: Path, command: str = "") -> None:
@@ -130,6 +208,8 @@ def show(found: Findings, path: Path, command: str = "") -> None:
     out.print("")
     for line in found.lines:
         out.print(f"verdict  {line}", markup=False)
+    for label, one in found.by_example.items():
+        out.print(f"examples {label}: {one.line}", markup=False)
     for label, runs in found.sides.items():
         for run in runs:
             if reason := found.reason(run):

@@ -184,8 +184,9 @@ def run_study(
             difference=study.difference,
             baseline=study.baseline,
             late=study.added,
-            fields=config_lib.options(type(config)),
+            under_study=study.flags_under_study,
             notes=late,
+            open_experiment=lambda _: module,
             command=shlex.join(["python", "launch.py", *launcher[2:]]),
         )
     done, waiting = sum(cell.is_done for cell in mine), sum(cell.is_free for cell in mine)

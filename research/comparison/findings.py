@@ -1,11 +1,12 @@
 """Findings of a comparison: values, differences, verdicts, and the conditions they hold under."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from research.comparison import groups as groups_lib
 from research.comparison.conditions import Conditions, chosen_on, conditions, cost
+from research.comparison.examples import ByExample, compare_examples, to_json
 from research.comparison.groups import Chosen
 from research.comparison.runs import Run
 from research.comparison.sides import Comparison, Sample, compare
@@ -14,6 +15,7 @@ from research.comparison.verdict import Verdict, verdicts
 from research.comparison.wording import Metric, in_points
 from research.config import Option
 from research.errors import UserError, nearest
+from research.experiment import Evaluation
 
 
 class Findings(NamedTuple):
@@ -31,6 +33,7 @@ class Findings(NamedTuple):
       comparisons, verdicts: of each side but the baseline.
       conditions: what differs beside the metric.
       warnings: further lines, which qualify all verdicts.
+      by_example: what single examples say of each side but the baseline.
     """
 
     metric: Metric
@@ -45,6 +48,7 @@ class Findings(NamedTuple):
     verdicts: Mapping[str, Verdict]
     conditions: Conditions
     warnings: Sequence[str]
+    by_example: Mapping[str, ByExample] = {}
 
     @property
     def lines(self) -> list[str]:
@@ -104,6 +108,7 @@ class Findings(NamedTuple):
                 label: {
                     **_plain(one._replace(variant=None, baseline=None)),  # type: ignore[arg-type]
                     "verdict": _plain(self.verdicts[label]),
+                    "examples": to_json(self.by_example[label]),
                 }
                 for label, one in self.comparisons.items()
             },
@@ -121,6 +126,7 @@ def find(
     under_study: Collection[str] | None = None,
     fields: Sequence[Option] = (),
     notes: Sequence[str] = (),
+    evaluation_of: Callable[[Run], Evaluation] | None = None,
 ) -> Findings:
     """Compares the sides with the baseline.
 
@@ -132,6 +138,7 @@ def find(
       late: sides that were added after results had been looked at.
       under_study, fields: see `conditions`.
       notes: warnings that the caller has already.
+      evaluation_of: see `compare_examples`.
 
     Raises:
       UserError: for runs that cannot be compared, and names that nothing has.
@@ -175,7 +182,36 @@ def find(
         }
         for label, runs in sides.items()
     }
-    return found._replace(verdicts=verdicts(comparisons, baseline, said, late, reasons))
+    return found._replace(
+        verdicts=verdicts(comparisons, baseline, said, late, reasons),
+        by_example={
+            label: compare_examples(
+                label,
+                baseline,
+                *finished_pairs(found, label),
+                comparisons[label].pairs,
+                said,
+                evaluation_of,
+            )
+            for label in comparisons
+        },
+    )
+
+
+def finished_pairs(found: Findings, label: str) -> tuple[list[Run], list[Run]]:
+    """Returns the finished runs of a side and of the baseline, side by side where seeds pair."""
+    ours, theirs = (
+        {
+            number: run
+            for run, number in zip(found.sides[side], found.samples[side].seeds, strict=True)
+            if math.isfinite(run.value(found.chosen.name))
+        }
+        for side in (label, found.baseline)
+    )
+    if not found.comparisons[label].pairs:
+        return list(ours.values()), list(theirs.values())
+    shared = sorted(ours.keys() & theirs.keys())
+    return [ours[number] for number in shared], [theirs[number] for number in shared]
 
 
 def _plain(values: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from research.comparison import tables
+from research.comparison.examples import ByExample
 from research.comparison.findings import Findings
 from research.comparison.wording import show
 from research.record.page import document, picture
@@ -49,6 +50,9 @@ def make_page(
             parts += [f"<h2>{heading}</h2><p>{SAID[name]}</p>", picture(heading, figures[name])]
     for heading, body in sections.items():
         parts.append(f"<h2>{html.escape(heading)}</h2>{body}")
+    if found.by_example:
+        said = [_examples(label, one, found) for label, one in found.by_example.items()]
+        parts += ["<h2>Single examples</h2>", *said]
     parts.append("<h2>What differs</h2>")
     if found.conditions.flags:
         parts.append(tables.html_table(tables.flags(found)))
@@ -69,6 +73,28 @@ def _question(found: Findings) -> str:
         return f"{said}. No smallest difference of interest was declared."
     smallest = show(found.difference, found.metric)
     return f"{said}. Declared smallest difference of interest: {smallest}."
+
+
+def _examples(label: str, one: ByExample, found: Findings) -> str:
+    """Returns how many examples each side gets right, and those on which they part most."""
+    other = found.baseline
+    parts = [f"<p>{html.escape(f'{label}: {one.line}')}</p>"]
+    if one.counts:
+        both, ours, theirs, neither = (f"{count:,}" for count in one.counts)
+        parts.append(
+            tables.html_table(
+                tables.Table(
+                    ["majority of runs", f"{other} right", f"{other} wrong"],
+                    [[f"{label} right", both, ours], [f"{label} wrong", theirs, neither]],
+                )
+            )
+        )
+    for better, apart in ((label, one.better), (other, one.worse)):
+        if apart:
+            rows = [[f"{x.index}", x.name, f"{x.variant:.3g}", f"{x.baseline:.3g}"] for x in apart]
+            columns = [f"{better} does better on", "file", label, other]
+            parts.append(tables.html_table(tables.Table(columns, rows)))
+    return "".join(parts)
 
 
 def _runs(found: Findings) -> str:

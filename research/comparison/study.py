@@ -54,6 +54,12 @@ class Study(NamedTuple):
     added: tuple[str, ...] = ()
     added_seeds: tuple[int, ...] = ()
 
+    @property
+    def flags_under_study(self) -> set[str]:
+        """Returns the names of the flags that variants set, each as its flag, without "--"."""
+        names = [f.lstrip("-").partition("=")[0] for own in self.variants.values() for f in own]
+        return {*names, *(name.removeprefix("no") for name in names)}
+
     def cells(self, folder: Path) -> list[Cell]:
         """Lists all cells, each seed's side by side: what is stopped early can be compared."""
         return [

@@ -11,6 +11,7 @@ import pytest
 from run_folders import write_run, write_side
 
 import launch
+from research.comparison.study import Study, declare
 
 BROWSER = next(
     (p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None
@@ -122,6 +123,26 @@ def test_what_is_compared_has_its_own_folder_and_the_runs_stay_as_they_are(
     said = capsys.readouterr().out
     assert "verdict  late: no inference" in said
     assert "WARNING  sides differ in no flag that changes results." in said
+
+
+def test_a_studys_folder_is_compared_by_what_it_declared(tmp_path, capsys):
+    variants = {"slow": ("--optimizer=sgd",), "fast one": ("--optimizer=adam",)}
+    declaration = Study(
+        "classification", variants, tuple(range(6)), difference=0.01, baseline="fast one"
+    )
+    place = tmp_path / "study"
+    place.mkdir()
+    declare(declaration, place)
+    write_side(place / "slow", SGD)
+    write_side(place / "fast-one", ADAM[:5], flags={"optimizer": "adam", "weight_decay": 0.5})
+    assert main(f"--runs={place}", f"--workdir={tmp_path / 'out'}", "--difference=0.02") == 0
+    values = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert values["baseline"] == "fast one" and values["difference"] == 0.02
+    assert values["comparisons"]["slow"]["verdict"]["kind"] == "lower"
+    assert values["variants"]["fast one"]["runs_of_it"][5]["failure"] == "not begun"
+    said = capsys.readouterr().out
+    assert "--difference=0.02 is not the 0.01 that study declared" in said
+    assert "more than the flags under study: weight_decay" in said
 
 
 @pytest.mark.browser
