@@ -65,6 +65,11 @@ class LaunchConfig:
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
     )
     inputs: tuple[str, ...] = option((), "Files and folders to predict.")
+    show: Literal["", "suspicious"] = option(
+        "",
+        "evaluate: suspicious, the examples whose labels look most wrong by the loss, listed and "
+        "drawn.",
+    )
     source: str = option("", "prepare: folder that holds the data set's original archives.")
     allow_download: bool = option(False, "prepare: fetch archives that are not in --source.")
     study: str = option(

@@ -137,7 +137,9 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     return Experiment(
         network=network,
         training=make_training(config, network, data, loss, augment),
-        evaluation=Evaluation(predict, {"labels": labels}, data.best("accuracy")),
+        evaluation=Evaluation(
+            predict, {"labels": labels}, data.best("accuracy"), loss="cross_entropy"
+        ),
         data=data.sources,
         facts=data.facts,
         prediction=Prediction(data.read, describe, draw=draw),

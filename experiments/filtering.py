@@ -125,7 +125,9 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     return Experiment(
         network=network,
         training=make_training(config, network, data, loss, augment),
-        evaluation=Evaluation(predict, {"kernel": kernel}, data.best("kernel_error", "min")),
+        evaluation=Evaluation(
+            predict, {"kernel": kernel}, data.best("kernel_error", "min"), loss="squared_error"
+        ),
         data=data.sources,
         facts=data.facts,
     )

@@ -185,7 +185,10 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         network=network,
         training=make_training(config, network, Learned(facts, trains), loss),
         evaluation=Evaluation(
-            predict, {"characters": following}, (f"{split}/cross_entropy", "min")
+            predict,
+            {"characters": following},
+            (f"{split}/cross_entropy", "min"),
+            loss="cross_entropy",
         ),
         data=sources,
         facts=facts,

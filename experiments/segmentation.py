@@ -227,7 +227,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     return Experiment(
         network=network,
         training=make_training(config, network, data, loss, augment, below=below),
-        evaluation=Evaluation(predict, {"pixels": pixels}, data.best("mIoU")),
+        evaluation=Evaluation(predict, {"pixels": pixels}, data.best("mIoU"), loss="cross_entropy"),
         data=sources,
         facts=data.facts,
         prediction=Prediction(

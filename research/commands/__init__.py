@@ -28,6 +28,7 @@ from research.training.config import LoopConfig
 # Flags of the command that only some modes take.
 MODES_OF = {
     ("study",): ("study", "variant", "repeats", "jobs", "share"),
+    ("evaluate",): ("show",),
     ("compare",): ("runs",),
     ("compare", "study"): ("metric", "difference", "baseline"),
 }
@@ -98,7 +99,7 @@ def run(
         for path in launch.checkpoint or (None,):
             trained, opened = open_weights(path, launch, module, config, given)
             members.append((trained, module.build(trained, opened.metadata["facts"]), opened))
-        run_evaluation(launch.experiment, members, code_of(module))
+        run_evaluation(launch.experiment, members, code_of(module), launch.show)
     elif launch.mode == "study":
         study, configs = study_of(launch, config, given, experiments / "presets", variant)
         launcher = [sys.executable, str(experiments.parent / "launch.py"), *arguments]

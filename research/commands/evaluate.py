@@ -10,6 +10,7 @@ from research.code import files as code_lib
 from research.code.files import Code
 from research.code.running import code_of
 from research.commands.output import output_folder, show_result
+from research.commands.suspicious import refuse_without_loss, show_suspicious
 from research.data.sources import overlap
 from research.errors import UserError
 from research.experiment import Data, Experiment
@@ -105,15 +106,23 @@ def changed_code(opened: Opened, module: ModuleType) -> str:
 
 
 def run_evaluation(
-    name: str, members: Sequence[tuple[Any, Experiment, Opened]], code: Code | None = None
+    name: str,
+    members: Sequence[tuple[Any, Experiment, Opened]],
+    code: Code | None = None,
+    show: str = "",
 ) -> None:
     """Evaluates checkpoints on every split of their data set, with their own preprocessing.
 
     Several are members of an ensemble, whose outputs are averaged; each is evaluated alone too.
-    `code` is that of a person's own experiment, which evaluates them all.
+
+    Args:
+      code: of a person's own experiment, which evaluates them all.
+      show: "suspicious" draws and lists the examples whose labels look most wrong, too.
     """
     config, experiment, opened = members[0]
     whole = experiment if len(members) == 1 else ensemble([member[1] for member in members])
+    if show:
+        refuse_without_loss(name, whole)
     variables: Any = [opened.variables for _, _, opened in members]
     recalled = overlap.together(
         [overlap.recall(opened.path, opened.metadata["facts"]) for _, _, opened in members]
@@ -125,8 +134,8 @@ def run_evaluation(
     alone = {}
     if len(members) > 1:
         for member_config, member, opened in members:
-            data, _ = overlap.new_only(member.data(), *recalled)
-            own = evaluate_weights(member, member_config, opened.variables, data)
+            its_data, _ = overlap.new_only(member.data(), *recalled)
+            own = evaluate_weights(member, member_config, opened.variables, its_data)
             alone[str(opened.path)] = flat_metrics(own)
     save_figures(path / "figures", pictures_of(whole.evaluation, evaluations))
     result = {
@@ -143,6 +152,8 @@ def run_evaluation(
         "examples": save_outcomes(path, evaluations),
     }
     write_json(path / "result.json", result)
+    if show:
+        show_suspicious(whole, config, weights, data, evaluations, path)
     show_result(result, path)
 
 

@@ -48,7 +48,7 @@ def predictions(
     tile = 10.0 / max(columns, 5)  # inches
     figure.set_size_inches(max(columns * tile, 4.0), rows * (tile + 0.42) + 0.5)
     figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04)
-    if labels is not None:
+    if labels is not None and len(images) > 1:
         note = f"{wrong.sum()} of {len(images)} images wrong" + ", shown first" * bool(wrong.any())
         figure.suptitle(note, color=QUIET, fontsize=11)
 

@@ -102,7 +102,7 @@ def predictions(
     rows = -(-len(order) // columns)
     figure = Figure(figsize=(2.3 * columns, 2.5 * rows + 0.4), dpi=120)
     figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04)
-    if targets is not None:
+    if targets is not None and len(images) > 1:
         bad = int((mistakes > 0).sum())
         title = f"{bad} of {len(images)} images with mistakes" + ", the worst first" * bool(bad)
         figure.suptitle(title, color=QUIET, fontsize=11)

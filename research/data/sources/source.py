@@ -276,6 +276,20 @@ class Source:
         places = self.examples.positions if isinstance(self.examples, Chosen) else None
         return np.asarray(rows if places is None else places[rows], np.int64)
 
+    def rows_of(self, index: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Returns where the examples of these numbers in their split stand: undoes `in_split`.
+
+        Raises:
+          ValueError: for an example that `chosen` left out.
+        """
+        every = self.in_split(np.arange(len(self.examples)))
+        order = np.argsort(every)
+        place = np.searchsorted(every[order], index).clip(max=len(every) - 1)
+        rows: np.ndarray = order[place]
+        if (every[rows] != index).any():
+            raise ValueError("some of these examples are not in the source")
+        return rows
+
     def files_of(self, index: Int[np.ndarray, " row"]) -> tuple[str, ...]:
         """Returns the examples' files; () where they are none of a person's own."""
         found = () if self.files is None else tuple(file_of(self.files, i) for i in index.tolist())
@@ -328,7 +342,10 @@ class Source:
 
     def sample(self) -> Batch:
         """Returns a batch of evenly spaced examples of the split, padded with the first of them."""
-        chosen = spaced(len(self.examples), 1 if self.alone else self.batch_size)
+        return self.picked(spaced(len(self.examples), 1 if self.alone else self.batch_size))
+
+    def picked(self, chosen: Int[np.ndarray, " few"]) -> Batch:
+        """Returns a batch of some examples, no more than fit into it, padded with the first."""
         index = np.full(self.batch_size, chosen[0], np.int32)
         index[: len(chosen)] = chosen
         mask = np.arange(self.batch_size) < len(chosen)
