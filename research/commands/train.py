@@ -38,7 +38,7 @@ def train_to_end(
 ) -> dict[str, Any] | None:
     """Trains the run in a folder to its end if need be, and returns its result.
 
-    None if it has no result to keep.
+    Where --stop_after leaves it earlier, the result is of that step. None if none is to be kept.
 
     Args:
       held: the folder's lock, where this process has it already.
@@ -60,6 +60,9 @@ def train_to_end(
         config = config_lib.replace(config, {"parallel": parallel.mode})
         with RunFolder(path, name, config, code, held) as folder:
             finished = train(experiment, config, parallel, folder)
+            if not finished.complete:
+                folder.leave(finished.result)
+                return finished.result
             save_figures(path / "figures", pictures_of(experiment.evaluation, finished.evaluations))
             examples = save_outcomes(path, finished.evaluations)
             result = {**finished.result, "examples": examples}

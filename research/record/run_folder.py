@@ -1,7 +1,8 @@
 """The run folder: flags and results of a run, locked against other processes.
 
 flags.txt, config.json, requirements.lock, trained_on.txt, metrics.jsonl, TensorBoard events,
-figures/*.png, result.json; code/ of a person's own experiment.
+figures/*.png, result.json, or stopped.json where --stop_after left it; code/ of a person's own
+experiment.
 """
 
 import contextlib
@@ -30,6 +31,9 @@ from research.training.config import FOLLOWING, LoopConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+STOPPED = "stopped.json"
 
 
 def fingerprint(tree: PyTree) -> str:
@@ -260,6 +264,11 @@ class RunFolder:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes result.json, the sign that the run is complete."""
         write_json(self.path / "result.json", result)
+        (self.path / STOPPED).unlink(missing_ok=True)
+
+    def leave(self, result: Mapping[str, Any]) -> None:
+        """Writes stopped.json, the sign that the run got as far as --stop_after says."""
+        write_json(self.path / STOPPED, {"stop_after": self.config.stop_after, **result})
 
     def __enter__(self) -> "RunFolder":
         return self

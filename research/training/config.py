@@ -58,6 +58,8 @@ class LoopConfig(Configuration, Protocol):
     @property
     def checkpoint_every(self) -> int: ...
     @property
+    def stop_after(self) -> float: ...
+    @property
     def keep(self) -> int: ...
     @property
     def init_from(self) -> str: ...
@@ -105,6 +107,15 @@ class RunConfig:
     )
     checkpoint_every: int = option(
         0, "Steps between checkpoints; 0: whenever it evaluates.", minimum=0, changes_result=False
+    )
+    stop_after: float = option(
+        1.0,
+        "Share of all steps after which the run is evaluated, saved and left; a larger share then "
+        "goes on, as if it had not stopped.",
+        minimum=0.0,
+        maximum=1.0,
+        changes_result=False,
+        saved=False,
     )
     keep: int = option(
         2, "Latest checkpoints to keep, beside the best.", minimum=1, changes_result=False

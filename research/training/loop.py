@@ -26,7 +26,7 @@ from research.training.config import LoopConfig
 from research.training.evaluation import SplitResult, flat_metrics, make_evaluate, report_of
 from research.training.interrupts import Interrupts, Stopped
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
-from research.training.plan import TIMED, long_run, make_plan
+from research.training.plan import TIMED, last_step, long_run, make_plan
 from research.training.spending import (
     COMPILATION,
     EVALUATION,
@@ -100,16 +100,19 @@ class Window:
 
 
 class Finished(NamedTuple):
-    """The results of a complete run."""
+    """The results of a run at its end, or where --stop_after left it."""
 
     result: dict[str, Any]  # the content of result.json
     evaluations: dict[str, SplitResult]  # of each split, with the final weights
+    complete: bool
 
 
 def train(
     experiment: Experiment, config: LoopConfig, parallel: Parallel, run: RunFolder
 ) -> Finished:
     """Trains, evaluates and records, from the run folder's last checkpoint on.
+
+    Where --stop_after leaves the run before its last step, the result is of the step it is at.
 
     Raises:
       Stopped: after a signal: the run is saved, and the same command continues it.
@@ -160,6 +163,7 @@ def train(
             )
             spent = metadata.get("spending")
             run.check_data(identity)
+        end = max(start, last_step(config, plan))
         surroundings = environment()
         used = {name: surroundings[name] for name in ("cores", "threads", "devices")}
         spending.begin({"start": start, **used}, spent)
@@ -212,7 +216,7 @@ def train(
             progress.say(line)
         if start:
             progress.say(f"going on after step {start} of {plan.steps}")
-        batches = stack.enter_context(contextlib.closing(data.train.iterate(start, plan.steps)))
+        batches = stack.enter_context(contextlib.closing(data.train.iterate(start, end)))
         window = Window()
         evaluations: dict[str, SplitResult] = {}
         stack.enter_context(spending.on(TRAINING))
@@ -227,10 +231,10 @@ def train(
             elif step - start == 1 + TIMED:
                 jax.block_until_ready(totals)
                 each = (time.perf_counter() - timed_from) / TIMED
-                if line := long_run(config, each * (plan.steps - step)):
+                if line := long_run(config, each * (end - step)):
                     progress.say(line)
 
-            last = step == plan.steps
+            last = step == end
             stopping = interrupts.received if not last else None
             due_eval = last or (step % plan.eval_every == 0 and not stopping)
             due_save = last or stopping or step % plan.checkpoint_every == 0
@@ -251,7 +255,9 @@ def train(
                 evaluations = evaluate_all(details=last)
                 metrics |= flat_metrics(evaluations)
                 check_best(experiment.evaluation, evaluations)
-                is_best = better(metrics.get(best_name), best_value, best_mode)
+                # A run that was left on the way keeps the same best as one that was not.
+                counts = step == plan.steps or step % plan.eval_every == 0
+                is_best = counts and better(metrics.get(best_name), best_value, best_mode)
                 best_value = metrics[best_name] if is_best else best_value
             run.log(step, {**metrics, "seconds": elapsed()}, warning)
             progress.show(step, {k: metrics[k] for k in ("train/loss", best_name) if k in metrics})
@@ -282,11 +288,11 @@ def train(
         averaged, best = state.average is not None, experiment.evaluation.best
         result = {
             "experiment": run.experiment,
-            "step": plan.steps,
+            "step": end,
             "seconds": round(elapsed(), 3),
             "trained_on": unseen,
             "best": list(best),
-            **weights_of_run(best, plan.steps, checkpointer.best_step(), averaged),
+            **weights_of_run(best, end, checkpointer.best_step(), averaged),
             **report_of(experiment.evaluation, evaluations),
             "parameters": count_parameters(state.params),
             "flops": step_cost(experiment, config, state, first).flops,
@@ -294,7 +300,7 @@ def train(
             **{name: identity[name] for name in ("initial_parameters", "data_order")},
             "fingerprint": fingerprint([state.params, state.model_state]),
         }
-        return Finished(result, evaluations)
+        return Finished(result, evaluations, end == plan.steps)
 
 
 def check_best(evaluation: Evaluation, evaluations: Mapping[str, SplitResult]) -> None:

@@ -43,6 +43,11 @@ def make_plan(config: LoopConfig, num_examples: int, steps: int | None = None) -
     return Plan(steps, eval_every, config.checkpoint_every or eval_every, config.log_every)
 
 
+def last_step(config: LoopConfig, plan: Plan) -> int:
+    """Returns the step after which a run is left: its last one, or the share of --stop_after."""
+    return max(1, round(config.stop_after * plan.steps))
+
+
 def long_run(config: LoopConfig, seconds: float) -> str:
     """Says how long a run on a person's own data will take, and what shortens it, if that is long.
 

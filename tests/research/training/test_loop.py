@@ -152,6 +152,23 @@ def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, number):
     check_cost(tmp_path / "stopped", resumed.result, [0, saved])
 
 
+def test_a_run_that_was_left_on_the_way_ends_bit_for_bit_as_one_that_was_not(tmp_path):
+    whole = run(tmp_path / "whole")
+    measured = {}
+    for share, step in ((0.25, 3), (0.6, 7), (0.6, 7), (0.25, 7)):  # what is done is not undone
+        left = run(tmp_path / "left", dataclasses.replace(CONFIG, stop_after=share))
+        assert (left.result["step"], left.complete) == (step, False)
+        assert open_checkpoint(tmp_path / "left").metadata["step"] == step
+        assert left.result["metrics"] == measured.setdefault(step, left.result["metrics"])
+    ended = run(tmp_path / "left")
+    assert ended.complete
+    for name in ("fingerprint", "metrics", "weights", "best_checkpoint", "step"):
+        assert ended.result[name] == whole.result[name]
+    rows = {row["step"]: row for row in lines(tmp_path / "left")}
+    assert "test/accuracy" in rows[3] and "test/accuracy" in rows[7]
+    assert set(rows) == {3, 4, 5, 6, 7, 8, 9, 10, 12}
+
+
 def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint(tmp_path):
     experiment = toys.experiment(data=data)
 
