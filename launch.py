@@ -18,7 +18,7 @@ from research import flagfiles
 from research.code.running import described, place
 from research.comparison import study_file
 from research.config import option
-from research.errors import UserError, is_full
+from research.errors import FailedError, UserError, is_full
 from research.training.config import RunConfig, TrainingConfig
 from research.training.interrupts import Stopped
 
@@ -243,8 +243,8 @@ def variant_of(
 def main(argv: list[str] | None = None) -> int:
     """Runs one command, of the shell's by default.
 
-    Returns the exit code: 0; 2 for what a person can mend; 3 for a study in which some runs failed;
-    128 + the signal that ended training.
+    Returns the exit code: 0; 1 for work that failed; 2 for what a person can mend; 3 for a study in
+    which some runs failed; 128 + the signal that ended training.
     """
     argv = sys.argv if argv is None else argv
     try:
@@ -265,7 +265,9 @@ def main(argv: list[str] | None = None) -> int:
             argv[1:],
             experiments.open_experiment,
         )
-    except (UserError, flags.Error) as error:
+    except UserError as error:
+        return refuse(str(error), error.exit_code)
+    except flags.Error as error:
         return refuse(str(error))
     except ImportError as error:
         where = place(error)  # where an import statement of a person's own stands in a function
@@ -278,16 +280,17 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return refuse(
             f"{where}cannot be written ({error.strerror}); what was saved before is intact. "
-            "Make room and run the same command again to go on."
+            "Make room and run the same command again to go on.",
+            FailedError.exit_code,
         )
     except Stopped as stopped:
         return stopped.exit_code
 
 
-def refuse(reason: str) -> int:
+def refuse(reason: str, code: int = UserError.exit_code) -> int:
     """Says in one line what a person can mend; returns the exit code."""
     print(f"error: {' '.join(reason.split())}", file=sys.stderr)
-    return 2
+    return code
 
 
 if __name__ == "__main__":

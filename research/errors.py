@@ -1,4 +1,4 @@
-"""Errors that a person can correct: reported in one line with exit code 2, without a traceback."""
+"""Errors that are reported in one line, without a traceback, and their exit codes."""
 
 import difflib
 import errno
@@ -14,11 +14,19 @@ class UserError(Exception):
     Line ends in the message, which names of files and classes may hold, are written as \\n.
     """
 
+    exit_code = 2
+
     def __init__(self, message: str) -> None:
         super().__init__("\\n".join(message.splitlines()))
 
 
-class NotFiniteError(UserError):
+class FailedError(UserError):
+    """A failure of work that had begun: no flag or file was wrong as such."""
+
+    exit_code = 1
+
+
+class NotFiniteError(FailedError):
     """An error of training: its loss is infinite or no number."""
 
 

@@ -428,12 +428,19 @@ def test_a_workdir_that_cannot_be_written_is_named(place, capsys):
     assert (place / "file").read_text() == "kept"
 
 
+def test_a_loss_that_is_not_finite_is_one_line_and_no_mistake_of_a_flag(place, own, capsys):
+    run = f"--workdir={place / 'NAN'}"
+    assert launch.main(["x", *own, "--optimizer=sgd", "--learning_rate=1e38", run]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and "at step" in lines[0] and lines[0].startswith("error: the loss is")
+
+
 def test_a_full_disk_is_one_line(place, own):
     """A limit on the size of files refuses as a full disk does, and needs no disk to fill."""
     # The weights are 115 kB, in a few files, of sizes that differ from run to run.
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
     done = shell(*own, f"--workdir={place / 'FULL'}", cwd=place, preexec_fn=limit)
-    assert done.returncode == 2
+    assert done.returncode == 1
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     assert str(place / "FULL" / "checkpoints") in lines[0] and "File too large" in lines[0]

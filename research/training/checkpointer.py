@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from research.errors import UserError
+from research.errors import FailedError, UserError
 from research.experiment import PyTree
 from research.record import checksums
 from research.record.checksums import DamagedError
@@ -235,7 +235,7 @@ class _Explaining:
         reason = " ".join(str(error).split())
         if found := re.search(r"([^:\[]+) \[os_error", reason):
             reason = found[1].strip()
-        raise UserError(
+        raise FailedError(
             f"{self.checkpointer.folder}: a checkpoint could not be written ({reason[:200]}); "
             f"{kept}. Make room and run the same command again to go on."
         ) from error
