@@ -6,6 +6,7 @@ Each is the launcher itself on the same study, and takes the next free cell unti
 
 import contextlib
 import glob
+import importlib.util
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from research.training.interrupts import SIGNALS, Interrupts, Stopped
 
 SUPERVISOR = "FOVEA_SUPERVISOR"  # the number of the process whose end is a worker's, too
 LOGS = "logs"
+PLATFORMS = {"jax_cuda13_plugin": "cuda", "jax_cuda12_plugin": "cuda", "libtpu": "tpu"}
 # 0 and 3 say that no cell was left; what a signal ended has saved its cell.
 ENDED = (0, 3)
 STOPPED = tuple(128 + number for number in SIGNALS)
@@ -47,14 +49,14 @@ def places(jobs: int) -> list[Place]:
     Where there are more processes than devices, they share the memory of one. Cores that are left
     over stay idle: another number of them would give other bits.
     """
-    platform = os.environ.get("JAX_PLATFORMS", "")
-    if platform in ("", "cuda", "gpu") and (found := _visible("CUDA_VISIBLE_DEVICES", "nvidia")):
+    platform = os.environ.get("JAX_PLATFORMS", "") or _installed()
+    if platform in ("cuda", "gpu") and (found := _visible("CUDA_VISIBLE_DEVICES", "nvidia")):
         each = -(-jobs // len(found))
         shared = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / each:.3f}"} if each > 1 else {}
         return [
             Place({"CUDA_VISIBLE_DEVICES": found[i % len(found)], **shared}) for i in range(jobs)
         ]
-    if platform in ("", "tpu") and (found := _visible("TPU_VISIBLE_CHIPS", "accel")):
+    if platform == "tpu" and (found := _visible("TPU_VISIBLE_CHIPS", "accel")):
         if jobs > len(found):
             raise UserError(f"--jobs={jobs}: there are {len(found)} TPU chips, one for a process.")
         alone = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
@@ -67,6 +69,14 @@ def places(jobs: int) -> list[Place]:
         Place({}, frozenset(cores[(i * each + k) % len(cores)] for k in range(each)))
         for i in range(jobs)
     ]
+
+
+def _installed() -> str:
+    """Returns the platform that JAX was installed for, without opening its devices."""
+    for package, platform in PLATFORMS.items():
+        if importlib.util.find_spec(package) is not None:
+            return platform
+    return "cpu"
 
 
 def _visible(variable: str, device: str) -> list[str]:
