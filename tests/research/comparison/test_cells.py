@@ -51,8 +51,10 @@ def test_only_one_holds_a_cell(tmp_path):
     cell, other = cell_in(tmp_path), cell_in(tmp_path, 1)
     with claimed(cell) as first, claimed(cell) as second, claimed(other) as third:
         assert first is not None and second is None and third is not None
+    (cell.folder / ".lock").write_text("123")  # as a process leaves it that died
     with claimed(cell) as again:
         assert again is not None
+        assert (cell.folder / ".lock").read_text() == str(os.getpid())
 
 
 @pytest.mark.parametrize(
