@@ -65,10 +65,10 @@ class LaunchConfig:
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
     )
     inputs: tuple[str, ...] = option((), "Files and folders to predict.")
-    show: Literal["", "suspicious"] = option(
+    show: Literal["", "suspicious", "disagreements"] = option(
         "",
         "evaluate: suspicious, the examples whose labels look most wrong by the loss, listed and "
-        "drawn.",
+        "drawn; compare: disagreements, the pictures that one side gets right and the other wrong.",
     )
     source: str = option("", "prepare: folder that holds the data set's original archives.")
     allow_download: bool = option(False, "prepare: fetch archives that are not in --source.")

@@ -28,7 +28,7 @@ from research.training.config import LoopConfig
 # Flags of the command that only some modes take.
 MODES_OF = {
     ("study",): ("study", "variant", "repeats", "jobs", "share"),
-    ("evaluate",): ("show",),
+    ("evaluate", "compare"): ("show",),
     ("compare",): ("runs",),
     ("compare", "study"): ("metric", "difference", "baseline"),
 }
@@ -125,6 +125,9 @@ def refuse_elsewhere(launch: Launch) -> None:
             if value and (flag, value) != ("jobs", 1):
                 named = " or ".join(f"--mode={mode}" for mode in modes)
                 raise UserError(f"--{flag}: is for {named}; leave it out, or give the mode.")
+    mode = {"suspicious": "evaluate", "disagreements": "compare"}.get(launch.show, launch.mode)
+    if mode != launch.mode:
+        raise UserError(f"--show={launch.show}: is for --mode={mode}; leave it out.")
 
 
 def run_own_mode(name: str, modes: Modes, mode: str, config: LoopConfig) -> None:

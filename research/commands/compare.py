@@ -8,7 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from research.code import files as code_lib
+from research.commands.disagreements import draw_disagreements
 from research.commands.output import output_folder
 from research.comparison import study as study_lib
 from research.comparison import tables
@@ -61,8 +64,12 @@ def compare(
     else:
         groups, notes = find_groups(launch.runs)
         found = findings_of(groups, **said, notes=notes, open_experiment=open_experiment)
+    drawn = {}
+    if launch.show:
+        sides = [run for runs in found.sides.values() for run in runs]
+        drawn = draw_disagreements(found, module_of({"": sides}, open_experiment))
     path = output_folder(workdir, NAME, "", f"{NAME}.json")
-    show(found, path, f"python launch.py {shlex.join(arguments)}")
+    show(found, path, f"python launch.py {shlex.join(arguments)}", drawn)
 
 
 def findings_of_study(
@@ -189,16 +196,22 @@ def show_comparison(
     show(found, path, command)
 
 
-def show(found: Findings, path: Path, command: str = "") -> None:
-    """Prints a comparison's table and verdicts, and writes its files and pictures."""
-    figures = draw(found)
+def show(
+    found: Findings, path: Path, command: str = "", drawn: Mapping[str, Figure] | None = None
+) -> None:
+    """Prints a comparison's tables and verdicts, and writes its files and pictures.
+
+    Args:
+      drawn: further figures, by file name.
+    """
+    figures = {**draw(found), **(drawn or {})}
     save_csv(path / f"{NAME}.csv", tables.rows_of_runs(found))
     write_json(path / f"{NAME}.json", without_nan(found.to_json()))
     write_text(path / f"{NAME}.md", as_markdown(found))
     write_text(path / f"{NAME}.tex", as_latex(found))
     save_figures(path, figures)
     files = {name: path / f"{name}.png" for name in figures}
-    write_text(path / f"{NAME}.html", make_page(found, files, {}, command))
+    write_text(path / f"{NAME}.html", make_page(found, files, command))
 
     out = console()
     if not out.is_terminal:

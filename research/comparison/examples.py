@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from research.comparison.resampling import (
     MIN_SEEDS,
@@ -30,6 +31,7 @@ from research.comparison.wording import Metric, digits
 from research.errors import UserError
 from research.experiment import Evaluation
 from research.record.outcomes import Outcomes, path_of, read
+from research.spacing import spaced
 from research.training.evaluation import scores_of
 
 DRAWS_OF_SCORES = 200  # each computes the score of a whole split again, for every run
@@ -140,15 +142,27 @@ def _means(
     first = outcomes[0]
 
     def apart(sign: int) -> list[Apart]:
-        order = np.argsort(-sign * gain, kind="stable")[:MOST]
         names = first.names or [""] * len(gain)
         return [
             Apart(int(first.index[i]), names[i], float(means[0][i]), float(means[1][i]))
-            for i in order
-            if sign * gain[i] > 0
+            for i in largest(sign * gain, MOST)
         ]
 
     return found._replace(better=apart(1), worse=apart(-1))
+
+
+def largest(gains: Float[np.ndarray, " n"], most: int) -> Int[np.ndarray, " chosen"]:
+    """Returns at most `most` positions of positive gains, the largest first.
+
+    Of equal ones at the end, evenly spaced ones: sets are often ordered.
+    """
+    order = np.argsort(-gains, kind="stable")
+    count = min(most, int((gains > 0).sum()))
+    if not count:
+        return order[:0]
+    last = gains[order[count - 1]]
+    above, equal = order[gains[order] > last], order[gains[order] == last]
+    return np.concatenate([above, equal[spaced(len(equal), count - len(above))]])
 
 
 def _resampled(a: Scores, b: Scores, pairs: bool, metric: Metric) -> ByExample:

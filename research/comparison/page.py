@@ -20,14 +20,11 @@ SAID = {
 }
 
 
-def make_page(
-    found: Findings, figures: Mapping[str, Path], sections: Mapping[str, str], command: str
-) -> str:
+def make_page(found: Findings, figures: Mapping[str, Path], command: str) -> str:
     """Makes the page, as text. It holds its pictures and needs nothing else.
 
     Args:
-      figures: files of "values", "curves" and "costs", as far as there are any.
-      sections: {heading: HTML} of what else is to be shown.
+      figures: files of "values", "curves" and "costs", as far as there are any, and of others.
       command: what made the page; "" where nobody typed one.
     """
     labels = list(found.sides)
@@ -48,11 +45,11 @@ def make_page(
     ):
         if name in figures:
             parts += [f"<h2>{heading}</h2><p>{SAID[name]}</p>", picture(heading, figures[name])]
-    for heading, body in sections.items():
-        parts.append(f"<h2>{html.escape(heading)}</h2>{body}")
     if found.by_example:
         said = [_examples(label, one, found) for label, one in found.by_example.items()]
         parts += ["<h2>Single examples</h2>", *said]
+    for name in [name for name in figures if name not in SAID]:
+        parts.append(f"<h3>{html.escape(name)}</h3>{picture(name, figures[name])}")
     parts.append("<h2>What differs</h2>")
     if found.conditions.flags:
         parts.append(tables.html_table(tables.flags(found)))
@@ -91,8 +88,11 @@ def _examples(label: str, one: ByExample, found: Findings) -> str:
         )
     for better, apart in ((label, one.better), (other, one.worse)):
         if apart:
-            rows = [[f"{x.index}", x.name, f"{x.variant:.3g}", f"{x.baseline:.3g}"] for x in apart]
-            columns = [f"{better} does better on", "file", label, other]
+            rows = [
+                [x.name or f"example {x.index}", f"{x.variant:.3g}", f"{x.baseline:.3g}"]
+                for x in apart
+            ]
+            columns = [f"{better} does better on", label, other]
             parts.append(tables.html_table(tables.Table(columns, rows)))
     return "".join(parts)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from run_folders import write_run
 
-from research.comparison.examples import compare_examples
+from research.comparison.examples import compare_examples, largest
 from research.comparison.runs import read_run
 from research.comparison.wording import Metric
 from research.experiment import Evaluation, Evaluator
@@ -96,6 +96,15 @@ def test_where_less_is_better_the_lower_one_does_better(tmp_path):
     assert [x.index for x in found.better] == np.argsort(-gain, kind="stable")[:12].tolist()
     assert [x.index for x in found.worse] == np.argsort(gain, kind="stable")[:12].tolist()
     assert found.counts == () and "a difference of" in found.line
+
+
+def test_of_equal_gains_evenly_spaced_ones_are_shown():
+    gains = np.array([0.0, 0.5] + [1.0] + [0.5] * 30 + [-1.0])
+    found = largest(gains, 5).tolist()
+    assert found[0] == 2 and len(set(found)) == 5 and set(gains[found[1:]]) == {0.5}
+    assert max(np.diff(found[1:])) < 12 and found[-1] > 25
+    assert largest(gains, 100).tolist() == [2, 1, *range(3, 33)]
+    assert largest(np.zeros(3), 5).tolist() == []
 
 
 def median_evaluation(run):
