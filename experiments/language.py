@@ -3,7 +3,8 @@
     python launch.py --experiment=language
 
 learns the word "hello" in seconds: after the first l it says l, after the second o, which no model
-without memory can. `--text=PATH` learns a file (experiments/presets/language/text.flags), and
+without memory can. `--text=PATH` learns a file (experiments/presets/language/text.flags),
+`--text=python_manual` a text that comes with Python, and
 
     python launch.py --mode=predict --checkpoint=RUN --inputs=BEGINNING.txt --temperature=0.7
 
@@ -32,7 +33,8 @@ class Config(TrainingConfig):
 
     text: str = option(
         "",
-        f'Text file to learn, or to be evaluated on, UTF-8; empty: the word "{HELLO}".',
+        "Text file to learn, or to be evaluated on, UTF-8; python_manual: 757 kB that come with "
+        f'Python; empty: the word "{HELLO}".',
         learned=False,
     )
     cell: Literal["rnn", "lstm", "gru"] = option("rnn", "Cell of the recurrent layers.")

@@ -1,6 +1,7 @@
-"""Windows of characters of a text file."""
+"""Windows of characters of a text."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,15 +13,27 @@ from research.data.sources.source import Example
 from research.data.text.tokens import Characters
 from research.errors import UserError
 
+# Texts that come with Python: {name: module whose source is the text}.
+BUILTIN = {"python_manual": "pydoc_data.topics"}
+
 
 def load(path: str | Path, flag: str = "--text") -> str:
-    """Reads the text file that a flag names; lines end with a line feed.
+    """Reads the text that a flag names, a file or one of BUILTIN; lines end with a line feed.
 
     Raises:
-      UserError: a file that does not exist, or is not UTF-8.
+      UserError: a file that does not exist, or is not UTF-8; a name that is also a file's.
     """
-    text = read_text(at_home(path), f"{flag}={path}")
-    return text.replace("\r\n", "\n")
+    file, said = at_home(path), f"{flag}={path}"
+    if module := BUILTIN.get(str(path)):
+        if file.exists():
+            raise UserError(
+                f"{said}: is the name of a built-in text, and of a file; ./{path} is the file."
+            )
+        found = importlib.util.find_spec(module)
+        if found is None or not found.origin:
+            raise UserError(f"{said}: this Python comes without {module}.")
+        file = Path(found.origin)
+    return read_text(file, said).replace("\r\n", "\n")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -90,6 +90,29 @@ def test_each_optimizer_follows_its_published_equation(name, decay):
         np.testing.assert_allclose(params[key] - START[key], way, rtol=1e-5, err_msg=key)
 
 
+def steps_over_equal_gradients(name, count):
+    """The step sizes of a learning rate of 1, where every gradient is 4."""
+    optimizer = make(name, optax.constant_schedule(1.0))
+    params = {"w": jnp.zeros(())}
+
+    def step(state, _):
+        updates, state = optimizer.update({"w": jnp.float32(4.0)}, state, params)
+        return state, -updates["w"]
+
+    return np.asarray(jax.lax.scan(step, optimizer.init(params), length=count)[1])
+
+
+def test_over_equal_gradients_adagrads_step_falls_as_a_root_and_rmsprops_settles():
+    t = np.arange(1, 1001)
+    adagrad = steps_over_equal_gradients("adagrad", 1000)
+    np.testing.assert_allclose(adagrad, 1 / np.sqrt(t), rtol=1e-5)
+    # It falls, but does not stop: the way it has come grows as 2 sqrt(t).
+    np.testing.assert_allclose(adagrad.sum(), 61.80, atol=0.01)
+    rmsprop = steps_over_equal_gradients("rmsprop", 1000)
+    np.testing.assert_allclose(rmsprop, 1 / np.sqrt(1 - 0.9**t), rtol=1e-4)
+    np.testing.assert_allclose([rmsprop[0], rmsprop[-1]], [3.162, 1.0], atol=1e-3)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_weight_decay_spares_parameters_of_one_dimension(name):
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}

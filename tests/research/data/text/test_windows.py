@@ -44,3 +44,13 @@ def test_files_that_are_no_text(tmp_path):
     (tmp_path / "a.txt").write_bytes("schön".encode("latin-1"))
     with pytest.raises(UserError, match=r"a.txt: is not UTF-8 \(byte 3\); convert it"):
         load(tmp_path / "a.txt")
+
+
+def test_a_text_that_comes_with_python_needs_no_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = load("python_manual")
+    assert len(text) > 500_000 and "Assignment is defined recursively" in text
+    (tmp_path / "python_manual").write_text("mine")
+    with pytest.raises(UserError, match="--text=python_manual: is the name of a built-in text"):
+        load("python_manual")
+    assert load("./python_manual") == "mine"
