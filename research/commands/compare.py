@@ -19,6 +19,7 @@ from research.comparison.conditions import cost
 from research.comparison.curves import Curve, read_curves
 from research.comparison.findings import Findings, find
 from research.comparison.groups import Groups, check_once, find_groups
+from research.comparison.markdown import as_markdown
 from research.comparison.page import make_page
 from research.comparison.runs import Run, read_run
 from research.comparison.study import Study
@@ -92,12 +93,12 @@ def findings_of_study(
             notes.append(f"--{name}={value} is {was} study declared: this explores.")
     return findings_of(
         study.groups(folder),
-        **{name: said[name] or value for name, value in declared.items()},
+        **{name: said.get(name) or value for name, value in declared.items()},
         late=study.added,
         under_study=study.flags_under_study,
         notes=notes,
         open_experiment=open_experiment,
-    )
+    )._replace(study=study)
 
 
 def findings_of(
@@ -111,7 +112,20 @@ def findings_of(
     notes: Sequence[str] = (),
     open_experiment: Callable[[str], ModuleType] | None = None,
 ) -> Findings:
-    """Reads and compares groups of runs; the arguments are those of `show_comparison`."""
+    """Reads groups of runs, by their labels, and compares them.
+
+    Args:
+      metric: by default that by which the experiment is judged.
+      difference: the smallest of interest, in the metric's units.
+      baseline: the label of the group that others are compared with; by default the first.
+      late: groups that were added after results had been looked at.
+      under_study: flags that are meant to differ; None: any one.
+      notes: warnings that the caller has already.
+      open_experiment: name, or file -> an experiment's module.
+
+    Raises:
+      UserError: for runs that cannot be compared.
+    """
     check_once(groups)
     sides = {label: [read_run(folder) for folder in folders] for label, folders in groups.items()}
     module = module_of(sides, open_experiment)
@@ -154,48 +168,6 @@ def evaluation_of(module: ModuleType, run: Run) -> Evaluation:
     return evaluation
 
 
-def show_comparison(
-    groups: Groups,
-    path: Path,
-    *,
-    metric: str = "",
-    difference: float | None = None,
-    baseline: str = "",
-    late: Collection[str] = (),
-    under_study: Collection[str] | None = None,
-    notes: Sequence[str] = (),
-    open_experiment: Callable[[str], ModuleType] | None = None,
-    command: str = "",
-) -> None:
-    """Compares groups of runs by their labels, prints what is found, and writes it into a folder.
-
-    Args:
-      path: an existing folder.
-      metric: by default that by which the experiment is judged.
-      difference: the smallest of interest, in the metric's units.
-      baseline: the label of the group that others are compared with; by default the first.
-      late: groups that were added after results had been looked at.
-      under_study: flags that are meant to differ; None: any one.
-      notes: warnings that the caller has already.
-      open_experiment: name, or file -> an experiment's module.
-      command: what made the runs.
-
-    Raises:
-      UserError: for runs that cannot be compared.
-    """
-    found = findings_of(
-        groups,
-        metric=metric,
-        difference=difference,
-        baseline=baseline,
-        late=late,
-        under_study=under_study,
-        notes=notes,
-        open_experiment=open_experiment,
-    )
-    show(found, path, command)
-
-
 def show(
     found: Findings, path: Path, command: str = "", drawn: Mapping[str, Figure] | None = None
 ) -> None:
@@ -207,10 +179,10 @@ def show(
     figures = {**draw(found), **(drawn or {})}
     save_csv(path / f"{NAME}.csv", tables.rows_of_runs(found))
     write_json(path / f"{NAME}.json", without_nan(found.to_json()))
-    write_text(path / f"{NAME}.md", as_markdown(found))
     write_text(path / f"{NAME}.tex", as_latex(found))
     save_figures(path, figures)
     files = {name: path / f"{name}.png" for name in figures}
+    write_text(path / f"{NAME}.md", as_markdown(found, files, command))
     write_text(path / f"{NAME}.html", make_page(found, files, command))
 
     out = console()
@@ -273,14 +245,6 @@ def draw(found: Findings) -> dict[str, Any]:
     if (costs := figures_lib.costs(spent, axis)) is not None:
         figures["costs"] = costs
     return figures
-
-
-def as_markdown(found: Findings) -> str:
-    """Returns compare.md: tables, verdicts and warnings."""
-    parts = [tables.markdown(table) for table in tables.all_of(found)]
-    parts.append("".join(f"- {line}\n" for line in found.lines))
-    parts.append("".join(f"- Warning: {line}\n" for line in found.cautions))
-    return "\n".join(filter(None, parts))
 
 
 def as_latex(found: Findings) -> str:

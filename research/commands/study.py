@@ -16,7 +16,7 @@ from research import config as config_lib
 from research.assembly import taken
 from research.code.running import code_of
 from research.commands import jobs as jobs_lib
-from research.commands.compare import show_comparison
+from research.commands.compare import findings_of_study, show
 from research.commands.output import new_folder
 from research.commands.train import train_to_end
 from research.comparison import cells as cells_lib
@@ -176,19 +176,8 @@ def run_study(
         raise
     failed = [(cell, found) for cell in mine if (found := failure_of(cell.folder)) is not None]
     if not share:
-        late = [f"seed {seed} was added after looking." for seed in study.added_seeds]
-        show_comparison(
-            study.groups(path),
-            path,
-            metric=study.metric,
-            difference=study.difference,
-            baseline=study.baseline,
-            late=study.added,
-            under_study=study.flags_under_study,
-            notes=late,
-            open_experiment=lambda _: module,
-            command=shlex.join(["python", "launch.py", *launcher[2:]]),
-        )
+        compared = findings_of_study(study, path, {}, lambda _: module)
+        show(compared, path, shlex.join(["python", "launch.py", *launcher[2:]]))
     done, waiting = sum(cell.is_done for cell in mine), sum(cell.is_free for cell in mine)
     elsewhere = f", {waiting} not finished, perhaps by other processes" if waiting else ""
     kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(x.kind for _, x in failed).items())

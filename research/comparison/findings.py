@@ -11,6 +11,7 @@ from research.comparison.groups import Chosen
 from research.comparison.runs import Run
 from research.comparison.sides import Comparison, Sample, compare
 from research.comparison.statistics import Summary, summarise
+from research.comparison.study import Study
 from research.comparison.verdict import Verdict, verdicts
 from research.comparison.wording import Metric, in_points
 from research.config import Option
@@ -34,6 +35,7 @@ class Findings(NamedTuple):
       conditions: what differs beside the metric.
       warnings: further lines, which qualify all verdicts.
       by_example: what single examples say of each side but the baseline.
+      study: what declared all this before; None where no study did.
     """
 
     metric: Metric
@@ -49,6 +51,7 @@ class Findings(NamedTuple):
     conditions: Conditions
     warnings: Sequence[str]
     by_example: Mapping[str, ByExample] = {}
+    study: Study | None = None
 
     @property
     def lines(self) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from research.comparison import tables
+from research.comparison.declared import declared, title
 from research.comparison.examples import ByExample
 from research.comparison.findings import Findings
-from research.comparison.wording import show
 from research.record.page import document, picture
 
 SAID = {
@@ -27,11 +27,8 @@ def make_page(found: Findings, figures: Mapping[str, Path], command: str) -> str
       figures: files of "values", "curves" and "costs", as far as there are any, and of others.
       command: what made the page; "" where nobody typed one.
     """
-    labels = list(found.sides)
-    others = [label for label in labels if label != found.baseline]
-    title = f"{', '.join(others)} against {found.baseline}" if others else found.baseline
     parts = [
-        f"<p>{html.escape(_question(found))}</p>",
+        *(f"<p>{html.escape(line)}</p>" for line in declared(found)),
         *(f'<p class="verdict">{html.escape(line)}</p>' for line in found.lines),
         *(f'<p class="warning">{html.escape(line)}</p>' for line in found.cautions),
         tables.html_table(tables.variants(found)),
@@ -58,18 +55,7 @@ def make_page(found: Findings, figures: Mapping[str, Path], command: str) -> str
     parts += ["<h2>The runs, and the command that repeats each</h2>", _runs(found)]
     if command:
         parts.append(f"<h2>This page</h2><p><code>{html.escape(command)}</code></p>")
-    return document(title, "".join(parts))
-
-
-def _question(found: Findings) -> str:
-    better = "higher is better" if found.metric.higher_is_better else "lower is better"
-    said = f"{found.chosen.name} ({better})"
-    if found.chosen.protocol:
-        said += f": {found.chosen.protocol}"
-    if found.difference is None:
-        return f"{said}. No smallest difference of interest was declared."
-    smallest = show(found.difference, found.metric)
-    return f"{said}. Declared smallest difference of interest: {smallest}."
+    return document(title(found), "".join(parts))
 
 
 def _examples(label: str, one: ByExample, found: Findings) -> str:

@@ -128,7 +128,14 @@ def test_what_is_compared_has_its_own_folder_and_the_runs_stay_as_they_are(
 def test_a_studys_folder_is_compared_by_what_it_declared(tmp_path, capsys):
     variants = {"slow": ("--optimizer=sgd",), "fast one": ("--optimizer=adam",)}
     declaration = Study(
-        "classification", variants, tuple(range(6)), difference=0.01, baseline="fast one"
+        "classification",
+        variants,
+        tuple(range(6)),
+        difference=0.01,
+        baseline="fast one",
+        question="Is <Adam> faster?",
+        claim="Adam is.",
+        budget="20 steps",
     )
     place = tmp_path / "study"
     place.mkdir()
@@ -143,6 +150,18 @@ def test_a_studys_folder_is_compared_by_what_it_declared(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "--difference=0.02 is not the 0.01 that study declared" in said
     assert "more than the flags under study: weight_decay" in said
+    # The page says all by itself: question, claim, declaration, command, verdict, picture, tables.
+    page = (tmp_path / "out" / "compare.md").read_text()
+    assert page.startswith("# Is <Adam> faster?\n\n- Claim: Adam is.\n- test/accuracy (higher is ")
+    assert "- Compared with fast one, over the seeds 0, 1, 2, 3, 4, 5.\n- Budget: 20 steps" in page
+    command = f"python launch.py --mode=compare --runs={place} --workdir={tmp_path / 'out'}"
+    assert f"```bash\n{command} --difference=0.02\n```" in page
+    told = next(line for line in said.splitlines() if line.startswith("verdict  slow is lower"))
+    assert f"- {told.removeprefix('verdict  ')}\n" in page
+    assert "](values.png)\n" in page and (tmp_path / "out" / "values.png").exists()
+    parts = re.findall("^## (.*)", page, re.MULTILINE)
+    assert parts[0] == "Verdicts" and parts[-1] == "Warnings" and "Flags that differ" in parts
+    assert "Is &lt;Adam&gt; faster?" in (tmp_path / "out" / "compare.html").read_text()
 
 
 @pytest.mark.browser

@@ -30,7 +30,7 @@ class Toy(types.ModuleType):
 
     def __init__(self):
         super().__init__("toy")
-        self.looked, self.actions = [], {}
+        self.looked, self.actions, self.Config = [], {}, TrainingConfig
 
     def build(self, config):
         def report():
