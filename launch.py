@@ -16,7 +16,7 @@ import experiments
 from research import config as config_lib
 from research import flagfiles
 from research.code.running import described, place
-from research.comparison import study_file
+from research.comparison import stated, study_file
 from research.config import option
 from research.errors import FailedError, UserError, is_full
 from research.training.config import RunConfig, TrainingConfig
@@ -51,6 +51,7 @@ class LaunchConfig:
         "check",
         "study",
         "compare",
+        "reproduce",
         "diagnose",
         "gallery",
     ] = option(
@@ -58,8 +59,9 @@ class LaunchConfig:
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
         "check data, model and one step before a long run; study: train every variant of --study "
         "or --variant with every seed, and compare; compare: finished --runs, with intervals and a "
-        "verdict; diagnose: what initialisation does to a network's signals; gallery: all methods "
-        "of looking into a network on one page.",
+        "verdict; reproduce: train a --run again from its folder alone, bit for bit, or measure "
+        "stated --results; diagnose: what initialisation does to a network's signals; gallery: all "
+        "methods of looking into a network on one page.",
     )
     checkpoint: tuple[str, ...] = option(
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
@@ -95,6 +97,12 @@ class LaunchConfig:
         "",
         "study: I/N, the I-th of N shares of all runs, for a queue's arrays; next: the next free "
         "runs, whatever else is at work; empty: all.",
+    )
+    run: str = option("", "reproduce: folder of the run that is trained again, from it alone.")
+    results: tuple[str, ...] = option(
+        (),
+        "reproduce: stated results, by the names that docs/results.md marks them with; without a "
+        "value: all of these.",
     )
     runs: tuple[str, ...] = option(
         (),
@@ -166,6 +174,7 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
     values = flags.FlagValues()
     define(values, LaunchConfig)
     argv = argv[:1] + flagfiles.expand(argv[1:], PRESETS)
+    argv = [f"{flag}={stated.ALL}" if flag.lstrip("-") == "results" else flag for flag in argv]
     wants_help = any(a in ("--help", "-h", "-help", "--helpfull") for a in argv)
     values(argv, known_only=True)
     launch, _ = collect(values, LaunchConfig)
@@ -249,7 +258,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv if argv is None else argv
     try:
         launch, module, config, given = parse(argv)
-        if module is None and launch.mode not in ("list", "prepare", "compare"):
+        if module is None and launch.mode not in ("list", "prepare", "compare", "reproduce"):
             names = ", ".join(experiments.names())
             raise UserError(f"--experiment is needed: one of {names}, or path/to/mine.py.")
         from research import commands  # imports JAX, which --help need not wait for

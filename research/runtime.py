@@ -161,6 +161,15 @@ def make_deterministic() -> None:
 
 def environment() -> dict[str, Any]:
     """Returns versions, devices and git commit, for config.json and checkpoints."""
+    return {
+        **machine(),
+        "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
+        "processes": jax.process_count(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Returns what `environment` does but for devices, which are not started."""
 
     def version(package: str) -> str | None:
         try:
@@ -175,9 +184,7 @@ def environment() -> dict[str, Any]:
         "versions": {package: version(package) for package in PACKAGES},
         "cores": cores,
         "threads": threads,
-        "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
         "processor": processor(),
         "xla_flags": os.environ.get("XLA_FLAGS", "").split(),
-        "processes": jax.process_count(),
         "git_commit": git_commit(Path(__file__).resolve().parent),
     }

@@ -138,7 +138,9 @@ def check_launch(arguments):
         known = flags_of(command.experiment or "classification")
         assert flag in known, f"--{flag} is no flag of {command.experiment}"
     if module is None:
-        assert command.mode in ("list", "prepare", "compare"), "an experiment is needed"
+        assert command.mode in ("list", "prepare", "compare", "reproduce"), (
+            "an experiment is needed"
+        )
         return ""
     chooser = CHOOSERS.get(command.experiment)
     if chooser and command.mode == "train":

@@ -93,12 +93,32 @@ def test_training_leaves_a_run_folder_that_explains_itself(place):
 
 def test_the_flag_file_repeats_the_run_bit_for_bit(place):
     again = place / "AGAIN"
-    done = shell(f"--flagfile={place / 'RUN' / 'flags.txt'}", f"--workdir={again}", cwd=place)
+    done = shell("--mode=reproduce", "--run=RUN", f"--workdir={again}", cwd=place)
     assert done.returncode == 0, done.stderr
+    assert "identical to the bit" in done.stdout and "bits     were promised" in done.stdout
+    report = read(again / "reproduce.json")
+    assert report["identical"] and report["promised"] and report["not_compared"] == ""
     first, second = read(place / "RUN" / "result.json"), read(again / "result.json")
     assert first["fingerprint"] == second["fingerprint"]
     assert first["metrics"] == second["metrics"]
     assert (place / "RUN" / "flags.txt").read_text() == (again / "flags.txt").read_text()
+
+
+def test_a_run_that_differs_is_told_by_exit_code_1(place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    shutil.copytree("RUN", "DIFFERS")
+    lines = [json.loads(x) for x in Path("DIFFERS/metrics.jsonl").read_text().splitlines()]
+    lines[1]["train/loss"] += 1e-9
+    Path("DIFFERS/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = ["x", "--mode=reproduce", "--run=RUN", "--compilation_cache="]
+    assert launch.main([*command, "--workdir=DIFFERS"]) == 1
+    out = capsys.readouterr().out
+    assert "NOT identical" in out and "first at step 4: train/loss" in out
+    assert read("DIFFERS/reproduce.json")["first_tensor"] is None
+    assert launch.main([*command, "--workdir=RUN"]) == 2  # not into itself
+    assert launch.main([*command, "--workdir=DIFFERS"]) == 2  # nor over a report
+    said = capsys.readouterr().err
+    assert "is the run itself" in said and "holds a reproduce.json already" in said
 
 
 def test_a_finished_run_is_shown_not_repeated(place):
@@ -385,6 +405,13 @@ HELD = ("--experiment=classification", "--dataset=digits")
         ([*HELD, "--split_seed=1"], "--split_seed=1: nothing is held out that it could draw"),
         (["--experiment=language", "--fold=1/5"], "--fold=1/5: a text is held out at its end"),
         (["--mode=evaluate", "--checkpoint=RUN", "--split_seed=1"], "trained with --split_seed=0"),
+        (["--mode=reproduce"], "--mode=reproduce needs --run=RUN"),
+        (["--mode=reproduce", "--run=RUN", "--results"], "--mode=reproduce needs --run=RUN"),
+        (["--mode=reproduce", "--run=RUN", "--steps=3"], "--steps: what is repeated has flags"),
+        (["--mode=reproduce", "--run=/no/run"], "--run=/no/run: there is no such folder"),
+        (["--mode=reproduce", "--run=data"], "--run=data: holds no run"),
+        (["--mode=reproduce", "--results=tow"], "--results=tow: no row is marked so"),
+        (["--experiment=classification", "--run=RUN"], "--run: is for --mode=reproduce"),
         (["--experiment=filtering", "--mode=diagnose"], "has no --mode=diagnose"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",

@@ -30,6 +30,7 @@ MODES_OF = {
     ("study",): ("study", "variant", "repeats", "jobs", "share"),
     ("evaluate", "compare"): ("show",),
     ("compare",): ("runs",),
+    ("reproduce",): ("run", "results"),
     ("compare", "study"): ("metric", "difference", "baseline"),
 }
 
@@ -57,7 +58,7 @@ def run(
       open_experiment: name, or file -> an experiment's module.
 
     Returns:
-      The exit code: 0, or 3 where runs of a study failed.
+      The exit code: 0, 1 where something is not reproduced, 3 where runs of a study failed.
 
     Raises:
       UserError: for everything a person can mend.
@@ -87,6 +88,10 @@ def run(
     if launch.mode == "compare":
         compare(launch, config.workdir, arguments, open_experiment)
         return 0
+    if launch.mode == "reproduce":
+        from research.commands.reproduce import reproduce
+
+        return reproduce(launch, config, given, experiments.parent / "launch.py")
     assert module is not None, "the other modes are of an experiment"
     if launch.mode == "check":
         from research.commands.check import check

@@ -4,7 +4,6 @@ Each is the launcher itself on the same study, and takes the next free cell unti
 (--share=next). This process watches them, shows how far all are, and passes signals on.
 """
 
-import contextlib
 import glob
 import importlib.util
 import json
@@ -14,12 +13,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from research.commands.processes import STOPPED, WATCH, end, on_cores
 from research.comparison import cells as cells_lib
 from research.comparison.cells import Cell, failure_of
 from research.errors import UserError
@@ -31,9 +31,7 @@ LOGS = "logs"
 PLATFORMS = {"jax_cuda13_plugin": "cuda", "jax_cuda12_plugin": "cuda", "libtpu": "tpu"}
 # 0 and 3 say that no cell was left; what a signal ended has saved its cell.
 ENDED = (0, 3)
-STOPPED = tuple(128 + number for number in SIGNALS)
-WATCH, TELL = 0.5, 30.0  # seconds between looks, and between lines where there is no terminal
-GRACE = 60.0  # seconds that a worker has to save its cell once it was told twice
+TELL = 30.0  # seconds between lines where there is no terminal
 
 
 class Place(NamedTuple):
@@ -115,7 +113,7 @@ def start(command: Sequence[str], number: int, place: Place, folder: Path) -> Wo
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
     log = folder / LOGS / f"worker-{number}.txt"
     variables = {**os.environ, **place.environment, SUPERVISOR: str(os.getpid())}
-    with log.open("ab") as file, _on_cores(place.cores):
+    with log.open("ab") as file, on_cores(place.cores):
         process = subprocess.Popen(
             [*command, "--jobs=1", "--share=next"],
             env=variables,
@@ -124,20 +122,6 @@ def start(command: Sequence[str], number: int, place: Place, folder: Path) -> Wo
             stderr=subprocess.STDOUT,
         )
     return Worker(number, process, log, place)
-
-
-@contextlib.contextmanager
-def _on_cores(cores: frozenset[int]) -> Iterator[None]:
-    """Moves this thread to some cores for a while."""
-    if not cores:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def supervise(command: Sequence[str], folder: Path, cells: Sequence[Cell], jobs: int) -> None:
@@ -196,19 +180,6 @@ def supervise(command: Sequence[str], folder: Path, cells: Sequence[Cell], jobs:
         raise Stopped(interrupts.received)
     if refused and any(cell.is_free for cell in cells):
         raise UserError(refused)
-
-
-def end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Ends processes that are still there, by force where they do not listen."""
-    for process in processes:
-        process.terminate()
-    until = time.monotonic() + GRACE
-    for process in processes:
-        try:
-            process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _last(log: Path) -> str:
