@@ -30,12 +30,14 @@ import launch
 from research import config as config_lib
 from research import models
 from research.code import files
+from research.commands.study import study_of
 from research.data import datasets
 from research.detection import config as detection
 from research.understanding.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = ROOT / "experiments" / "presets"
+STUDIES = sorted((PRESETS / "studies").glob("*.toml"))
 PAGES = [ROOT / "README.md", ROOT / "CURRICULUM.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINKED = [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "benchmarks" / "README.md"]
 ANY = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -251,6 +253,30 @@ def test_the_readme_repeats_figures_of_the_results():
         assert figure in (ROOT / "docs" / "results.md").read_text(), f"README.md: {figure}"
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "studies").glob("*.md")), ids=name)
+def test_the_page_of_a_study_is_of_what_its_file_declares(page):
+    """What compare.md wrote from it: the file was not changed after the result was seen."""
+    text = page.read_text()
+    study, configs = study_that_ships(page.stem)
+    assert text.startswith(f"# {study.question}\n") and f"- Claim: {study.claim}\n" in text
+    assert f"- Budget: {study.budget}\n" in text and f"- {study.metric} (" in text
+    seeds = ", ".join(map(str, study.seeds))
+    assert f"- Compared with {study.baseline}, over the seeds {seeds}.\n" in text
+    rows = re.findall(r"^\| (.+?) \| \d+(?: of \d+)? \| ", text, re.MULTILINE)
+    assert rows[: len(configs)] == list(configs)
+    share = study.difference * (100 if ", points |" in text else 1)
+    declared = re.search(r"smallest difference of interest: ([\d.]+)", text)
+    assert declared is not None and float(declared[1].rstrip(".")) == pytest.approx(share)
+    assert f"--study={page.stem} " in text
+
+
+def study_that_ships(study):
+    argv = ["launch.py", "--mode=study", f"--study={study}"]
+    command, module, config, given = launch.parse(argv)
+    variant = functools.partial(launch.variant_of, command, module, argv)
+    return study_of(command, config, given, launch.PRESETS, variant)
+
+
 def test_lists_are_whole():
     """A page that lists what there is names all of it."""
     pages = {page.stem: page.read_text() for page in PAGES}
@@ -263,5 +289,8 @@ def test_lists_are_whole():
         if (ROOT / "research" / "data" / "tasks" / f"{experiment}.py").is_file():
             task = importlib.import_module(f"research.data.tasks.{experiment}")
             assert all(f"`{prefix}:" in pages["data"] for prefix in task.TASK.own)
+    for study in STUDIES:
+        assert f"--study={study.stem}" in named["CURRICULUM"], study.stem
+        assert f"`{study.stem}`" in pages["studies"], study.stem
     segmenters = models.available("segmentation").keys()
     assert {*detection.DETECTORS, *segmenters} <= named["tasks"]
