@@ -50,6 +50,7 @@ class LaunchConfig:
         "list",
         "check",
         "study",
+        "tune",
         "compare",
         "reproduce",
         "diagnose",
@@ -58,10 +59,11 @@ class LaunchConfig:
         "train",
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
         "check data, model and one step before a long run; study: train every variant of --study "
-        "or --variant with every seed, and compare; compare: finished --runs, with intervals and a "
-        "verdict; reproduce: train a --run again from its folder alone, bit for bit, or measure "
-        "stated --results; diagnose: what initialisation does to a network's signals; gallery: all "
-        "methods of looking into a network on one page.",
+        "or --variant with every seed, and compare; tune: search flags on validation data; "
+        "compare: finished --runs, with intervals and a verdict; reproduce: train a --run again "
+        "from its folder alone, bit for bit, or measure stated --results; diagnose: what "
+        "initialisation does to a network's signals; gallery: all methods of looking into a "
+        "network on one page.",
     )
     checkpoint: tuple[str, ...] = option(
         (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
@@ -88,9 +90,21 @@ class LaunchConfig:
         "says, or else 5.",
         minimum=0,
     )
+    search: tuple[str, ...] = option(
+        (),
+        "tune: a flag and where it is searched, 'learning_rate=1e-4..1e-1' (by factors), "
+        "'warmup=linear:0..0.2', 'optimizer=sgd,adamw'; once for each flag.",
+        repeated=True,
+    )
+    trials: int = option(0, "tune: how many are drawn; 0: 16.", minimum=0)
+    strategy: Literal["random", "grid", "halving"] = option(
+        "random",
+        "tune: random draws; all combinations, of ranges such as 1e-4..1e-1/5; or random draws of "
+        "which the best third goes on, three times as far, and so on.",
+    )
     jobs: int = option(
         1,
-        "study: processes at a time, each with a device of its own, or its share of the cores.",
+        "study, tune: processes at a time, each with its own device, or its share of the cores.",
         minimum=1,
     )
     share: str = option(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from research.record.report import Report
 
@@ -29,6 +29,12 @@ class Launch(Protocol):
     def variant(self) -> tuple[str, ...]: ...
     @property
     def repeats(self) -> int: ...
+    @property
+    def search(self) -> tuple[str, ...]: ...
+    @property
+    def trials(self) -> int: ...
+    @property
+    def strategy(self) -> Literal["random", "grid", "halving"]: ...
     @property
     def jobs(self) -> int: ...
     @property

@@ -6,7 +6,8 @@ for a reader, so some words stand for something else:
 - `...` for `python launch.py --experiment=NAME`, with the experiment of its section's first
   command;
 - a value in capitals (RUN, PATH, N), or none (`--model=`), for any: only the flag must be one;
-- a flag file in a run's folder, RUN/flags.txt, for flags of classification;
+- a flag file in a run's or a tuning's folder, RUN/flags.txt or TUNED/best.flags, for flags of
+  classification;
 - NAME.flags for any preset of its folder, --study=NAME and --study=mine.toml for any study;
 - --experiment=NAME for classification;
 - a file or a module of a person's own (mine.py, my_lab.mine) for experiments/denoising.py;
@@ -94,10 +95,12 @@ def filled(arguments, first, before):
         if argument == "...":
             assert first, "`...` stands before any command of its section"
             result.append(f"--experiment={first}")
-        elif flag == "--flagfile" and value.endswith("/flags.txt"):
+        elif flag == "--flagfile" and value.endswith(("/flags.txt", "/best.flags")):
             result.append("--experiment=classification")
         elif flag == "--flagfile" and ANY.fullmatch(Path(value).stem):
             result.append(f"--flagfile={min((ROOT / value).parent.glob('*.flags'))}")
+        elif flag == "--variant" and value.endswith("/best.flags"):
+            result.append("--variant=--tuning_trials=16")
         elif flag == "--study" and (ANY.fullmatch(value) or value == "mine.toml"):
             result.append(f"--study={min((PRESETS / 'studies').glob('*.toml'))}")
         elif flag == "--experiment" and files.is_own(value):

@@ -12,6 +12,7 @@ from research.commands.output import output_folder, show_report
 from research.commands.predict import run_prediction
 from research.commands.study import VariantOf, run_study, study_of
 from research.commands.train import run_training
+from research.commands.tune import run_tuning
 from research.config import options
 from research.data.config import DataConfig
 from research.errors import UserError
@@ -27,7 +28,9 @@ from research.training.config import LoopConfig
 
 # Flags of the command that only some modes take.
 MODES_OF = {
-    ("study",): ("study", "variant", "repeats", "jobs", "share"),
+    ("study",): ("study", "variant", "repeats"),
+    ("study", "tune"): ("jobs", "share"),
+    ("tune",): ("search", "trials", "strategy"),
     ("evaluate", "compare"): ("show",),
     ("compare",): ("runs",),
     ("reproduce",): ("run", "results"),
@@ -58,7 +61,8 @@ def run(
       open_experiment: name, or file -> an experiment's module.
 
     Returns:
-      The exit code: 0, 1 where something is not reproduced, 3 where runs of a study failed.
+      The exit code: 0, 1 where something is not reproduced, 3 where runs of a study or a tuning
+      failed.
 
     Raises:
       UserError: for everything a person can mend.
@@ -109,6 +113,9 @@ def run(
         study, configs = study_of(launch, config, given, experiments / "presets", variant)
         launcher = [sys.executable, str(experiments.parent / "launch.py"), *arguments]
         return run_study(study, module, config, configs, launch.jobs, launch.share, launcher)
+    elif launch.mode == "tune":
+        launcher = [sys.executable, str(experiments.parent / "launch.py"), *arguments]
+        return run_tuning(launch, module, config, given, variant, launcher)
     elif launch.mode == "predict":
         if len(launch.checkpoint) > 1:
             raise UserError("--mode=predict takes one --checkpoint.")
@@ -123,11 +130,11 @@ def run(
 
 
 def refuse_elsewhere(launch: Launch) -> None:
-    """Raises UserError for the flags of a study, or of a comparison, beside another mode."""
+    """Raises UserError for flags of a study, a tuning or a comparison beside another mode."""
     for modes, flags in MODES_OF.items():
         for flag in flags if launch.mode not in modes else ():
             value = getattr(launch, flag)
-            if value and (flag, value) != ("jobs", 1):
+            if value and (flag, value) not in (("jobs", 1), ("strategy", "random")):
                 named = " or ".join(f"--mode={mode}" for mode in modes)
                 raise UserError(f"--{flag}: is for {named}; leave it out, or give the mode.")
     mode = {"suspicious": "evaluate", "disagreements": "compare"}.get(launch.show, launch.mode)

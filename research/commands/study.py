@@ -73,12 +73,7 @@ def study_of(
         if "seed" in given:
             raise UserError(f"--seed={config.seed}: {declared.path} lists the seeds; leave it out.")
         seeds = declared.seeds
-    common = tuple(
-        f"--{row.flag}={config_lib.show(getattr(config, row.name))}"
-        for row in options
-        if row.name in given and row.saved and row.name != "seed"
-    )
-    study = Study(launch.experiment, variants, seeds, common)
+    study = Study(launch.experiment, variants, seeds, common_flags(config, given))
     if declared is not None:
         study = study._replace(**{name: getattr(declared, name) for name in STATED})
     said = {name: getattr(launch, name) for name in study_lib.DECLARED}
@@ -91,11 +86,26 @@ def study_of(
         for field, where in (("seed", "--seed and --repeats"), ("workdir", "--workdir")):
             if getattr(found, field) != getattr(config, field):
                 raise UserError(f"variant {name}: {field} is the study's own; {where} say it.")
+        if found.stop_after < 1:
+            raise UserError("--stop_after: leaves a single run; a study's go on to their end.")
         for other, known in configs.items():
             if found == known and _open(found) == _open(known):
                 raise UserError(f"variants {other!r} and {name!r}: are the same; leave one out.")
         configs[name] = found
     return study, configs
+
+
+def common_flags(config: LoopConfig, given: Collection[str]) -> tuple[str, ...]:
+    """Returns the flags that all variants have, as a shell takes them, but for the seed.
+
+    Args:
+      given: the names of the flags that were typed.
+    """
+    return tuple(
+        f"--{row.flag}={config_lib.show(getattr(config, row.name))}"
+        for row in config_lib.options(type(config))
+        if row.name in given and row.saved and row.name != "seed"
+    )
 
 
 def _open(config: LoopConfig) -> set[str]:
@@ -135,23 +145,11 @@ def run_study(
         raise UserError("--share needs --workdir, the study's folder, which all processes share.")
     if share and jobs > 1:
         raise UserError("--share is for one process of many that a queue starts; leave --jobs out.")
-    path = Path(config.workdir) if config.workdir else new_folder(study.experiment, "study")
-    if config.resume == "never" and (path / study_lib.FILE).exists():
-        raise UserError(f"--workdir={path}: holds a study already; choose another folder.")
-    cells = study.cells(path)
-    mine = shared(cells, share)
+    path = study_folder(study.experiment, config)
+    mine = shared(study.cells(path), share)
     if jobs > 1:
         jax.config.update("jax_platforms", "cpu")  # the devices are for the processes it starts
-    configs = {
-        cell: as_begun(
-            cell.folder,
-            config_lib.replace(
-                variants[cell.variant],
-                {"workdir": str(cell.folder), "seed": cell.seed, "resume": "auto"},
-            ),
-        )
-        for cell in cells
-    }
+    configs = configs_of(study.cells(path), variants)
     check(study, module, configs, path)
     study = study_lib.declare(study, path)
     if share != "next":
@@ -159,21 +157,7 @@ def run_study(
     out = console()
     if study.question:
         out.print(study.question, style="bold", markup=False)
-
-    try:
-        if jobs > 1 and any(cell.is_free for cell in mine):
-            jobs_lib.supervise([*launcher, f"--workdir={path}", "--resume=auto"], path, mine, jobs)
-        else:
-            jobs_lib.end_with_supervisor()
-            run_cells(study.experiment, module, configs, mine)
-    except Stopped as stopped:
-        done = sum(cell.is_done for cell in mine)
-        out.print(
-            f"{stopped}: {done} of {len(mine)} runs complete; the same command with "
-            f"--workdir={path} goes on",
-            markup=False,
-        )
-        raise
+    train_cells(study.experiment, module, configs, mine, path, jobs, launcher)
     failed = [(cell, found) for cell in mine if (found := failure_of(cell.folder)) is not None]
     if not share:
         compared = findings_of_study(study, path, {}, lambda _: module)
@@ -192,6 +176,65 @@ def run_study(
             out.print(f"failed   {cell.label}: {failure.reason}", markup=False)
         out.print("The same command without --share shows all runs side by side.", markup=False)
     return SOME_FAILED if failed else 0
+
+
+def study_folder(experiment: str, config: LoopConfig, mode: str = "study") -> Path:
+    """Returns the folder that --workdir names, or a new one; refuses one that --resume=never has
+    to leave alone.
+    """
+    path = Path(config.workdir) if config.workdir else new_folder(experiment, mode)
+    if config.resume == "never" and (path / study_lib.FILE).exists():
+        raise UserError(f"--workdir={path}: holds a study already; choose another folder.")
+    return path
+
+
+def configs_of(cells: Sequence[Cell], variants: Mapping[str, Any]) -> dict[Cell, Any]:
+    """Returns the Config of each cell: its variant's, with its folder, seed and share of steps."""
+    return {
+        cell: as_begun(
+            cell.folder,
+            config_lib.replace(
+                variants[cell.variant],
+                {
+                    "workdir": str(cell.folder),
+                    "seed": cell.seed,
+                    "resume": "auto",
+                    "stop_after": cell.until,
+                },
+            ),
+        )
+        for cell in cells
+    }
+
+
+def train_cells(
+    experiment: str,
+    module: ModuleType,
+    configs: Mapping[Cell, LoopConfig],
+    mine: Sequence[Cell],
+    path: Path,
+    jobs: int,
+    launcher: Sequence[str],
+) -> None:
+    """Trains the free ones among some cells, in this process or in `jobs` of their own.
+
+    Raises:
+      Stopped: after a signal; what was under way is saved.
+    """
+    try:
+        if jobs > 1 and any(cell.is_free for cell in mine):
+            jobs_lib.supervise([*launcher, f"--workdir={path}", "--resume=auto"], path, mine, jobs)
+        else:
+            jobs_lib.end_with_supervisor()
+            run_cells(experiment, module, configs, mine)
+    except Stopped as stopped:
+        done = sum(cell.is_done for cell in mine)
+        console().print(
+            f"{stopped}: {done} of {len(mine)} runs complete; the same command with "
+            f"--workdir={path} goes on",
+            markup=False,
+        )
+        raise
 
 
 def shared(cells: Sequence[Cell], share: str) -> list[Cell]:

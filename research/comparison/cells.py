@@ -13,17 +13,18 @@ from research.comparison.runs import FAILURE, RESULT
 from research.errors import NotFiniteError, UserError
 from research.record.locks import FILE as LOCK
 from research.record.locks import LockedError, lock
-from research.record.run_folder import write_json
+from research.record.run_folder import read_stopped, write_json
 
 MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 
 
 class Cell(NamedTuple):
-    """A variant with a seed, and the folder of its run."""
+    """A variant with a seed, the folder of its run, and the share of its steps to train it for."""
 
     variant: str
     seed: int
     folder: Path
+    until: float = 1.0
 
     @property
     def label(self) -> str:
@@ -32,8 +33,10 @@ class Cell(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        """Returns whether its run is complete."""
-        return (self.folder / RESULT).exists()
+        """Returns whether its run is complete, or was trained as far as it is to be."""
+        if (self.folder / RESULT).exists():
+            return True
+        return self.until < 1 and read_stopped(self.folder).get("stop_after", 0.0) >= self.until
 
     @property
     def is_free(self) -> bool:

@@ -191,9 +191,12 @@ def _budget(begun: Sides) -> list[str]:
     asked: dict[str, Callable[[Run], Any]] = {
         "budget, steps": lambda run: cost(run).get("steps"),
         "budget, examples": lambda run: cost(run).get("examples"),
-        "budget, tuning trials": lambda run: run.begun.get("tuning", {}).get("trials", 0),
     }
     lines = [line for what, ask in asked.items() if (line := _differing(finished, what, ask))]
+    tuned = {label: {_trials(run) for run in runs} for label, runs in finished.items()}
+    if any(max(found) for found in tuned.values()):  # what was tuned alike is stated, too
+        each = [f"{label} {_list([str(n) for n in sorted(x)])}" for label, x in tuned.items()]
+        lines.append(f"budget, trials of tuning: {'; '.join(each)}.")
     seconds = {
         label: float(np.median([cost(run).get("seconds", np.nan) for run in runs]))
         for label, runs in finished.items()
@@ -202,6 +205,11 @@ def _budget(begun: Sides) -> list[str]:
         said = ", ".join(f"{label} {value:.3g} s" for label, value in seconds.items())
         lines.append(f"budget, seconds (median of a run): {said}.")
     return lines
+
+
+def _trials(run: Run) -> int:
+    """Returns how many trials chose a run's flags; older runs do not say."""
+    return int(run.flags.get("tuning_trials", 0))
 
 
 def _differing(sides: Sides, what: str, ask: Callable[[Run], Any]) -> str:

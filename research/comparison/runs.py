@@ -62,7 +62,7 @@ def read_run(folder: Path) -> Run:
       UserError: where one of its files is damaged.
     """
     begun, result, failed = (_read(folder / name) for name in (CONFIG, RESULT, FAILURE))
-    logged = _last(folder / LOG)
+    logged = last_row(folder / LOG)
     failure = ""
     if not result:
         step, of = logged.get("step", 0), begun.get("plan", {}).get("steps")
@@ -104,7 +104,7 @@ def parsed(line: str) -> dict[str, Any]:
     return found
 
 
-def _last(file: Path, size: int = 2**16) -> dict[str, Any]:
+def last_row(file: Path, size: int = 2**16) -> dict[str, Any]:
     """Returns the last whole line of a log without reading the rest; {} where there is none."""
     try:
         with open(file, "rb") as log:

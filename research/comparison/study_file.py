@@ -127,6 +127,9 @@ def read(path: Path) -> StudyFile:
     for name, flags in variants.items():
         if not isinstance(flags, dict):
             raise UserError(f"--study={path}: [variants.{name}] is needed, with its flags below.")
+        beside = path.parent / str(flags.get("flagfile", ""))
+        if beside.is_file():  # such as the best.flags of a tuning
+            flags["flagfile"] = str(beside)
     experiment = found.get("experiment", "")
     if experiment.endswith(".py") and (path.parent / experiment).is_file():  # as in flag files
         experiment = str(path.parent / experiment)
@@ -179,6 +182,8 @@ def check_flags(file: StudyFile, options: Sequence[Option]) -> None:
     for heading, flags in tables(file).items():
         for flag, value in flags.items():
             where = f"--study={file.path}: {heading}: {flag}"
+            if flag == "flagfile" and heading != "[flags]" and isinstance(value, str):
+                continue
             if flag in ELSEWHERE:
                 raise UserError(f"{where}: is no flag of a variant; {ELSEWHERE[flag]}.")
             if flag not in known and flag in KEYS:

@@ -109,6 +109,12 @@ def read_result(path: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
+def read_stopped(path: Path) -> dict[str, Any]:
+    """Returns the content of a run's stopped.json; {} if --stop_after has not left it."""
+    file = path / STOPPED
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
 def as_begun(path: Path, config: LoopConfig) -> LoopConfig:
     """Returns the configuration with what nobody chose as the run in a folder took it, if any.
 

@@ -60,6 +60,8 @@ class LoopConfig(Configuration, Protocol):
     @property
     def stop_after(self) -> float: ...
     @property
+    def tuning_trials(self) -> int: ...
+    @property
     def keep(self) -> int: ...
     @property
     def init_from(self) -> str: ...
@@ -123,6 +125,12 @@ class RunConfig:
     tracker: Literal["", "wandb", "mlflow", "trackio"] = option(
         "",
         "Send the log to Weights & Biases, MLflow or Trackio, too, where its package is installed.",
+        changes_result=False,
+    )
+    tuning_trials: int = option(
+        0,
+        "Trials of the searches that led to these flags; --mode=tune writes it, reports state it.",
+        minimum=0,
         changes_result=False,
     )
     compilation_cache: str = option(

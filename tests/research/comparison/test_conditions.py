@@ -77,6 +77,22 @@ def test_what_else_differs_is_a_warning(sides, of_b, said):
     assert len(found.warnings) <= 2  # steps are examples too
 
 
+@pytest.mark.parametrize(("of_a", "of_b"), [(0, 16), (16, 16)])
+def test_what_was_tuned_is_stated_even_where_it_was_tuned_alike(tmp_path, of_a, of_b):
+    sides = {
+        name: [
+            read_run(folder)
+            for folder in write_side(
+                tmp_path / name, [0.9], flags={"optimizer": name, "tuning_trials": trials}
+            )
+        ]
+        for name, trials in (("a", of_a), ("b", of_b))
+    }
+    found = conditions(sides)
+    assert found.warnings == [f"budget, trials of tuning: a {of_a}; b 16."]
+    assert list(found.flags) == ["optimizer"]
+
+
 def test_other_batches_are_another_budget_of_examples(sides):
     found = sides(flags={"batch_size": 16})
     assert found.warnings == ["budget, examples: a 160; b 320."]

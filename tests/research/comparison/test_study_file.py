@@ -204,6 +204,23 @@ def test_flags_that_make_no_study_are_refused(tmp_path, monkeypatch, capsys, fla
     assert not list(tmp_path.iterdir())
 
 
+def test_a_variant_takes_what_a_tuning_found_from_its_flag_file(tmp_path):
+    (tmp_path / "best.flags").write_text(
+        "# The highest\n--experiment=classification\n--learning_rate=0.0518\n--tuning_trials=9\n"
+    )
+    text = (
+        'experiment = "classification"\n[variants.tuned]\nflagfile = "best.flags"\nsteps = 7\n'
+        "[variants.default]\nsteps = 7\n"
+    )
+    study, configs = opened(f"--study={write(tmp_path, text)}")
+    tuned, default = configs["tuned"], configs["default"]
+    assert (tuned.learning_rate, tuned.tuning_trials, tuned.steps) == (0.0518, 9, 7)
+    assert (default.learning_rate, default.tuning_trials) == (0.01, 0)
+    assert study.variants["tuned"][0] == f"--flagfile={tmp_path / 'best.flags'}"
+    with pytest.raises(UserError, match="flagfile: is no flag"):
+        opened(f"--study={write(tmp_path, text + '[flags]' + chr(10) + 'flagfile = ' + repr('a'))}")
+
+
 def test_every_study_that_ships_is_one_with_what_decides_declared():
     files = sorted((launch.PRESETS / "studies").glob("*.toml"))
     assert len(files) >= 7
