@@ -70,7 +70,7 @@ def begin(place, folder, *flags):
 
 def logged(folder):
     """How many lines all runs of a study have logged."""
-    return sum(file.read_bytes().count(b"\n") for file in folder.rglob("metrics.jsonl"))
+    return sum(file.read_bytes().count(b"\n") for file in folder.glob("*/seed=*/metrics.jsonl"))
 
 
 def until_more_is_logged(process, folder, lines):
