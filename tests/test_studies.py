@@ -189,3 +189,36 @@ def test_the_array_of_a_queue_does_each_run_once(place):
     process.communicate(timeout=120)
     assert process.returncode == 143
     assert (place / "requeued").read_text() == "requeue 7_1\n"
+
+
+@pytest.mark.processes
+def test_halving_that_was_killed_ends_with_the_ranks_of_one_that_was_not(place):
+    def tune(folder):
+        flags = ["--mode=tune", "--experiment=classification", "--model=linear", "--steps=45"]
+        flags += ["--search=learning_rate=1e-3..1e-1", "--trials=9", "--strategy=halving"]
+        flags += ["--validation=0.1", f"--workdir={place / folder}", "--jobs=2", "--log_every=1"]
+        flags += [f"--data_dir={place / 'data'}", f"--compilation_cache={place / 'cache'}"]
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "launch.py"), *flags],
+            env=ENVIRONMENT,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def ranks(folder):
+        with open(place / folder / "tune.csv") as file:
+            return [
+                {k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)
+            ]
+
+    assert tune("WHOLE").wait(600) == 0
+    for number, lines in ((signal.SIGKILL, 20), (signal.SIGTERM, 35)):  # in both rungs before last
+        process = tune("CUT")
+        assert until_more_is_logged(process, place / "CUT", lines)
+        os.killpg(process.pid, number)
+        process.wait(120)
+        assert not until_none_is_left(process.pid, 10)
+    assert tune("CUT").wait(600) == 0
+    assert ranks("CUT") == ranks("WHOLE")
+    assert [row["trained"] for row in ranks("CUT")].count("1.0") == 1

@@ -80,8 +80,14 @@ def cost(run: Run) -> dict[str, float]:
 
 
 def chosen_on(sides: Sides, metric: str) -> str:
-    """Returns a warning where the metric's split also chose checkpoints; "" where none did."""
-    split = metric.partition("/")[0]
+    """Returns a warning where the metric's split also chose checkpoints, or flags; else ""."""
+    split, _, short = metric.partition("/")
+    tuned = [label for label, runs in sides.items() if any(map(_trials, runs))]
+    if split in VALIDATION and tuned:
+        return (
+            f"{metric}: {split!r} chose the flags of {_list(tuned)}, which look too good on it; "
+            f"--metric=test/{short} compares on examples that chose nothing."
+        )
     choosers = [
         (run.result.get("best_checkpoint") or {}).get("chosen_by") or {}
         for runs in sides.values()

@@ -39,7 +39,7 @@ def ranks(rows: Sequence[Mapping[str, Any]], flags: Sequence[str], metric: str) 
             str(row["rank"]),
             row["trial"],
             *(config_lib.show(row[flag]) for flag in flags),
-            row["failure"] or f"{row[metric]:.4f}",
+            row["failure"].partition(";")[0] or f"{row[metric]:.4f}",
             *([f"{row['trained']:.2g}"] if halving else []),
             f"{row['seconds']:.1f}",
         )

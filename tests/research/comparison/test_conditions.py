@@ -125,6 +125,12 @@ def test_a_split_that_chose_checkpoints_is_no_fair_judge_of_tuned_variants(tmp_p
     assert chosen_on(runs("validation"), "test/accuracy") == ""
     assert chosen_on(runs("val"), "val/accuracy") == ""
 
+    (folder,) = write_side(tmp_path / "tuned", [0.9], flags={"tuning_trials": 9})
+    tuned = {**runs("other"), "tuned": [read_run(folder)]}
+    said = chosen_on(tuned, "validation/accuracy")
+    assert "'validation' chose the flags of tuned," in said and "--metric=test/accuracy" in said
+    assert chosen_on(tuned, "test/accuracy") == ""
+
 
 def test_cost_is_of_the_whole_run(tmp_path):
     (folder,) = write_side(tmp_path / "a", [0.9], flops=1e6, parameters=12, seconds=3.5)
