@@ -15,7 +15,7 @@ from research.comparison import statistics
 from research.comparison.resampling import McNemar
 from research.comparison.sides import Comparison
 from research.comparison.statistics import ALPHA, FEWEST_FOR_VERDICTS, Difference, Result
-from research.comparison.wording import Metric, chance, digits
+from research.comparison.wording import Metric, chance, digits, show
 
 MOST_SEEDS = 10_000  # of what is needed: more is "more than"
 
@@ -133,8 +133,7 @@ class _Words(NamedTuple):
 
     @property
     def smallest(self) -> str:
-        scale = 100 if self.metric.points else 1
-        return f"{(self.one.smallest or 0) * scale:.3g}{self.unit}"
+        return show(self.one.smallest or 0.0, self.metric)
 
     @property
     def higher(self) -> str:

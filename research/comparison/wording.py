@@ -41,7 +41,8 @@ def show(value: float, metric: Metric, signed: bool = False) -> str:
     if not math.isfinite(value):
         return "-"
     number = f"{100 * value if metric.points else value:{'+' if signed else ''}.4g}"
-    return f"{number} points" if metric.points else number
+    unit = " point" if number.lstrip("+-") == "1" else " points"
+    return f"{number}{unit}" if metric.points else number
 
 
 def digits(metric: Metric, low: float, high: float) -> Callable[[float], str]:

@@ -119,7 +119,7 @@ def test_no_fewer_seeds_than_a_verdict_takes_are_named():
     wide = say(against(base, differences), base, smallest=0.012)
     assert "; 5 to " in wide.text and wide.kind == "undecided"
     apart = say(runs(5, 0.9, 0.01, first=10), runs(5, 0.9, 0.01), smallest=0.01)
-    assert "seeds a side would show 1 points" in apart.text
+    assert "seeds a side would show 1 point at 80 % power" in apart.text
 
 
 @pytest.mark.parametrize("n", [3, 4])

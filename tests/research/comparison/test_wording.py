@@ -66,5 +66,6 @@ def test_rounding_never_decides(p, written):
 
 
 def test_values_have_their_unit():
+    assert show(0.01, SHARE) == "1 point" and show(-0.01, SHARE, signed=True) == "-1 point"
     assert show(0.008, SHARE) == "0.8 points" and show(0.008, SHARE, signed=True) == "+0.8 points"
     assert show(-0.013, PLAIN) == "-0.013" and show(math.nan, SHARE) == "-"
