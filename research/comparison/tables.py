@@ -34,7 +34,8 @@ class Table(NamedTuple):
 def variants(found: Findings) -> Table:
     """Returns a row for each side: its values, and the mean of what else is asked first."""
     unit = ", points" if found.metric.points else ""
-    columns = ["variant", "runs", f"{found.chosen.name}{unit}", "95 %", "train/loss", "seconds"]
+    beside = [name for name in ("train/loss", "seconds") if name != found.chosen.name]
+    columns = ["variant", "runs", f"{found.chosen.name}{unit}", "95 %", *beside]
     rows = []
     for label, runs in found.sides.items():
         one = found.summaries[label]
@@ -45,8 +46,10 @@ def variants(found: Findings) -> Table:
                 f"{one.n}" if one.n == one.runs else f"{one.n} of {one.runs}",
                 _spread(one.mean, one.deviation, found.metric.points),
                 _interval(digits(found.metric, one.low, one.high), one.low, one.high),
-                _mean([run.logged.get("train/loss", math.nan) for run in finished]),
-                _mean([cost(run).get("seconds", math.nan) for run in finished]),
+                *(
+                    _mean([{**run.logged, **cost(run)}.get(name, math.nan) for run in finished])
+                    for name in beside
+                ),
             ]
         )
     return Table(columns, rows, "weights after the last step")

@@ -154,6 +154,8 @@ def test_what_cannot_be_compared_says_why(tmp_path):
     bare = read_run(write_run(tmp_path / "c", 0.9))
     assert "test.npz: is missing" in compared([a], [bare]).line
     assert "no finished run" in compared([a], []).line
+    training = Metric("train/accuracy", points=True)
+    assert "in training no outcomes are kept" in compared([a], [a], metric=training).line
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     result["metrics"]["test/accuracy"] += 0.01
     (tmp_path / "a" / "result.json").write_text(json.dumps(result))

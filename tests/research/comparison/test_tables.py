@@ -5,8 +5,19 @@ import io
 import re
 
 from rich.console import Console
+from run_folders import write_run
 
-from research.comparison.tables import Table, _spread, html_table, latex, markdown, rich_table
+from research.comparison.findings import find
+from research.comparison.runs import read_run
+from research.comparison.tables import (
+    Table,
+    _spread,
+    html_table,
+    latex,
+    markdown,
+    rich_table,
+    variants,
+)
 
 ODD = Table(["variant", "95 %"], [["a|b_[red]&c", "0.9 ± 0.1"], ["<i>", "p < 0.1 #1 \\x{y}~^$"]])
 
@@ -60,3 +71,15 @@ def test_a_spread_is_written_with_two_digits_of_the_deviation():
     assert _spread(1234.56, 345.6, points=False) == "1235 ± 3.5e+02"
     assert _spread(0.93, float("nan"), points=True) == "93"
     assert _spread(float("nan"), float("nan"), points=True) == "-"
+
+
+def test_the_loss_of_training_stands_beside_a_metric_once(tmp_path):
+    run = read_run(write_run(tmp_path / "a", 0.9))
+    for metric, columns in (
+        ("test/accuracy", ["test/accuracy, points", "95 %", "train/loss", "seconds"]),
+        ("train/loss", ["train/loss", "95 %", "seconds"]),
+    ):
+        table = variants(find({"a": [run]}, metric))
+        assert table.columns == ["variant", "runs", *columns]
+        assert [len(row) for row in table.rows] == [len(table.columns)]
+        assert table.rows[0][table.columns.index("train/loss")] == "1"
