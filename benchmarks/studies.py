@@ -9,8 +9,8 @@ once by SIGTERM, each time after some more of its steps, and started again. Both
 same table.
 
 Then, in one process, the seconds from its launch to its first step, and from the end of each run
-to the first step of the next. The two variants differ in what no program holds (--keep), so the
-second finds all of its programs in the cache; a seed is part of a program, so each has its own.
+to the first step of the next. The two variants differ in what no program holds (--keep), and seeds
+are arguments of programs: all but the first run find their programs in the cache.
 """
 
 import argparse

@@ -14,6 +14,6 @@ def stream(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def step_key(seed: int, step: int | jax.Array) -> jax.Array:
+def step_key(seed: int | jax.Array, step: int | jax.Array) -> jax.Array:
     """Returns the key from which a training step derives all its streams."""
     return jax.random.fold_in(stream(jax.random.key(seed), "train"), step)

@@ -156,7 +156,7 @@ def train(experiment, mode, batches, accumulate=1, ema_decay=0.0):
         placed = parallel.put_batch(batch)
         if step is None:
             step = parallel.compile(
-                lambda axis: make_train_step(experiment.training, 0, axis, accumulate, ema_decay),
+                lambda axis: make_train_step(experiment.training, axis, accumulate, ema_decay),
                 state,
                 placed,
                 donate=True,

@@ -48,13 +48,14 @@ STEPS_AHEAD = 2
 
 def new_state(experiment: Experiment, config: LoopConfig, parallel: Parallel) -> TrainState:
     """Makes the state before the first step, on the devices."""
-    init = jax.jit(lambda: state_lib.init(experiment.network, config.seed))
-    variables = parallel.put(experiment.training.start(init()))
+    seed = np.uint32(config.seed)
+    init = jax.jit(lambda seed: state_lib.init(experiment.network, seed))
+    variables = parallel.put(experiment.training.start(init(seed)))
 
-    def create(variables: Variables) -> TrainState:
-        return state_lib.create(experiment.training, variables, averaged=config.ema_decay > 0)
+    def create(variables: Variables, seed: jax.Array) -> TrainState:
+        return state_lib.create(experiment.training, variables, config.ema_decay > 0, seed)
 
-    return jax.jit(create, out_shardings=parallel.replicated)(variables)
+    return jax.jit(create, out_shardings=parallel.replicated)(variables, seed)
 
 
 def compile_train_step(
@@ -67,7 +68,7 @@ def compile_train_step(
     """Compiles (state, batch) -> ((state, totals), None); the state's memory is reused."""
 
     def make(axis: str | None) -> Any:
-        return make_train_step(training, config.seed, axis, config.accumulate, config.ema_decay)
+        return make_train_step(training, axis, config.accumulate, config.ema_decay)
 
     return parallel.compile(make, state, batch, donate=True)
 

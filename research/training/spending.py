@@ -108,9 +108,7 @@ class Spending:
 
 def step_cost(experiment: Experiment, config: LoopConfig, state: PyTree, batch: Batch) -> Cost:
     """Counts the operations of one step on this process' part of a batch, however it is split."""
-    step = make_train_step(
-        experiment.training, config.seed, None, config.accumulate, config.ema_decay
-    )
+    step = make_train_step(experiment.training, None, config.accumulate, config.ema_decay)
     return count_flops(step, state, dict(batch))
 
 

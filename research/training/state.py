@@ -13,9 +13,11 @@ from research.random import stream
 class TrainState(NamedTuple):
     """The state of training, replicated in every parallel mode, so checkpoints look alike.
 
-    There is no random generator in it: keys are functions of the seed and the step.
+    There is no random generator in it: keys are functions of the seed and the step. The seed is
+    among the values, so that runs with other seeds have the same programs.
     """
 
+    seed: jax.Array  # uint32 []: the run's; no checkpoint holds it, since the configuration does
     step: jax.Array  # int32 []: steps done
     params: PyTree
     model_state: PyTree  # every other Flax collection, such as {"batch_stats": ...}
@@ -37,15 +39,18 @@ class TrainState(NamedTuple):
         return self._replace(model_state=state)
 
 
-def init(network: Network, seed: int) -> Variables:
+def init(network: Network, seed: int | jax.Array) -> Variables:
     """Returns the variables before training. Pure, meant for jax.jit."""
     return network.init(stream(jax.random.key(seed), "init"))
 
 
-def create(training: Training, variables: Variables, averaged: bool) -> TrainState:
+def create(
+    training: Training, variables: Variables, averaged: bool, seed: int | jax.Array = 0
+) -> TrainState:
     """Returns the state before the first step. Pure, meant for jax.jit."""
     # Copies: the buffers of state and average are both donated to the first step.
     average = jax.tree.map(jnp.copy, dict(variables)) if averaged else None
     model_state = {name: value for name, value in variables.items() if name != "params"}
     params = variables["params"]
-    return TrainState(jnp.int32(0), params, model_state, training.optimizer.init(params), average)
+    opt_state = training.optimizer.init(params)
+    return TrainState(jnp.uint32(seed), jnp.int32(0), params, model_state, opt_state, average)

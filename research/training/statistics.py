@@ -39,11 +39,13 @@ class Estimate(NamedTuple):
     Attributes:
       statistics: {"mean", "var"} of each layer; before the first batch those of the layers as
         they are.
+      seed: uint32 [], of the run.
       step: int32 [], the training step whose keys the next batch gets.
       parts: int32 [], parts of batches so far.
     """
 
     statistics: PyTree
+    seed: jax.Array
     step: jax.Array
     parts: jax.Array
 
@@ -71,13 +73,14 @@ def make_estimate(
     """
     program = CompiledByShape(
         lambda values, batch: parallel.compile(
-            lambda axis: make_statistics_step(training, seed, axis, accumulate), values, batch
+            lambda axis: make_statistics_step(training, axis, accumulate), values, batch
         ),
         compiling,
     )
 
     def estimate(variables: Variables, step: int) -> Variables:
-        found = parallel.put(Estimate(variables[COLLECTION], jnp.int32(step), jnp.int32(0)))
+        begun = Estimate(variables[COLLECTION], jnp.uint32(seed), jnp.int32(step), jnp.int32(0))
+        found = parallel.put(begun)
         with contextlib.closing(source.iterate(step, step + batches)) as ahead:
             for batch in placed_batches(ahead, parallel):
                 jax.block_until_ready(found)  # one batch under way: many would take memory
@@ -88,7 +91,7 @@ def make_estimate(
 
 
 def make_statistics_step(
-    training: Training, seed: int, axis: str | None, accumulate: int = 1
+    training: Training, axis: str | None, accumulate: int = 1
 ) -> Callable[[tuple[Variables, Estimate], Batch], tuple[Estimate, None]]:
     """Returns a pure ((variables, estimate), batch) -> (estimate, None) that takes a batch in.
 
@@ -110,7 +113,7 @@ def make_statistics_step(
             return estimate._replace(statistics=statistics, parts=parts), None
 
         batch = without_padding(batch, axis)
-        rows = parts_of(batch, step_key(seed, estimate.step), accumulate)
+        rows = parts_of(batch, step_key(estimate.seed, estimate.step), accumulate)
         if accumulate == 1:
             estimate, _ = add_part(estimate, rows)
         else:

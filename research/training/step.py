@@ -81,17 +81,14 @@ def parts_of(batch: Batch, key: jax.Array, accumulate: int) -> tuple[Batch, Keys
 
 
 def make_train_step(
-    training: Training,
-    seed: int,
-    axis: Axis,
-    accumulate: int = 1,
-    ema_decay: float = 0.0,
+    training: Training, axis: Axis, accumulate: int = 1, ema_decay: float = 0.0
 ) -> Callable[[TrainState, Batch], tuple[tuple[TrainState, Totals], None]]:
     """Returns a pure (state, batch) -> ((state, totals), None).
 
+    Every random key is a function of state.seed and state.step.
+
     Args:
       training: supplies augment, loss and optimizer.
-      seed: every random key is a function of it and of state.step.
       axis: the pmap axis the batch is split over, None where the step sees the global batch.
       accumulate: the number of parts of a batch, processed one after another. Gradients add up to
         those of the whole batch; batch statistics and batch-wide losses see one part at a time.
@@ -100,7 +97,7 @@ def make_train_step(
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[tuple[TrainState, Totals], None]:
-        key = step_key(seed, state.step)
+        key = step_key(state.seed, state.step)
         batch = without_padding(batch, axis)
         count = add_over(axis, batch["mask"].astype(jnp.float32).sum())
 
@@ -145,7 +142,8 @@ def make_train_step(
             )
         totals: Totals = {name: (value, count) for name, value in sums.items()}
         totals["gradient_norm"] = (optax.tree.norm(grads), jnp.float32(1.0))
-        return (TrainState(state.step + 1, params, model_state, opt_state, average), totals), None
+        new = TrainState(state.seed, state.step + 1, params, model_state, opt_state, average)
+        return (new, totals), None
 
     return step
 

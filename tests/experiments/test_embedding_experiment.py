@@ -76,9 +76,7 @@ def test_every_loss_falls_on_one_batch_and_reaches_every_parameter(place, loss):
     state = state_lib.create(experiment.training, state_lib.init(experiment.network, 0), False)
     assert set(state.params) == {"backbone", "embedding", *HEADS[loss]}
     start, placed = jax.device_get(state.params), parallel.put_batch(batch)
-    step = parallel.compile(
-        lambda axis: make_train_step(experiment.training, 0, axis), state, placed
-    )
+    step = parallel.compile(lambda axis: make_train_step(experiment.training, axis), state, placed)
     values = []
     for _ in range(12):
         (state, totals), _ = step(state, placed)

@@ -317,7 +317,7 @@ def test_a_learned_network_finds_the_squares(scenes):
 
     batch = experiment.data().train.batch(0)
     state = create(experiment.training, jax.jit(experiment.network.init)(jax.random.key(0)), False)
-    step = jax.jit(make_train_step(experiment.training, 0, None))
+    step = jax.jit(make_train_step(experiment.training, None))
     for _ in range(40):
         (state, _), _ = step(state, batch)
     outputs = jax.jit(experiment.evaluation.predict)(state.variables, batch)

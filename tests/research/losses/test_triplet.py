@@ -206,7 +206,7 @@ def test_eight_devices_mine_the_global_batch(mode):
         )
         placed = parallel.put_batch(batch)
         step = parallel.compile(
-            lambda axis: make_train_step(experiment.training, 0, axis), state, placed
+            lambda axis: make_train_step(experiment.training, axis), state, placed
         )
         (state, totals), _ = step(state, placed)
         return jax.device_get((state.params, totals))

@@ -454,3 +454,27 @@ def test_what_a_long_run_will_take_is_said_and_changes_nothing(tmp_path, capsys,
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("a smaller --steps (now 12) shortens it") == 1
     assert told.result["fingerprint"] == plain.result["fingerprint"]
+
+
+def test_a_run_with_another_seed_compiles_nothing_anew(tmp_path):
+    """Initialisation, step, statistics and evaluation alike: a seed is an argument of programs."""
+    events = []
+    listen = lambda event, **_: events.append(event)
+    cached = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.values[cached]
+    jax.config.update(cached, 0.0)
+    jax.monitoring.register_event_listener(listen)
+    try:
+        found = []
+        for seed in (0, 1):
+            jax.clear_caches()
+            events.clear()
+            config = dataclasses.replace(CONFIG, seed=seed, ema_decay=0.9)
+            found.append(run(tmp_path / str(seed), config).result)
+            misses = events.count("/jax/compilation_cache/cache_misses")
+            hits = events.count("/jax/compilation_cache/cache_hits")
+        assert misses == 0 and hits >= 5
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+        jax.config.update(cached, before)
+    assert found[0]["initial_parameters"] != found[1]["initial_parameters"]

@@ -52,7 +52,7 @@ def test_padding_has_no_part_in_a_step_even_when_it_is_nan(mode, accumulate):
     state = parallel.put(toys.new_state(experiment))
     placed = [parallel.put_batch(batch) for batch in PADDINGS]
     step = parallel.compile(
-        lambda axis: make_train_step(experiment.training, 0, axis, accumulate), state, placed[0]
+        lambda axis: make_train_step(experiment.training, axis, accumulate), state, placed[0]
     )
     a, b = (jax.device_get(step(state, batch)[0]) for batch in placed)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(a))
@@ -230,7 +230,7 @@ def test_other_shapes_are_refused_not_recompiled():
     experiment, (a, b) = toys.experiment(), (toys.batches(1)[0], toys.batches(1, size=8)[0])
     state = parallel.put(toys.new_state(experiment))
     step = parallel.compile(
-        lambda axis: make_train_step(experiment.training, 0, axis), state, parallel.put_batch(a)
+        lambda axis: make_train_step(experiment.training, axis), state, parallel.put_batch(a)
     )
     with pytest.raises(TypeError):
         step(state, parallel.put_batch(b))
