@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from research.errors import FailedError, UserError
@@ -176,7 +175,7 @@ class Checkpointer:
             for passed in damaged:
                 _say(f"{passed} Going on from {folder.name}/{step}.")
             state = TrainState(
-                np.asarray(template.seed),
+                jax.device_get(template.seed),
                 optimizer["step"],
                 weights["params"],
                 weights["model_state"],
