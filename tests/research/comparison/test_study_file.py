@@ -223,8 +223,9 @@ def test_a_variant_takes_what_a_tuning_found_from_its_flag_file(tmp_path):
 
 def test_every_study_that_ships_is_one_with_what_decides_declared():
     files = sorted((launch.PRESETS / "studies").glob("*.toml"))
-    assert len(files) >= 7
+    assert len(files) >= 13
     for file in files:
         study, configs = opened(f"--study={file.stem}")  # found by name, from any folder
         assert len(configs) > 1 and len(study.seeds) >= 5
-        assert all((study.question, study.claim, study.metric, study.baseline, study.difference))
+        assert study.question.endswith("?") and study.claim.endswith(".") and study.budget
+        assert study.metric and study.baseline and study.difference
