@@ -94,8 +94,12 @@ def peak_memory() -> tuple[int, str]:
     used = [found["peak_bytes_in_use"] for found in reported if "peak_bytes_in_use" in found]
     if used:
         return max(used), "device"
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
+    try:  # getrusage would also know of the memory of what started this process
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024, "process"
+    except (OSError, IndexError, ValueError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
 
 
 def git_commit(folder: Path) -> str | None:
