@@ -89,40 +89,38 @@ def compiled(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
         for seed in range(options.replicas)
     ]
 
-    def step(seed: jax.Array, one: state.TrainState, batch: Any) -> state.TrainState:
-        train = make_train_step(experiment.training, seed, None)  # type: ignore[arg-type]
-        return train(one, batch)[0][0]
+    def step(one: state.TrainState, batch: Any) -> state.TrainState:
+        return make_train_step(experiment.training, None)(one, batch)[0][0]
 
-    seeds = jnp.arange(options.replicas)
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
     rows = jax.tree.map(lambda *x: jnp.stack(x), *batches)
 
     def one_by_one() -> None:
-        single = jax.jit(step, donate_argnums=1)
-        for seed, one, batch in zip(seeds, states, batches, strict=True):
+        single = jax.jit(step, donate_argnums=0)
+        for one, batch in zip(states, batches, strict=True):
             now = jax.tree.map(jnp.copy, one)
             placed = jax.device_put(batch)
             for _ in range(steps):
-                now = single(seed, now, placed)
+                now = single(now, placed)
             jax.block_until_ready(now)
 
     def together(program: Callable[..., Any]) -> Callable[[], None]:
         def train() -> None:
             now = jax.tree.map(jnp.copy, stacked)
             for _ in range(steps):
-                now = program(seeds, now, rows)
+                now = program(now, rows)
             jax.block_until_ready(now)
 
         return train
 
-    mapped = jax.jit(lambda *x: jax.lax.map(lambda one: step(*one), x), donate_argnums=1)
+    mapped = jax.jit(lambda *x: jax.lax.map(lambda one: step(*one), x), donate_argnums=0)
     ways = {
         "one": {
             "one by one": one_by_one,
-            "vmap": together(jax.jit(jax.vmap(step), donate_argnums=1)),
+            "vmap": together(jax.jit(jax.vmap(step), donate_argnums=0)),
             "lax.map": together(mapped),
         },
-        "devices": {"devices": lambda: on_devices(step, seeds, states, batches, steps)},
+        "devices": {"devices": lambda: on_devices(step, states, batches, steps)},
         "jobs": {"jobs": one_by_one},
     }[options.worker]
     for train in ways.values():
@@ -130,7 +128,7 @@ def compiled(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
     return ways
 
 
-def on_devices(step: Any, seeds: Any, states: Any, batches: Any, steps: int) -> None:
+def on_devices(step: Any, states: Any, batches: Any, steps: int) -> None:
     """Trains a replica on each device at a time, all by one thread that starts their steps."""
     import jax
 
@@ -139,14 +137,13 @@ def on_devices(step: Any, seeds: Any, states: Any, batches: Any, steps: int) -> 
     for first in range(0, len(states), len(devices)):
         group = range(first, min(first + len(devices), len(states)))
         placed = [
-            jax.device_put((seeds[i], states[i], batches[i]), device)
+            jax.device_put((states[i], batches[i]), device)
             for i, device in zip(group, devices, strict=False)
         ]
-        now = [one for _, one, _ in placed]
+        now = [one for one, _ in placed]
         for _ in range(steps):
-            now = [
-                single(seed, one, batch) for (seed, _, batch), one in zip(placed, now, strict=True)
-            ]
+            pairs = zip(now, placed, strict=True)
+            now = [single(one, batch) for one, (_, batch) in pairs]
         jax.block_until_ready(now)
 
 
