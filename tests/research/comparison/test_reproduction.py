@@ -63,7 +63,7 @@ def runs(tmp_path_factory):
 def test_a_run_that_a_signal_stopped_and_that_went_on_is_identical(runs):
     logs = [reproduction.read_log(runs[name]) for name in ("one", "stopped")]
     extra = {line["step"] for line in logs[1]} - {line["step"] for line in logs[0]}
-    assert len(extra) == 1  # the signal came between two log lines
+    assert len(extra) <= 1  # of the step where the signal was heard, if no log line was due there
     verdict = reproduction.compare_runs(runs["one"], runs["stopped"])
     assert verdict == ([], None, [], None, True, "") and verdict.identical
     assert reproduction.in_words(verdict) == ["identical to the bit"]
