@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,11 +12,12 @@ from research.comparison.examples import Apart
 from research.comparison.findings import Findings, finished_pairs
 from research.comparison.runs import Run
 from research.config import from_json
+from research.data.sources.source import Source
 from research.errors import UserError
-from research.experiment import Data, Experiment
+from research.experiment import Evaluation, Variables
 from research.figures.sheet import sheet
 from research.training import parallel as parallel_lib
-from research.training.checkpoint import Opened, open_checkpoint
+from research.training.checkpoint import open_checkpoint
 from research.training.drawing import Pictures, draw_examples
 
 
@@ -38,16 +40,14 @@ def draw_disagreements(found: Findings, module: ModuleType | None) -> dict[str, 
         raise UserError("--show=disagreements: the runs' experiment is there no more.")
     split = found.chosen.name.partition("/")[0]
     sheets = {}
-    data: Data | None = None
     for label, one in found.by_example.items():
         if not (one.better or one.worse):
             continue
         ours, theirs = finished_pairs(found, label)
-        sides = [_opened(module, runs[0]) for runs in (ours, theirs)]
-        data = data or sides[1][0].data()
+        sides = [_opened(module, runs[0], split) for runs in (ours, theirs)]
         for kind, apart in (("better", one.better), ("worse", one.worse)):
             if apart:
-                drawn = [_drawn(*side, data, split, apart) for side in sides]
+                drawn = [_drawn(side, apart) for side in sides]
                 tiles = [
                     {**above, **{f"{name}, below": x for name, x in below.items()}}
                     for above, below in zip(*drawn, strict=True)
@@ -61,23 +61,32 @@ def draw_disagreements(found: Findings, module: ModuleType | None) -> dict[str, 
     return sheets
 
 
-def _opened(module: ModuleType, run: Run) -> tuple[Experiment, Opened, Run]:
-    """Opens the last weights of a run, as its result is of them."""
+class _Side(NamedTuple):
+    """A run's last weights, of which its result is, and a split as that run sees it.
+
+    Each has its own: sides may differ in the size of images, or in their preprocessing.
+    """
+
+    evaluation: Evaluation
+    variables: Variables
+    source: Source
+
+
+def _opened(module: ModuleType, run: Run, split: str) -> _Side:
     opened = open_checkpoint(run.folder)
     config = from_json(module.Config, run.flags, str(run.folder))
-    return module.build(config, opened.metadata["facts"]), opened, run
-
-
-def _drawn(
-    experiment: Experiment, opened: Opened, run: Run, data: Data, split: str, apart: Sequence[Apart]
-) -> list[Pictures]:
-    source = data.evals.get(split)
+    experiment = module.build(config, opened.metadata["facts"])
+    source = experiment.data().evals.get(split)
     if source is None:
         raise UserError(f"--show=disagreements: the data set of {run.folder} has no {split!r}.")
-    parallel = parallel_lib.create("single", source.batch_size)
+    return _Side(experiment.evaluation, opened.variables, source)
+
+
+def _drawn(side: _Side, apart: Sequence[Apart]) -> list[Pictures]:
+    parallel = parallel_lib.create("single", side.source.batch_size)
     index = np.array([x.index for x in apart])
-    weights = parallel.put(opened.variables)
-    return draw_examples(experiment.evaluation, parallel, weights, source, index)
+    variables = parallel.put(side.variables)
+    return draw_examples(side.evaluation, parallel, variables, side.source, index)
 
 
 def _line(example: Apart, label: str, baseline: str) -> str:

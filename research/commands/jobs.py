@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from research.commands.processes import STOPPED, WATCH, end, on_cores
 from research.comparison import cells as cells_lib
 from research.comparison.cells import Cell, failure_of
+from research.comparison.runs import CONFIG, LOG, last_row
 from research.errors import UserError
 from research.record.progress import console, is_live
 from research.training.interrupts import SIGNALS, Interrupts, Stopped
@@ -247,17 +248,7 @@ class Overview:
 def share_done(folder: Path) -> float:
     """Returns the share of a run's steps that its log knows of, from 0 to 1."""
     try:
-        steps = json.loads((folder / "config.json").read_text())["plan"]["steps"]
-        with (folder / "metrics.jsonl").open("rb") as file:
-            line = _last_whole_line(file)
-        return min(1.0, json.loads(line)["step"] / steps)
+        steps = json.loads((folder / CONFIG).read_text())["plan"]["steps"]
+        return min(1.0, last_row(folder / LOG).get("step", 0) / steps)
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return 0.0  # nothing was logged yet
-
-
-def _last_whole_line(file: Any) -> bytes:
-    """Returns the last line that ends, of those in a file's last 64 kB."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - 65_536))
-    lines: list[bytes] = file.read().rpartition(b"\n")[0].splitlines()
-    return lines[-1] if lines else b""
+        return 0.0  # nothing was begun yet

@@ -11,6 +11,7 @@ import numpy as np
 
 from research.comparison.runs import REPEATS, Run, is_run
 from research.comparison.sides import Sample
+from research.comparison.wording import lower_is_better
 from research.errors import UserError, nearest
 
 Groups = Mapping[str, Sequence[Path]]  # {label of a side: the folders of its runs}
@@ -161,8 +162,7 @@ def choose_metric(sides: Mapping[str, Sequence[Run]], wanted: str) -> Chosen:
             f"--metric={name}: is {second!r} in {here}, {first!r} in {there}; different measures "
             "are not compared. --mode=evaluate computes it anew."
         )
-    lower = any(word in short for word in ("loss", "error", "perplexity"))
-    mode = best[1] if name == best[0] else ("min" if lower else "max")
+    mode = best[1] if name == best[0] else ("min" if lower_is_better(name) else "max")
     return Chosen(name, mode, next(iter(protocols), ""))
 
 

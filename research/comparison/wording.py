@@ -12,6 +12,8 @@ SHARES = {
     *("equal_error_rate", "calibration_error"),
 }
 BEGINNINGS = ("map", "bleu", "recall")
+# Words of the names of metrics of which less is better.
+LOWER = {"loss", "error", "perplexity", "entropy", "distance", "bits", "identical"}
 
 
 class Metric(NamedTuple):
@@ -34,6 +36,16 @@ def in_points(name: str, values: Sequence[float]) -> bool:
     words = last.split("_")
     named = last.endswith(tuple(SHARES)) or any(word.startswith(BEGINNINGS) for word in words)
     return named and all(0 <= value <= 1 for value in values if math.isfinite(value))
+
+
+def lower_is_better(name: str) -> bool:
+    """Tells from its name whether less of a metric is better.
+
+    Args:
+      name: as in result.json, such as "test/cross_entropy".
+    """
+    _, _, short = name.partition("/")
+    return not LOWER.isdisjoint(short.partition("/")[0].split("_"))
 
 
 def show(value: float, metric: Metric, signed: bool = False) -> str:

@@ -16,7 +16,10 @@ FLAGS = ["--compilation_cache=", "--parallel=single"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Two runs of a linear network on noisy stripes of three kinds: long/0 and short/0."""
+    """Two runs of a linear network on noisy stripes of three kinds: long/0 and short/0.
+
+    They see pictures of different sizes, so each can draw its own alone.
+    """
     place = tmp_path_factory.mktemp("disagreements")
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[:12, :12]
@@ -31,8 +34,9 @@ def place(tmp_path_factory):
                 PIL.Image.fromarray(picture).save(folder / f"{kind}{k}.png")
     given = ["--experiment=classification", "--model=linear", "--batch_size=12", *FLAGS]
     given += [f"--dataset=folder:{place / 'data'}", "--learning_rate=0.003"]
-    for name, steps in (("long", 60), ("short", 1)):
-        flags = [*given, f"--steps={steps}", f"--workdir={place / name / '0'}"]
+    for name, steps, size in (("long", 60, 12), ("short", 1, 10)):
+        flags = [*given, f"--steps={steps}", f"--image_size={size}", "--resize=stretch"]
+        flags += [f"--workdir={place / name / '0'}"]
         assert launch.main(["x", *flags]) == 0
     return place
 

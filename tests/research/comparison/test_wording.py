@@ -2,7 +2,24 @@ import math
 
 import pytest
 
-from research.comparison.wording import Metric, chance, digits, in_points, show
+from research.comparison.wording import (
+    Metric,
+    chance,
+    digits,
+    in_points,
+    lower_is_better,
+    show,
+)
+from research.metrics import (
+    captions,
+    classification,
+    detection,
+    embedding,
+    language,
+    localisation,
+    restoration,
+    segmentation,
+)
 
 SHARE, PLAIN = Metric("test/accuracy", points=True), Metric("test/loss", False)
 
@@ -24,6 +41,26 @@ SHARE, PLAIN = Metric("test/accuracy", points=True), Metric("test/loss", False)
 )
 def test_shares_are_said_in_points(name, values, points):
     assert in_points(name, values) == points
+
+
+def test_less_is_better_of_errors_losses_and_distances_alone():
+    """Of every metric in the house, and of losses in training."""
+    modules = (captions, classification, detection, localisation, restoration, segmentation)
+    known = {name for module in modules for name in module.PROTOCOL}
+    known |= {*embedding.protocols(), *language.protocol(64, 0.1)}
+    known |= {"kernel_error", "squared_error", "loss"}
+    assert len(known) > 80
+    found = {name for name in known if lower_is_better(f"test/{name}")}
+    assert (
+        found
+        == {
+            *("cross_entropy", "loss", "perplexity", "bits_per_character", "calibration_error"),
+            *("pixel_error", "one_shot_error", "pixel_one_shot_error", "equal_error_rate"),
+            *("point_distance", "kernel_error", "squared_error", "identical_captions"),
+        }
+        & known
+    )
+    assert not lower_is_better("test/accuracy/error")  # of a class with that name
 
 
 @pytest.mark.parametrize(
