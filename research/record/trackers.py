@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tensorboardX import SummaryWriter
 
@@ -20,6 +20,7 @@ from research.record.progress import console
 PROJECT = "fovea"  # the project, or experiment, that a tracker's service lists runs under
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Takes the lines of a run's log."""
 
@@ -67,19 +68,11 @@ class TensorBoard:
         self._writer.close()
 
 
-class Wandb:
-    """Weights & Biases; WANDB_MODE=offline keeps runs on disk, for `wandb sync`."""
+class Logged:
+    """A run of a client that takes values by `log` and ends by `finish`."""
 
-    def __init__(self, package: Any, run: Tracked) -> None:
-        self._run = package.init(
-            project=PROJECT,
-            id=run.identity,
-            name=run.name,
-            group=run.group,
-            config=dict(run.config),
-            dir=str(run.folder),
-            resume="allow",
-        )
+    def __init__(self, run: Any) -> None:
+        self._run = run
 
     def send(self, step: int, metrics: Mapping[str, float], warning: str | None) -> None:
         """Logs the metrics of a step."""
@@ -88,6 +81,29 @@ class Wandb:
     def close(self) -> None:
         """Waits for what is still to be sent."""
         self._run.finish()
+
+
+def told_alike(run: Tracked) -> dict[str, Any]:
+    """Returns what W&B and Trackio are told by the same names."""
+    return {
+        "project": PROJECT,
+        "group": run.group,
+        "config": dict(run.config),
+        "resume": "allow",
+    }
+
+
+def start_wandb(package: Any, run: Tracked) -> Tracker:
+    """Starts Weights & Biases; WANDB_MODE=offline keeps runs on disk, for `wandb sync`."""
+    return Logged(
+        package.init(id=run.identity, name=run.name, dir=str(run.folder), **told_alike(run))
+    )
+
+
+def start_trackio(package: Any, run: Tracked) -> Tracker:
+    """Starts Trackio; what it keeps lies in TRACKIO_DIR, and `trackio show` draws it."""
+    name = f"{run.name}-{run.identity}"  # runs are known by their names
+    return Logged(package.init(name=name, embed=False, **told_alike(run)))
 
 
 class Mlflow:
@@ -119,32 +135,10 @@ class Mlflow:
         self._client.set_terminated(self._run)
 
 
-class Trackio:
-    """Trackio; what it keeps lies in TRACKIO_DIR, and `trackio show` draws it."""
-
-    def __init__(self, package: Any, run: Tracked) -> None:
-        self._run = package.init(
-            project=PROJECT,
-            name=f"{run.name}-{run.identity}",  # runs are known by their names
-            group=run.group,
-            config=dict(run.config),
-            resume="allow",
-            embed=False,
-        )
-
-    def send(self, step: int, metrics: Mapping[str, float], warning: str | None) -> None:
-        """Logs the metrics of a step."""
-        self._run.log({**metrics, **said(warning)}, step=step)
-
-    def close(self) -> None:
-        """Waits for what is still to be sent."""
-        self._run.finish()
-
-
 TRACKERS: dict[str, Callable[[Any, Tracked], Tracker]] = {
-    "wandb": Wandb,
+    "wandb": start_wandb,
     "mlflow": Mlflow,
-    "trackio": Trackio,
+    "trackio": start_trackio,
 }
 
 
