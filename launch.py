@@ -73,69 +73,93 @@ class LaunchConfig:
         "",
         "evaluate: suspicious, the examples whose labels look most wrong by the loss, listed and "
         "drawn; compare: disagreements, the pictures that one side gets right and the other wrong.",
+        only=("evaluate", "compare"),
     )
     source: str = option("", "prepare: folder that holds the data set's original archives.")
     allow_download: bool = option(False, "prepare: fetch archives that are not in --source.")
     study: str = option(
-        "", "study: a file that declares it (TOML), or the name of one that --mode=list shows."
+        "",
+        "study: a file that declares it (TOML), or the name of one that --mode=list shows.",
+        only=("study",),
     )
     variant: tuple[str, ...] = option(
         (),
         "study: the flags of a variant, '--optimizer=sgd --momentum=0'; once each.",
         repeated=True,
+        only=("study",),
     )
     repeats: int = option(
         0,
         "study: runs of each variant, with seeds one apart from --seed on; 0: as the study's file "
         "says, or else 5.",
         minimum=0,
+        only=("study",),
     )
     search: tuple[str, ...] = option(
         (),
         "tune: a flag and where it is searched, 'learning_rate=1e-4..1e-1' (by factors), "
         "'warmup=linear:0..0.2', 'optimizer=sgd,adamw'; once for each flag.",
         repeated=True,
+        only=("tune",),
     )
-    trials: int = option(0, "tune: how many are drawn; 0: 16.", minimum=0)
+    trials: int = option(
+        0,
+        "tune: how many are drawn; 0: 16.",
+        minimum=0,
+        only=("tune",),
+    )
     strategy: Literal["random", "grid", "halving"] = option(
         "random",
         "tune: random draws; all combinations, of ranges such as 1e-4..1e-1/5; or random draws of "
         "which the best third goes on, three times as far, and so on.",
+        only=("tune",),
     )
     jobs: int = option(
         1,
         "study, tune: processes at a time, each with its own device, or its share of the cores.",
         minimum=1,
+        only=("study", "tune"),
     )
     share: str = option(
         "",
         "study: I/N, the I-th of N shares of all runs, for a queue's arrays; next: the next free "
         "runs, whatever else is at work; empty: all.",
+        only=("study", "tune"),
     )
-    run: str = option("", "reproduce: folder of the run that is trained again, from it alone.")
+    run: str = option(
+        "",
+        "reproduce: folder of the run that is trained again, from it alone.",
+        only=("reproduce",),
+    )
     results: tuple[str, ...] = option(
         (),
         "reproduce: stated results, by the names that docs/results.md marks them with; without a "
         "value: all of these.",
+        only=("reproduce",),
     )
     runs: tuple[str, ...] = option(
         (),
         "compare: folders of runs, 'runs/mlp*' or LABEL='runs/mlp*'; once for each side.",
         repeated=True,
+        only=("compare",),
     )
     metric: str = option(
         "",
         "compare, study: what is compared, such as test/accuracy; empty: what names the best "
         "weights.",
+        only=("compare", "study"),
     )
     difference: float = option(
         0.0,
         "compare, study: the smallest difference of interest, in the metric's units; 0: none is "
         "declared.",
         minimum=0.0,
+        only=("compare", "study"),
     )
     baseline: str = option(
-        "", "compare, study: the side that the others are compared with; empty: the first."
+        "",
+        "compare, study: the side that the others are compared with; empty: the first.",
+        only=("compare", "study"),
     )
 
 

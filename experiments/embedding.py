@@ -29,14 +29,14 @@ class PredictionConfig:
         "embeddings.npz that an earlier prediction left.",
         changes_result=False,
         saved=False,
-        only="predict",
+        only=("predict",),
     )
     pairs: str = option(
         "",
         "CSV file of pairs to verify, two image files a line.",
         changes_result=False,
         saved=False,
-        only="predict",
+        only=("predict",),
     )
     threshold: float = option(
         0.0,
@@ -44,7 +44,7 @@ class PredictionConfig:
         minimum=0.0,
         changes_result=False,
         saved=False,
-        only="predict",
+        only=("predict",),
     )
 
 

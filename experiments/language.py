@@ -54,7 +54,7 @@ class Config(TrainingConfig):
         "Characters that --mode=predict writes.",
         minimum=1,
         changes_result=False,
-        only="predict",
+        only=("predict",),
     )
     # The recipe of the default run, for "hello".
     validation: float = redefault(TrainingConfig, "validation", 0.0)

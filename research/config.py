@@ -44,7 +44,7 @@ def option(
     saved: bool = True,
     repeated: bool = False,
     learned: bool = True,
-    only: str = "",
+    only: tuple[str, ...] = (),
     choices: Iterable[str] = (),
 ) -> Any:
     """Makes a dataclass field that becomes a flag.
@@ -59,7 +59,7 @@ def option(
       repeated: True for a tuple whose flag is given once for each item, not as A,B,...
       learned: False for options that only use a network's outputs: a checkpoint may be evaluated,
         and may predict, under another value; a run is not resumed under it.
-      only: the one --mode that takes the flag; "" for all.
+      only: the modes that take the flag; () for all.
       choices: the values allowed, of a field of type str; a Literal says so by itself.
     """
     metadata = {
@@ -102,7 +102,7 @@ class Option(NamedTuple):
     saved: bool
     repeated: bool
     learned: bool
-    only: str
+    only: tuple[str, ...]
 
     @property
     def flag(self) -> str:
@@ -145,7 +145,7 @@ def options(config_class: type) -> list[Option]:
                     "saved": True,
                     "repeated": False,
                     "learned": True,
-                    "only": "",
+                    "only": (),
                     **field.metadata,
                     "choices": choices,
                 },

@@ -26,17 +26,6 @@ from research.runtime import (
 )
 from research.training.config import LoopConfig
 
-# Flags of the command that only some modes take.
-MODES_OF = {
-    ("study",): ("study", "variant", "repeats"),
-    ("study", "tune"): ("jobs", "share"),
-    ("tune",): ("search", "trials", "strategy"),
-    ("evaluate", "compare"): ("show",),
-    ("compare",): ("runs",),
-    ("reproduce",): ("run", "results"),
-    ("compare", "study"): ("metric", "difference", "baseline"),
-}
-
 
 def run(
     launch: Launch,
@@ -67,11 +56,7 @@ def run(
     Raises:
       UserError: for everything a person can mend.
     """
-    for row in options(type(config)):
-        elsewhere = row.only not in ("", launch.mode)
-        if elsewhere and getattr(config, row.name) != row.default:
-            raise UserError(f"--{row.flag}: is for --mode={row.only}; leave it out.")
-    refuse_elsewhere(launch)
+    refuse_elsewhere(launch, config)
     if config.deterministic:
         make_deterministic()
     reuse_memory()
@@ -129,14 +114,14 @@ def run(
     return 0
 
 
-def refuse_elsewhere(launch: Launch) -> None:
-    """Raises UserError for flags of a study, a tuning or a comparison beside another mode."""
-    for modes, flags in MODES_OF.items():
-        for flag in flags if launch.mode not in modes else ():
-            value = getattr(launch, flag)
-            if value and (flag, value) not in (("jobs", 1), ("strategy", "random")):
-                named = " or ".join(f"--mode={mode}" for mode in modes)
-                raise UserError(f"--{flag}: is for {named}; leave it out, or give the mode.")
+def refuse_elsewhere(launch: Launch, config: LoopConfig) -> None:
+    """Raises UserError for flags that are of other modes than this one."""
+    for said in (launch, config):
+        for row in options(type(said)):
+            elsewhere = row.only and launch.mode not in row.only
+            if elsewhere and getattr(said, row.name) != row.default:
+                named = " or ".join(f"--mode={mode}" for mode in row.only)
+                raise UserError(f"--{row.flag}: is for {named}; leave it out.")
     mode = {"suspicious": "evaluate", "disagreements": "compare"}.get(launch.show, launch.mode)
     if mode != launch.mode:
         raise UserError(f"--show={launch.show}: is for --mode={mode}; leave it out.")

@@ -19,7 +19,7 @@ class CheckConfig:
         minimum=0,
         changes_result=False,
         saved=False,
-        only="check",
+        only=("check",),
     )
     thorough: bool = option(
         False,
@@ -27,14 +27,14 @@ class CheckConfig:
         "near zero.",
         changes_result=False,
         saved=False,
-        only="check",
+        only=("check",),
     )
     show_duplicates: bool = option(
         False,
         "Name the near duplicates that --thorough finds.",
         changes_result=False,
         saved=False,
-        only="check",
+        only=("check",),
     )
 
 
