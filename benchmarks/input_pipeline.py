@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from research.data import datasets
 from research.data.images.preprocessing import Mapped, Preprocessing
 from research.data.own.folders import FolderSplit
-from research.data.sources.source import Examples, Source
+from research.data.sources.examples import Examples
+from research.data.sources.source import Source
 from research.record.progress import console
 
 TARGET = 0.02

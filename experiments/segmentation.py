@@ -87,7 +87,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.data.images.preprocessing import Mapped, Preprocessing, scale_of
     from research.data.images.restoring import Restoring, save_masks, shares_of
     from research.data.pipeline import Splits, divide
-    from research.data.sources.source import Examples
+    from research.data.sources.examples import Examples
     from research.data.tasks import segmentation as task
     from research.errors import choose
     from research.experiment import Evaluation, Evaluator, Experiment, Prediction

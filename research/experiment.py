@@ -16,8 +16,9 @@ import optax
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from research.data.sources.examples import Examples
     from research.data.sources.overlap import Contents
-    from research.data.sources.source import Examples, Source
+    from research.data.sources.source import Source
     from research.metrics.bias import Bias
     from research.record.report import Report
 

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 import launch
-from research import config as config_lib
 from research import models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -370,63 +369,6 @@ def test_training_imports_no_tensorflow_and_no_torch(place):
     assert done.returncode == 0, done.stderr
 
 
-HELD = ("--experiment=classification", "--dataset=digits")
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["--experiment=clasification"], "Did you mean 'classification'"),
-        ([], "--experiment is needed"),
-        (["--experiment=classification", "--lerning_rate=1"], "learning_rate"),
-        (["--experiment=classification", "--learning_rate=fast"], "learning_rate"),
-        (["--experiment=classification", "--learning_rate=-1"], "--learning_rate=-1.0: at least"),
-        (["--experiment=classification", "--optimizer=adamx"], "adamw"),
-        (["--experiment=classification", "--mode=trian"], "train"),
-        (["--experiment=classification", "digits"], "'digits' is no flag"),
-        (["--experiment=classification", "--model=resnet19"], "Did you mean 'resnet1"),
-        (["--experiment=classification", "--activation=rleu"], "Did you mean 'relu'"),
-        (["--experiment=classification", "--dataset=digts"], "Did you mean 'digits'"),
-        (["--experiment=classification", "--batch_size=100"], "--batch_size=100 does not divide"),
-        (["--experiment=classification", "--image_size=3"], "--image_size=3"),
-        (["--experiment=classification", "--flagfile=/no/such.flags"], "/no/such.flags"),
-        (["--mode=evaluate", "--experiment=classification"], "needs --checkpoint"),
-        (["--mode=evaluate", "--checkpoint=/no/such/run"], "/no/such/run"),
-        (["--mode=predict", "--checkpoint=RUN"], "needs --inputs"),
-        (["--mode=predict", "--checkpoint=RUN", "--inputs=/no/cat.png"], "/no/cat.png"),
-        (["--mode=evaluate", "--checkpoint=RUN", "--model=lenet5"], "trained with --model=convnet"),
-        (["--mode=prepare"], "needs --dataset"),
-        (["--experiment=classification", "--freeze=conv9"], "called fc/bias, fc/kernel, stage0_0"),
-        (["--experiment=classification", "--model_options=width=3"], "Did you mean 'widths'"),
-        (["--experiment=classification", "--mode=study"], "needs variants"),
-        (["--experiment=classification", "--jobs=2"], "--jobs: is for --mode=study"),
-        ([*HELD, "--fold=6/5"], "--fold=6/5: I/K is needed, such as 1/5"),
-        ([*HELD, "--fold=1/5", "--validation=0.1"], "--fold=1/5: holds a part out itself"),
-        ([*HELD, "--split_seed=1"], "--split_seed=1: nothing is held out that it could draw"),
-        (["--experiment=language", "--fold=1/5"], "--fold=1/5: a text is held out at its end"),
-        (["--mode=evaluate", "--checkpoint=RUN", "--split_seed=1"], "trained with --split_seed=0"),
-        (["--mode=reproduce"], "--mode=reproduce needs --run=RUN"),
-        (["--mode=reproduce", "--run=RUN", "--results"], "--mode=reproduce needs --run=RUN"),
-        (["--mode=reproduce", "--run=RUN", "--steps=3"], "--steps: what is repeated has flags"),
-        (["--mode=reproduce", "--run=/no/run"], "--run=/no/run: there is no such folder"),
-        (["--mode=reproduce", "--run=data"], "--run=data: holds no run"),
-        (["--mode=reproduce", "--results=tow"], "--results=tow: no row is marked so"),
-        (["--experiment=classification", "--run=RUN"], "--run: is for --mode=reproduce"),
-        (["--experiment=filtering", "--mode=diagnose"], "has no --mode=diagnose"),
-    ],
-    ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
-)
-def test_bad_input_is_one_line_and_exit_code_2(place, capsys, monkeypatch, given, said):
-    monkeypatch.chdir(place)
-    where = [] if any(g.startswith("--flagfile") for g in given) else [f"--data_dir={place}/data"]
-    cache = ["--compilation_cache="]
-    assert launch.main(["launch.py", *given, *where, *cache]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ")
-    assert said in lines[0]
-    assert not (place / "runs").exists(), "nothing may be begun"
-
-
 def test_a_workdir_that_holds_another_run_is_refused_with_the_difference(place, capsys):
     before = {p: p.stat().st_mtime_ns for p in (place / "RUN").rglob("*") if p.is_file()}
     code = launch.main(
@@ -480,17 +422,6 @@ def test_a_full_disk_is_one_line(place, own):
     )
 
 
-PRESETS = sorted((ROOT / "experiments" / "presets").rglob("*.flags"))
-
-
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_every_flag_of_a_preset_is_one(preset):
-    launched, module, config, given = launch.parse(["x", f"--flagfile={preset}"])
-    assert launched.experiment == preset.parent.name and config == module.Config(
-        **{name: getattr(config, name) for name in given}
-    )
-
-
 def test_a_run_does_not_go_on_with_other_data(place, own, tmp_path, capsys):
     run = tmp_path / "run"  # as if it had been killed at its end
     shutil.copytree(place / "OWN", run, ignore=shutil.ignore_patterns("result.json"))
@@ -499,34 +430,3 @@ def test_a_run_does_not_go_on_with_other_data(place, own, tmp_path, capsys):
         assert launch.main(["x", *own, f"--workdir={run}"]) == 2
     assert "the training data have changed" in capsys.readouterr().err
     assert not (run / "result.json").exists()
-
-
-def test_what_nobody_chose_follows_from_the_set_and_stands_in_the_run(tmp_path, capsys):
-    for number in range(12):
-        folder = tmp_path / "few" / "ab"[number % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = np.full((40, 50 + number, 3), 20 * number, np.uint8)
-        cv2.imwrite(str(folder / f"{number}.png"), pixels)
-    few = ["x", "--experiment=classification", f"--dataset=folder:{tmp_path / 'few'}"]
-    few += ["--steps=1", "--compilation_cache=", f"--workdir={tmp_path / 'RUN'}"]
-    assert launch.main(few) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "--batch_size=8 instead of 64: train has 10 examples" in said
-    assert "--image_size=48: the longer sides of 10 images are 54 at the median" in said
-    lines = (tmp_path / "RUN" / "flags.txt").read_text().splitlines()
-    assert {"--batch_size=8", "--image_size=48", "--parallel=jit"} <= set(lines)
-    held = read(tmp_path / "RUN" / "config.json")["config"]
-    assert (held["batch_size"], held["image_size"], held["parallel"]) == (8, 48, "jit")
-    assert launch.main(few) == 0  # the same command finds the run, which is finished
-    _, _, config, _ = launch.parse(["x", f"--flagfile={tmp_path / 'RUN' / 'flags.txt'}"])
-    unsaved = {row.name for row in config_lib.options(type(config)) if not row.saved}
-    assert set(config.unchosen) == unsaved  # its flag file leaves nothing open that it may hold
-    assert {**config_lib.to_json(config), "workdir": str(tmp_path / "RUN")} == held
-
-
-def test_what_the_shell_gets_is_what_the_config_holds():
-    given = ["--learning_rate=0.05", "--model=resnet18", "--seed=3", "--mirror", "--schedule=step"]
-    config, names = launch.parse(["x", "--experiment=classification", *given])[2:]
-    assert (config.learning_rate, config.model, config.seed) == (0.05, "resnet18", 3)
-    assert config.mirror is True and config.schedule == "step"
-    assert names == {"learning_rate", "model", "seed", "mirror", "schedule"}

@@ -14,8 +14,8 @@ import numpy as np
 from research import config as config_lib
 from research.config import C
 from research.data import datasets
+from research.data.sources.examples import Examples, read_many
 from research.data.sources.sampling import BatchOptions, order_of
-from research.data.sources.source import Examples, read_many
 from research.data.sources.splits import Dataset, Labelled
 from research.experiment import Facts
 from research.models import Entry

@@ -15,7 +15,7 @@ from research.data.images.normalisation import learn
 from research.data.images.preprocessing import Preprocessing, fit_example, read_batch
 from research.data.images.reading import read, with_channels
 from research.data.pipeline import Splits
-from research.data.sources.source import Example, Examples, read_many
+from research.data.sources.examples import Example, Examples, read_many
 from research.data.sources.splits import Dataset, Labelled, has_made_test, looked_at
 from research.errors import UserError
 from research.experiment import Batch, Data, Facts

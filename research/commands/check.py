@@ -13,8 +13,8 @@ from research import config as config_lib
 from research.assembly import taken
 from research.data.config import Augmentation, CheckConfig, DataConfig, ObjectAugmentation
 from research.data.sources import near_duplicates, overlap
+from research.data.sources.examples import name_of
 from research.data.sources.sampling import BatchOptions
-from research.data.sources.source import name_of
 from research.errors import UserError
 from research.experiment import Batch, Data, Experiment, Look, PyTree
 from research.flops import shown

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, UInt8
 from research.data.config import Augmentation
 from research.data.images.preprocessing import Mapped
 from research.data.own.captions import CaptionedSplit
-from research.data.sources.source import Arrays, Example, Examples, Source, read_many
+from research.data.sources.examples import Arrays, Example, Examples, read_many
+from research.data.sources.source import Source
 from research.data.sources.splits import Subset
 from research.data.stored.sets import PreparedSplit
 from research.data.text.captions import Tokenised, tokens_of

@@ -11,8 +11,9 @@ from research.data import datasets
 from research.data.config import DataConfig
 from research.data.images.preprocessing import Mapped, Preprocessing, fit_example
 from research.data.images.reading import with_white
+from research.data.sources.examples import Example, Examples, decode, decoded_bytes
 from research.data.sources.overlap import Contents, Digested
-from research.data.sources.source import Batch, Example, Examples, Source, decode, decoded_bytes
+from research.data.sources.source import Batch, Source
 from research.data.sources.splits import (
     VALIDATION,
     Labelled,

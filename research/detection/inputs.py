@@ -14,7 +14,7 @@ from research.data.images.augment_objects import ObjectBatch, augment_objects, m
 from research.data.images.objects import fit_objects, to_original
 from research.data.images.preprocessing import Preprocessing, read_batch
 from research.data.images.proposals import propose
-from research.data.sources.source import Arrays, Example, Examples
+from research.data.sources.examples import Arrays, Example, Examples
 from research.data.sources.splits import Dataset
 from research.data.stored.sets import PreparedSplit
 from research.data.tasks import detection, landmarks

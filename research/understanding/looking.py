@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.experiment import Batch, Evaluation, Evaluator, Measures, PyTree, Variables
 from research.record.report import Report, metrics_report
 from research.spacing import spaced

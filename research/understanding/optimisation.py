@@ -13,7 +13,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.errors import UserError
 from research.experiment import (
     Batch,

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, UInt8
 
 from research.data.images import reading as image_files
 from research.data.images.preprocessing import fit
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.errors import UserError
 from research.experiment import Measures
 from research.record.progress import console

@@ -13,7 +13,7 @@ from toys import train
 import launch
 from experiments import detection
 from research.data.images.preprocessing import Preprocessing
-from research.data.sources.source import Arrays
+from research.data.sources.examples import Arrays
 from research.detection import inputs
 from research.detection.config import USED_BY, DetectionConfig
 from research.metrics.detection import numpy_iou

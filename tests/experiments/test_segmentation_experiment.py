@@ -14,7 +14,7 @@ import launch
 from experiments import segmentation
 from research.commands.predict import Predictions
 from research.data.images.masks import IGNORE
-from research.data.sources.source import Arrays
+from research.data.sources.examples import Arrays
 from research.training import parallel as parallel_lib
 from research.training.evaluation import make_evaluate
 

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Float32, UInt8
 
-from research.data.sources.source import Example, Examples
+from research.data.sources.examples import Example, Examples
 
 
 def border_weights(

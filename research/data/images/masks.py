@@ -15,7 +15,7 @@ from research.data.files import read_text
 from research.data.images.headers import DAMAGE, is_truncated, orientation, unread
 from research.data.images.preprocessing import Preprocessing, at_scale, fit, part, place
 from research.data.images.reading import turned
-from research.data.sources.source import Arrays, Example, Examples, read_many
+from research.data.sources.examples import Arrays, Example, Examples, read_many
 from research.data.sources.splits import spaced
 from research.errors import UserError
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from research.data.config import Normalisation
 from research.data.images.preprocessing import Preprocessing
-from research.data.sources.source import Arrays, Examples, read_many
+from research.data.sources.examples import Arrays, Examples, read_many
 from research.errors import UserError
 from research.spacing import spaced
 

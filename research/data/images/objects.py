@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
 from research.data.images.preprocessing import Preprocessing, fit, place
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.errors import UserError
 
 

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from research.data.config import Resize
 from research.data.images.reading import WHITE, read, with_channels
-from research.data.sources.source import Example, read_many
+from research.data.sources.examples import Example, read_many
 from research.data.sources.splits import Labelled
 from research.errors import UserError
 

@@ -12,7 +12,7 @@ from research.data.images import masks
 from research.data.images import reading as images
 from research.data.images.masks import IGNORE, Mask
 from research.data.images.preprocessing import Preprocessing, at_scale, fit
-from research.data.sources.source import Examples
+from research.data.sources.examples import Examples
 from research.experiment import Facts
 from research.record.progress import console
 from research.record.run_folder import unused_path

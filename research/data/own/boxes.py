@@ -11,7 +11,7 @@ from research.data.images.objects import Objects, clip, faults
 from research.data.images.reading import WHITE, read, white_of
 from research.data.own.annotations import Annotated, Annotations
 from research.data.sources.division import how_drawn
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset, Labelled, with_test
 from research.errors import UserError
 from research.record.progress import console

@@ -13,7 +13,7 @@ from research.data.files import at_home, composed, count_line, find, inside, nat
 from research.data.images.reading import EXTENSIONS, WHITE, read, white_of
 from research.data.own.caption_files import lines
 from research.data.sources.division import how_drawn
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset, Labelled, with_test
 from research.data.text.tokens import is_unspaced, words
 from research.errors import UserError

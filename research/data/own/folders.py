@@ -12,7 +12,7 @@ import numpy as np
 from research.data.files import at_home, composed, count_line, find, natural, subfolders
 from research.data.images.reading import EXTENSIONS, WHITE, read, white_of
 from research.data.sources.division import how_drawn
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset, Labelled, with_test
 from research.errors import UserError
 from research.record.progress import console

@@ -25,7 +25,7 @@ from research.data.images.masks import (
 from research.data.images.reading import EXTENSIONS, WHITE, read, upright_size, white_of
 from research.data.own.folders import SPLITS
 from research.data.sources.division import how_drawn
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset, Labelled, with_test
 from research.errors import UserError
 from research.record.progress import console

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt64
 
 from research.data.images.reading import with_channels
-from research.data.sources.source import Examples, read_many
+from research.data.sources.examples import Examples, read_many
 
 SIDE = 32  # of thumbnails, pixels
 MOST_BITS = 6  # of 64 by which hashes of one picture differ

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from research.data.sources.source import Example, read_many
+from research.data.sources.examples import Example, read_many
 from research.data.sources.splits import Labelled
 from research.errors import UserError
 from research.record.progress import console

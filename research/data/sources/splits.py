@@ -8,7 +8,7 @@ import numpy as np
 
 from research.data.images.reading import WHITE
 from research.data.sources.division import deal, parse_fold, stratified
-from research.data.sources.source import Chosen, Examples
+from research.data.sources.examples import Chosen, Examples
 from research.errors import UserError
 from research.spacing import spaced
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset
 from research.data.tasks import Record, Task
 from research.errors import UserError

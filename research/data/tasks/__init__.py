@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from research.data.images.reading import decode_image
 from research.data.own import captions as own_captions
-from research.data.sources.source import Example, Examples
+from research.data.sources.examples import Example, Examples
 from research.data.sources.splits import Dataset, Subset, looked_at
 from research.data.stored.scenes.drawing import COLOURS, MOST, SIDE, Thing
 from research.data.stored.sets import PreparedSplit

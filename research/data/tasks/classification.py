@@ -10,7 +10,7 @@ import numpy as np
 
 from research.data.images.reading import decode_image, with_channels
 from research.data.own import folders
-from research.data.sources.source import Example, Examples, read_many
+from research.data.sources.examples import Example, Examples, read_many
 from research.data.sources.splits import Dataset, looked_at
 from research.data.tasks import Own, Stored, Task
 from research.errors import UserError

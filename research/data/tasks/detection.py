@@ -14,7 +14,7 @@ from research.data.images.objects import Objects, usable
 from research.data.images.reading import decode_image, with_channels
 from research.data.own import boxes as own_boxes
 from research.data.own.annotations import Annotations, coco, labelme, voc, yolo
-from research.data.sources.source import Example, Examples, read_many
+from research.data.sources.examples import Example, Examples, read_many
 from research.data.sources.splits import Dataset, Labelled, Subset, looked_at
 from research.data.stored.sets import PreparedSplit
 from research.data.tasks import Own, Stored, Task

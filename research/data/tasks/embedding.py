@@ -14,7 +14,7 @@ import numpy as np
 from research.data.images.reading import decode_image, with_channels
 from research.data.own import folders
 from research.data.sources.division import deal, draw, parse_fold
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.sources.splits import (
     Dataset,
     Labelled,

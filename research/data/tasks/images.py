@@ -19,7 +19,7 @@ from research.data.images.reading import (
 )
 from research.data.own import folders
 from research.data.sources.division import how_drawn
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset, Labelled, looked_at, with_test
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable

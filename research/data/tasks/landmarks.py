@@ -9,7 +9,7 @@ import numpy as np
 
 from research.data.images.objects import fit_objects, matrix
 from research.data.images.preprocessing import Preprocessing
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.tasks import Stored, Task
 from research.data.tasks.detection import ImageWithObjects
 from research.data.tasks.detection import find as find_objects

@@ -18,7 +18,7 @@ from research.data.images.masks import (
 )
 from research.data.images.reading import decode_image, with_channels
 from research.data.own import masks as own_masks
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset, looked_at
 from research.data.tasks import Own, Stored, Task
 from research.data.tasks.classification import unreadable

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int, Int32, Key
 
 from research.data.images.preprocessing import Mapped
-from research.data.sources.source import Arrays, Example, Examples, read_many
+from research.data.sources.examples import Arrays, Example, Examples, read_many
 from research.data.sources.splits import Labelled, Subset
 from research.data.text.tokens import PADDING, UNKNOWN, Vocabulary, pad, words
 from research.errors import UserError

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 from research.data.files import at_home, read_text
-from research.data.sources.source import Example
+from research.data.sources.examples import Example
 from research.data.text.tokens import Characters
 from research.errors import UserError
 

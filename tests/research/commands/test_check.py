@@ -11,7 +11,7 @@ import launch
 from research.commands import check
 from research.commands.check import Budget, affordable
 from research.data.sources import near_duplicates
-from research.data.sources.source import Arrays
+from research.data.sources.examples import Arrays
 
 SIDE = 24
 

@@ -17,7 +17,8 @@ from research.commands import tune as tune_command
 from research.commands.train import train_to_end
 from research.commands.tune import run_tuning
 from research.comparison.study import read_study
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.errors import NotFiniteError, UserError
 from research.experiment import Data
 from research.training.config import TrainingConfig

@@ -11,7 +11,8 @@ import pytest
 import toys
 
 from research.comparison import reproduction
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.experiment import Data
 from research.record.run_folder import RunFolder
 from research.training import parallel as parallel_lib

@@ -12,7 +12,8 @@ import pytest
 
 from research.data import datasets
 from research.data.images.preprocessing import Mapped, Preprocessing
-from research.data.sources.source import Arrays, Source, decode, read_many
+from research.data.sources.examples import Arrays, decode, read_many
+from research.data.sources.source import Source
 from research.data.sources.splits import Dataset, hold_out
 from research.data.stored.builtin import digits
 from research.data.stored.sets import install, installed

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import toys
 
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.training import parallel as parallel_lib
 from research.training.drawing import draw_examples, examples_of
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import toys
 
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.experiment import Evaluator
 from research.metrics import classification as metrics
 from research.training import parallel as parallel_lib

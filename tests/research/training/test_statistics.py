@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import toys
 
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.errors import UserError
 from research.nn.forward import forward
 from research.nn.normalisation import counting_values, own_statistics

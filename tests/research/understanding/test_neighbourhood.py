@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.understanding import neighbourhood
 from research.understanding.config import InputOptimizationConfig
 from research.understanding.network import ImageNetwork

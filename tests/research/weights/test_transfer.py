@@ -6,7 +6,8 @@ import pytest
 import toys
 
 from research.data.images.preprocessing import Preprocessing
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.errors import UserError
 from research.experiment import Data
 from research.models import Entry

@@ -22,7 +22,7 @@ from research.data.images.masks import (
     to_classes,
 )
 from research.data.images.preprocessing import Preprocessing, fit
-from research.data.sources.source import read_many
+from research.data.sources.examples import read_many
 from research.errors import UserError
 
 VALUES = np.array([[0, 1, 2], [2, 2, 0]], "u1")

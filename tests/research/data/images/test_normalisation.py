@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from research.data.images import normalisation
 from research.data.images.preprocessing import Preprocessing
-from research.data.sources.source import Arrays
+from research.data.sources.examples import Arrays
 from research.errors import UserError
 
 

@@ -9,7 +9,7 @@ from research.assembly.images import learn_facts
 from research.data.images.augment import colour_components
 from research.data.images.normalisation import statistics
 from research.data.images.preprocessing import Mapped, Preprocessing, at_scale, fit, scale_of
-from research.data.sources.source import Arrays, decode
+from research.data.sources.examples import Arrays, decode
 from research.training.config import AugmentedTrainingConfig
 
 PICTURE = (np.random.default_rng(0).integers(0, 256, (4, 6, 3)) // 8 * 8).astype(np.uint8)

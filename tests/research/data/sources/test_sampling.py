@@ -4,8 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from research.data.sources.examples import Arrays
 from research.data.sources.sampling import ClassesByImages
-from research.data.sources.source import Arrays, Source
+from research.data.sources.source import Source
 from research.errors import UserError
 
 LABELS = np.repeat([3, 5, 8, 9, 11], [6, 4, 9, 5, 2])[np.random.default_rng(0).permutation(26)]

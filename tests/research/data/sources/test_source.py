@@ -13,7 +13,8 @@ from absl import flags
 from research.data.images.preprocessing import Mapped, Preprocessing
 from research.data.own.folders import FolderSplit
 from research.data.sources import source as source_lib
-from research.data.sources.source import Arrays, Source, decode, permutation
+from research.data.sources.examples import Arrays, decode
+from research.data.sources.source import Source, permutation
 from research.errors import UserError
 
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from research.data import datasets
-from research.data.sources.source import read_many
+from research.data.sources.examples import read_many
 from research.data.sources.splits import hold_out
 from research.data.stored.builtin.digit_scenes import DigitScenes
 from research.data.stored.encoding import png

@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from research.data import datasets
-from research.data.sources.source import Arrays, decode
+from research.data.sources.examples import Arrays, decode
 from research.data.sources.splits import Dataset
 from research.data.stored.sets import install
 from research.data.tasks import embedding as task

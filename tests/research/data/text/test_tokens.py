@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from research.data.sources.source import Arrays, Source
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
 from research.data.text.tokens import (
     BEGIN,
     END,

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from research.data import datasets
-from research.data.sources.source import read_many
+from research.data.sources.examples import read_many
 from research.data.sources.splits import Subset
 from research.data.tasks import detection
 from research.errors import UserError

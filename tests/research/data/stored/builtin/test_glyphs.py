@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research.data import datasets
-from research.data.sources.source import decode
+from research.data.sources.examples import decode
 from research.data.stored.builtin import glyphs
 from research.data.tasks import embedding as task
 
