@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 import toys
-from toy_runs import CONFIG, data, interrupted, lines, run, source
+from toy_runs import CONFIG, StopsAt, data, interrupted, lines, run, source
 
 from research.data.sources.examples import Arrays
 from research.data.sources.overlap import Contents, Digested, digest
