@@ -49,6 +49,7 @@ class LaunchConfig:
         "prepare",
         "list",
         "check",
+        "compile",
         "study",
         "tune",
         "compare",
@@ -58,7 +59,8 @@ class LaunchConfig:
     ] = option(
         "train",
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
-        "check data, model and one step before a long run; study: train every variant of --study "
+        "check data, model and one step before a long run; compile: both steps for the devices of "
+        "--topology, which need not be there; study: train every variant of --study "
         "or --variant with every seed, and compare; tune: search flags on validation data; "
         "compare: finished --runs, with intervals and a verdict; reproduce: train a --run again "
         "from its folder alone, bit for bit, or measure stated --results; diagnose: what "
@@ -128,14 +130,21 @@ class LaunchConfig:
     )
     run: str = option(
         "",
-        "reproduce: folder of the run that is trained again, from it alone.",
-        only=("reproduce",),
+        "reproduce: folder of the run that is trained again, from it alone; compile: of a run on "
+        "such devices, to compare.",
+        only=("reproduce", "compile"),
     )
     results: tuple[str, ...] = option(
         (),
         "reproduce: stated results, by the names that docs/results.md marks them with; without a "
         "value: all of these.",
         only=("reproduce",),
+    )
+    topology: str = option(
+        "",
+        "compile: devices to compile for, v5e:2x4, v5e:16x16, v5p:2x2x2, v6e:4x4, h100:8, "
+        "h100:32x8 (hosts x GPUs), h200:8, a100:8 or cpu:8.",
+        only=("compile",),
     )
     runs: tuple[str, ...] = option(
         (),

@@ -50,7 +50,7 @@ def run(
       open_experiment: name, or file -> an experiment's module.
 
     Returns:
-      The exit code: 0, 1 where something is not reproduced, 3 where runs of a study or a tuning
+      The exit code: 0, 1 where something is not reproduced or does not fit, 3 where runs of a study or a tuning
       failed.
 
     Raises:
@@ -61,7 +61,8 @@ def run(
         make_deterministic()
     reuse_memory()
     hide_failed_writes()
-    use_compilation_cache(config.compilation_cache)
+    if launch.mode != "compile":  # whose seconds are asked for
+        use_compilation_cache(config.compilation_cache)
     if launch.mode == "list":
         from research.commands.listing import show_list
 
@@ -86,6 +87,12 @@ def run(
         from research.commands.check import check
 
         check(module, config)
+    elif launch.mode == "compile":
+        from research.commands.compile import run_compilation
+
+        if not launch.topology:
+            raise UserError("--mode=compile needs --topology, such as v5e:2x4 or h100:8.")
+        return run_compilation(launch.experiment, module, config, launch.topology, launch.run)
     elif launch.mode == "train":
         run_training(launch.experiment, module, config)
     elif launch.mode == "evaluate":

@@ -36,6 +36,14 @@ class CheckConfig:
         saved=False,
         only=("check",),
     )
+    device_memory: str = option(
+        "",
+        "Memory of a device that a step is to fit into, 80GiB or 16GB; empty: that of the device "
+        "at hand, or of --topology.",
+        changes_result=False,
+        saved=False,
+        only=("check", "compile"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ from research.data.stored.sets import PreparedSplit
 from research.data.text.captions import Tokenised, tokens_of
 from research.errors import UserError
 from research.experiment import Batch, Variables
+from research.hardware.target import target
 from research.record.progress import console
 from research.record.run_folder import fingerprint
 from research.spacing import spaced
@@ -68,7 +69,7 @@ def encoder_of(
     def encode(images: np.ndarray) -> np.ndarray:
         return np.asarray(compiled()(variables, {"image": images}))
 
-    return Encoder(encode, f"{jax.default_backend()} {text} {fingerprint(variables)}")
+    return Encoder(encode, f"{target().platform} {text} {fingerprint(variables)}")
 
 
 def below(module: str, variables: Variables) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from research.hardware.target import on_cpu
 from research.nn import convolution_cpu
 from research.nn.initialisers import INITIALISERS, Initialiser
 
@@ -39,7 +40,7 @@ def convolution(
       groups: channels are split into this many groups that do not see each other.
     """
     pads = explicit_padding(padding, images.shape[1:3], kernel.shape[:2], stride, dilation)
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
         if groups == images.shape[-1] > 1:
             return convolution_cpu.depthwise(padded, kernel, stride, dilation)

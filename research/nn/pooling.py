@@ -10,6 +10,8 @@ import numpy as np
 from jax.lax import Precision
 from jaxtyping import Array, Float
 
+from research.hardware.target import on_cpu
+
 
 def max_pool(
     maps: Float[Array, "batch height width channel"],
@@ -27,7 +29,7 @@ def max_pool(
         (padding, padding + (_overhang(n + 2 * padding, size, stride) if ceil else 0))
         for n in maps.shape[1:3]
     ]
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         padded = jnp.pad(maps, ((0, 0), *sides, (0, 0)), constant_values=-jnp.inf)
         return _combine_shifted(padded, size, stride, _larger)
     return nn.max_pool(maps, (size, size), (stride, stride), sides)
@@ -64,7 +66,7 @@ def average_pool(
     maps: Float[Array, "batch height width channel"], size: int, stride: int, padding: int = 0
 ) -> Float[Array, "batch rows columns channel"]:
     """Returns each size x size window's mean; padding counts as zeros, as in PyTorch's default."""
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         padded = jnp.pad(maps, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
         return _combine_shifted(padded, size, stride, jnp.add) / size**2
     return nn.avg_pool(maps, (size, size), (stride, stride), [(padding, padding)] * 2)

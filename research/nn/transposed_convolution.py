@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from research.hardware.target import on_cpu
 from research.nn.initialisers import INITIALISERS, Initialiser
 
 
@@ -27,7 +28,7 @@ def transposed_convolution(
     Args:
       padding: rows and columns to cut off each side; an output side is (n - 1) stride + f - 2 p.
     """
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         return stamped(maps, kernel, stride, padding)
     rows, columns = (side - 1 - padding for side in kernel.shape[:2])
     return jax.lax.conv_transpose(

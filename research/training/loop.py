@@ -27,6 +27,7 @@ from research.training.evaluation import SplitResult, flat_metrics, make_evaluat
 from research.training.interrupts import Interrupts, Stopped
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.plan import TIMED, last_step, long_run, make_plan
+from research.training.programs import lower_train_step
 from research.training.spending import (
     COMPILATION,
     EVALUATION,
@@ -38,7 +39,7 @@ from research.training.spending import (
 )
 from research.training.state import TrainState
 from research.training.statistics import batches_of, check_values, make_estimate
-from research.training.step import make_eval_step, make_train_step
+from research.training.step import make_eval_step
 from research.weights.trained import trained_on as trained_before
 
 # Steps that may be under way on the device at once: enough to hide the host's work, few enough
@@ -66,11 +67,7 @@ def compile_train_step(
     batch: Batch,
 ) -> Any:
     """Compiles (state, batch) -> ((state, totals), None); the state's memory is reused."""
-
-    def make(axis: str | None) -> Any:
-        return make_train_step(training, axis, config.accumulate, config.ema_decay)
-
-    return parallel.compile(make, state, batch, donate=True)
+    return lower_train_step(training, config, parallel, state, batch).compile()
 
 
 class Window:

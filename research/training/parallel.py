@@ -6,7 +6,7 @@ by `make(axis)`; training and evaluation steps share it.
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from research.errors import UserError
 from research.experiment import Batch, PyTree
+from research.hardware.target import Target, compiled_for
 from research.training.config import LoopConfig
 
 AXIS = "data"
@@ -30,6 +31,12 @@ class Parallel(NamedTuple):
     devices: int  # over all processes
     replicated: jax.sharding.Sharding
     split: jax.sharding.Sharding
+
+    @property
+    def target(self) -> Target:
+        """Returns what functions are compiled for."""
+        device: Any = next(iter(self.replicated.device_set))
+        return Target(device.platform, self.replicated if self.mode == "jit" else None)
 
     def put(self, values: PyTree) -> PyTree:
         """Places values (parameters, state) on every device."""
@@ -59,26 +66,34 @@ class Parallel(NamedTuple):
     def compile(self, make: Make, values: PyTree, batch: Batch, donate: bool = False) -> Any:
         """Compiles make(axis) for these shapes, ahead of time: other shapes raise, never recompile.
 
+        Args: those of `lower`.
+        """
+        return self.lower(make, values, batch, donate).compile()
+
+    def lower(self, make: Make, values: PyTree, batch: Batch, donate: bool = False) -> Any:
+        """Returns the program of make(axis) for these shapes, before XLA compiles it.
+
         Args:
           make: from the axis to reduce over (None: the function sees the global batch).
-          values: replicated argument, as `put` returns it.
-          batch: as `put_batch` returns it.
+          values: replicated argument, as `put` returns it, or shapes alone.
+          batch: as `put_batch` returns it, or shapes alone.
           donate: let the outputs reuse the memory of `values`, which must not be used again.
         """
         donated = (0,) if donate else ()
         if self.mode == "pmap":
             # None in in_axes and out_axes keeps the state without a leading device dimension.
-            mapped = jax.pmap(
+            function = jax.pmap(
                 make(AXIS), AXIS, in_axes=(None, 0), out_axes=(None, 0), donate_argnums=donated
             )
-            return mapped.lower(values, batch).compile()
-        jitted = jax.jit(
-            make(None),
-            in_shardings=(self.replicated, self.split),
-            out_shardings=(self.replicated, self.split),
-            donate_argnums=donated,
-        )
-        return jitted.lower(values, batch).compile()
+        else:
+            function = jax.jit(
+                make(None),
+                in_shardings=(self.replicated, self.split),
+                out_shardings=(self.replicated, self.split),
+                donate_argnums=donated,
+            )
+        with compiled_for(self.target):
+            return function.lower(values, batch)
 
 
 def placed_batches(batches: Iterator[Batch], parallel: Parallel) -> Iterator[Batch]:
@@ -91,21 +106,25 @@ def placed_batches(batches: Iterator[Batch], parallel: Parallel) -> Iterator[Bat
     yield from ahead
 
 
-def for_evaluation(config: LoopConfig) -> Parallel:
+def for_evaluation(config: LoopConfig, over: Sequence[Any] | None = None) -> Parallel:
     """Returns the parallel mode for batches of --eval_batch_size, or else --batch_size."""
     if config.eval_batch_size:
-        return create(config.parallel, config.eval_batch_size, flag="--eval_batch_size")
-    return create(config.parallel, config.batch_size)
+        size = config.eval_batch_size
+        return create(config.parallel, size, flag="--eval_batch_size", over=over)
+    return create(config.parallel, config.batch_size, over=over)
 
 
-def for_training(config: LoopConfig) -> Parallel:
+def for_training(config: LoopConfig, over: Sequence[Any] | None = None) -> Parallel:
     """Returns the parallel mode for batches of --batch_size.
+
+    Args:
+      over: devices to compile for, in the place of this machine's.
 
     Raises:
       UserError: where they, or the batches of evaluation, do not divide by the devices.
     """
-    for_evaluation(config)
-    return create(config.parallel, config.batch_size, config.accumulate)
+    for_evaluation(config, over)
+    return create(config.parallel, config.batch_size, config.accumulate, over=over)
 
 
 class CompiledByShape:
@@ -134,18 +153,26 @@ class CompiledByShape:
         return self.program(values, batch)(values, batch)
 
 
-def create(mode: str, batch_size: int, accumulate: int = 1, flag: str = "--batch_size") -> Parallel:
+def create(
+    mode: str,
+    batch_size: int,
+    accumulate: int = 1,
+    flag: str = "--batch_size",
+    over: Sequence[Any] | None = None,
+) -> Parallel:
     """Makes the parallel mode over all devices.
 
     Args:
       mode: "auto" (jit on several devices), "single", "jit" or "pmap".
       batch_size: of the global batch; must divide by devices x accumulate.
       flag: the name of the flag that gives this number.
+      over: devices to compile for, in the place of this machine's.
 
     Raises:
       UserError: where it does not divide.
     """
-    devices = jax.device_count()
+    there = jax.devices() if over is None else over
+    devices = len(there)
     if mode == "auto":
         mode = "jit" if devices > 1 else "single"
     if mode == "single":
@@ -158,8 +185,8 @@ def create(mode: str, batch_size: int, accumulate: int = 1, flag: str = "--batch
             f"that does is {max(1, round(batch_size / parts_in_all)) * parts_in_all}."
         )
     if mode == "single":
-        device = SingleDeviceSharding(jax.devices()[0])
+        device = SingleDeviceSharding(there[0])
         return Parallel(mode, 1, device, device)
     # Explicit axes, make_mesh's default, break Linen's gradients.
-    mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=over)
     return Parallel(mode, devices, NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS)))

@@ -1,0 +1,51 @@
+"""Compiles a program for given devices, and says what it takes there."""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+
+from research.hardware.collectives import Exchange, count_collectives
+from research.hardware.memory import Memory, memory_of, used_by_refused
+from research.hardware.topologies import Topology
+
+# Kernels are tried out on the device, which is not there.
+_OPTIONS = {"gpu": {"xla_gpu_autotune_level": 0}}
+
+
+class Compiled(NamedTuple):
+    """What a program takes on each device.
+
+    Attributes:
+      memory: None where the compiler cannot say.
+      seconds: to compile it.
+      exchanges: by kind of collective.
+      open_loops: loops around collectives whose number of turns the data end; counted once.
+      refused: whether the compiler found that it does not fit; `memory.peak` alone is then known.
+    """
+
+    memory: Memory | None
+    seconds: float
+    exchanges: dict[str, Exchange]
+    open_loops: int
+    refused: bool = False
+
+    def fits(self, usable: int | None) -> bool:
+        """Returns whether it fits into these bytes; True where nothing is known."""
+        if usable is None or self.memory is None:
+            return not self.refused
+        return not self.refused and self.memory.peak <= usable
+
+
+def compile_for(topology: Topology, lowered: Any) -> Compiled:
+    """Compiles a lowered program for the devices of a topology, which it was lowered for."""
+    began = time.perf_counter()
+    try:
+        compiled = lowered.compile(compiler_options=_OPTIONS.get(topology.chip.kind))
+    except jax.errors.JaxRuntimeError as error:
+        used = used_by_refused(error)
+        if used is None:
+            raise
+        return Compiled(Memory(0, 0, used), time.perf_counter() - began, {}, 0, refused=True)
+    seconds = time.perf_counter() - began
+    return Compiled(memory_of(compiled), seconds, *count_collectives(compiled.as_text()))

@@ -1,0 +1,96 @@
+"""The programs of a run, from shapes alone: no weights are made, and nothing is placed."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from research.experiment import Batch, Experiment, PyTree, Training
+from research.flops import Cost, count_flops
+from research.hardware.target import compiled_for
+from research.training import state as state_lib
+from research.training.config import LoopConfig
+from research.training.parallel import Parallel
+from research.training.state import TrainState
+from research.training.step import make_eval_step, make_train_step
+
+if TYPE_CHECKING:
+    from research.data.sources.source import Source
+
+FEW = 8  # examples that are read for the shapes of a batch
+
+
+class Program(NamedTuple):
+    """A step that is not compiled yet.
+
+    Attributes:
+      name: "training" or "evaluation".
+      lowered: of JAX.
+      cost: of all devices together.
+      examples: of the global batch.
+    """
+
+    name: str
+    lowered: Any
+    cost: Cost
+    examples: int
+
+
+def state_shapes(experiment: Experiment, config: LoopConfig) -> TrainState:
+    """Returns the shapes and types of the state before the first step."""
+
+    def create(seed: jax.Array) -> TrainState:
+        variables = state_lib.init(experiment.network, seed)
+        return state_lib.create(experiment.training, variables, config.ema_decay > 0, seed)
+
+    shapes: TrainState = jax.eval_shape(create, jax.ShapeDtypeStruct((), np.uint32))
+    return shapes
+
+
+def batch_shapes(source: "Source", rows: int) -> Batch:
+    """Returns the shapes and types of a source's batches, with `rows` examples.
+
+    A few examples are read. Where batches differ in shape, it is the shape of their batch.
+    """
+    few = dataclasses.replace(source, batch_size=min(rows, FEW), part=(0, 1), order=None)
+    return {
+        name: jax.ShapeDtypeStruct((rows, *value.shape[1:]), value.dtype)
+        for name, value in few.batch(0).items()
+    }
+
+
+def lower_train_step(
+    training: Training, config: LoopConfig, parallel: Parallel, state: PyTree, batch: Batch
+) -> Any:
+    """Returns (state, batch) -> ((state, totals), None) for these shapes, not compiled yet."""
+
+    def make(axis: str | None) -> Any:
+        return make_train_step(training, axis, config.accumulate, config.ema_decay)
+
+    return parallel.lower(make, state, batch, donate=True)
+
+
+def training_program(
+    experiment: Experiment, config: LoopConfig, parallel: Parallel, batch: Batch
+) -> Program:
+    """Returns the training step for a global batch of these shapes."""
+    state = state_shapes(experiment, config)
+    step = make_train_step(experiment.training, None, config.accumulate, config.ema_decay)
+    with compiled_for(parallel.target):
+        cost = count_flops(step, state, dict(batch))
+    lowered = lower_train_step(experiment.training, config, parallel, state, batch)
+    return Program("training", lowered, cost, len(batch["index"]))
+
+
+def evaluation_program(
+    experiment: Experiment, config: LoopConfig, parallel: Parallel, batch: Batch
+) -> Program:
+    """Returns the evaluation step for a global batch of these shapes."""
+    variables = state_shapes(experiment, config).variables
+    with compiled_for(parallel.target):
+        cost = count_flops(make_eval_step(experiment.evaluation, None), variables, dict(batch))
+    lowered = parallel.lower(
+        lambda axis: make_eval_step(experiment.evaluation, axis), variables, batch
+    )
+    return Program("evaluation", lowered, cost, len(batch["index"]))
