@@ -50,8 +50,8 @@ def run(
       open_experiment: name, or file -> an experiment's module.
 
     Returns:
-      The exit code: 0, 1 where something is not reproduced or does not fit, 3 where runs of a study or a tuning
-      failed.
+      The exit code: 0, 1 where something is not reproduced or does not fit, 3 where runs of a study
+      or a tuning failed.
 
     Raises:
       UserError: for everything a person can mend.

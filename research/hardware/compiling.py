@@ -14,7 +14,7 @@ _OPTIONS = {"gpu": {"xla_gpu_autotune_level": 0}}
 
 
 class Compiled(NamedTuple):
-    """What a program takes on each device.
+    """The needs of a compiled program on each device.
 
     Attributes:
       memory: None where the compiler cannot say.

@@ -1,4 +1,4 @@
-"""What the program that is being traced is compiled for: formulations are chosen by it.
+"""The target of the program that is being traced: formulations are chosen by it.
 
 The same function may be traced for the machine at hand and for one that is not there. JAX traces
 it anew for each, because the target is part of its cache's key.
