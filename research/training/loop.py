@@ -234,7 +234,8 @@ def train(
 
             last = step == end
             stopping = interrupts.received if not last else None
-            due_eval = last or (step % plan.eval_every == 0 and not stopping)
+            # Not even a run that is to stop leaves an evaluation out: it may find the best.
+            due_eval = last or step % plan.eval_every == 0
             due_save = last or stopping or step % plan.checkpoint_every == 0
             if not (due_eval or due_save or step % plan.log_every == 0):
                 continue

@@ -9,6 +9,7 @@ import signal
 import pytest
 from toy_runs import CONFIG, interrupted, lines, run
 
+from research.record.progress import TrainingProgress
 from research.training.checkpoint import open_checkpoint
 from research.training.interrupts import Stopped
 
@@ -68,20 +69,32 @@ def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path, cap
     assert open_checkpoint(tmp_path / "whole").metadata["step"] == 12
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGTERM, 5), (signal.SIGINT, 6), (signal.SIGUSR1, 10)]
+)
+def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, monkeypatch, number, step):
+    """Evaluations are due after 5 and 10: the one that may be the best is not left out."""
     whole = run(tmp_path / "whole")
     handler = signal.getsignal(number)
-    stop = lambda: os.kill(os.getpid(), number)
-    with pytest.raises(Stopped) as stopped:
-        run(tmp_path / "stopped", experiment=interrupted(6, stop))
+    advance = TrainingProgress.advance
+
+    def stop(self, done):
+        advance(self, done)
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingProgress, "advance", stop)
+        with pytest.raises(Stopped) as stopped:
+            run(tmp_path / "stopped")
     assert stopped.value.signal is number
     assert signal.getsignal(number) is handler
-    saved = open_checkpoint(tmp_path / "stopped").metadata["step"]
-    assert 0 < saved < 12
+    assert open_checkpoint(tmp_path / "stopped").metadata["step"] == step
     resumed = run(tmp_path / "stopped")
-    assert resumed.result["fingerprint"] == whole.result["fingerprint"]
-    check_cost(tmp_path / "stopped", resumed.result, [0, saved])
+    for name in ("fingerprint", "metrics", "best_checkpoint"):
+        assert resumed.result[name] == whole.result[name]
+    assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
+    check_cost(tmp_path / "stopped", resumed.result, [0, step])
 
 
 def test_a_run_that_was_left_on_the_way_ends_bit_for_bit_as_one_that_was_not(tmp_path):
