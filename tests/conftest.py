@@ -1,5 +1,6 @@
 """Eight fake CPU devices for every test; must run before JAX is used for the first time."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -28,6 +29,14 @@ _CACHE = tempfile.mkdtemp(prefix="fovea-tests-")
 jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+# Tracing makes many objects that live long; looking for garbage among them takes time.
+gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_collection_modifyitems(items):
+    """Puts whole programs before their parts: what is begun last is then short."""
+    items.sort(key=lambda item: len(item.path.parts))
 
 
 def pytest_xdist_auto_num_workers():

@@ -79,13 +79,8 @@ DETECTION = {
 OF_DATA = {"init_from", "init_as", "anchors", "landmarks", "regions"}
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        name if name == "sliding_windows" else pytest.param(name, marks=pytest.mark.families)
-        for name in detectors.DETECTORS
-    ],
-)
+@pytest.mark.families
+@pytest.mark.parametrize("model", detectors.DETECTORS)
 def test_a_flag_of_detectors_changes_those_that_it_is_said_to(model, monkeypatch):
     assert DETECTION.keys() | OF_DATA == detectors.USED_BY.keys()
     monkeypatch.setattr(detection, "refuse_unused", lambda *_: None)

@@ -273,7 +273,8 @@ def test_what_is_held_out_keeps_all_its_words(place):
     assert len(data.train.examples) == 15 and len(data.evals["validation"].examples) == 4
 
 
-@pytest.mark.parametrize("mode", ["jit", pytest.param("pmap", marks=pytest.mark.families)])
+@pytest.mark.families
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_eight_devices_train_the_same_captioner_as_one(place, mode):
     """Attention, its penalty, dropout, chosen references, moved pictures; by plain SGD."""
     config = captioning.Config(

@@ -220,7 +220,7 @@ FACTS = {
     ("model", "mode"),
     [
         ("yolo", "jit"),
-        ("rcnn", "pmap"),
+        pytest.param("rcnn", "pmap", marks=pytest.mark.families),
         pytest.param("yolo", "pmap", marks=pytest.mark.families),
         pytest.param("rcnn", "jit", marks=pytest.mark.families),
     ],

@@ -48,6 +48,7 @@ def trained(place, figures):
         "--checkpoint_every=8",
         "--learning_rate=0.01",
         "--embedding_size=8",
+        "--parallel=single",
         f"--workdir={folder}",
     )
     assert code == 0

@@ -226,7 +226,7 @@ def test_dream_takes_a_strip(place, colour):
     assert image.shape == (6, 150, 3)
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("solver", ["adam", pytest.param("lbfgs", marks=pytest.mark.families)])
 def test_style_transfer_cuts_the_style_loss_tenfold(place, colour, solver):
     content, style = paint(place, "content.png", 40, 30), paint(place, "style.png", 33, 64)
     out = place / f"style_{solver}"

@@ -59,7 +59,16 @@ def test_every_parameter_gets_a_gradient(name):
     assert "backbone" in grads
 
 
-@ALL
+@pytest.mark.parametrize(
+    "name",
+    [
+        "show_attend_and_tell",
+        *(
+            pytest.param(name, marks=pytest.mark.families)
+            for name in ("show_and_tell", "spatial_attention")
+        ),
+    ],
+)
 def test_one_word_at_a_time_is_the_whole_caption(name):
     model, variables = made(name, cell="gru", layers=2)
     tokens = captions()

@@ -90,8 +90,19 @@ SMALL = [
 ]
 
 
+LONG = ("googlenet", "inception_v3")  # seconds each
+
+
 @pytest.mark.parametrize(
-    ("name", "options", "size", "channels"), SMALL, ids=[f"{s[0]}-{i}" for i, s in enumerate(SMALL)]
+    ("name", "options", "size", "channels"),
+    [
+        pytest.param(
+            *case,
+            id=f"{case[0]}-{number}",
+            marks=[pytest.mark.families] if case[0] in LONG else [],
+        )
+        for number, case in enumerate(SMALL)
+    ],
 )
 def test_every_parameter_gets_a_gradient(name, options, size, channels):
     model = create(name, num_classes=3, **options) if name != "xor" else create(name)

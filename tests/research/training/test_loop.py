@@ -191,7 +191,7 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_intact(tmp_path, monkeyp
     assert open_checkpoint(tmp_path).metadata["step"] == 1
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize("ema_decay", [pytest.param(0.0, marks=pytest.mark.families), 0.9])
 def test_statistics_belong_to_the_weights_whenever_it_evaluates_and_change_no_step(
     tmp_path, ema_decay
 ):

@@ -34,6 +34,13 @@ def check_cost(folder, result, starts):
     assert rates["evaluation"] == pytest.approx(3 * 21 / spent["seconds"]["evaluation"], rel=0.01)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The folder and the result of a run that was not stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, run(folder).result
+
+
 def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path, capsys):
     whole = run(tmp_path / "whole")
 
@@ -72,9 +79,9 @@ def test_a_run_that_broke_off_ends_bit_for_bit_as_one_that_did_not(tmp_path, cap
 @pytest.mark.parametrize(
     ("number", "step"), [(signal.SIGTERM, 5), (signal.SIGINT, 6), (signal.SIGUSR1, 10)]
 )
-def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, monkeypatch, number, step):
+def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, monkeypatch, undisturbed, number, step):
     """Evaluations are due after 5 and 10: the one that may be the best is not left out."""
-    whole = run(tmp_path / "whole")
+    folder, whole = undisturbed
     handler = signal.getsignal(number)
     advance = TrainingProgress.advance
 
@@ -92,13 +99,13 @@ def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, monkeypatch, number, 
     assert open_checkpoint(tmp_path / "stopped").metadata["step"] == step
     resumed = run(tmp_path / "stopped")
     for name in ("fingerprint", "metrics", "best_checkpoint"):
-        assert resumed.result[name] == whole.result[name]
-    assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
+        assert resumed.result[name] == whole[name]
+    assert lines(tmp_path / "stopped") == lines(folder)
     check_cost(tmp_path / "stopped", resumed.result, [0, step])
 
 
-def test_a_run_that_was_left_on_the_way_ends_bit_for_bit_as_one_that_was_not(tmp_path):
-    whole = run(tmp_path / "whole")
+def test_a_run_that_was_left_on_the_way_ends_bit_for_bit_as_one_that_was_not(tmp_path, undisturbed):
+    _, whole = undisturbed
     measured = {}
     for share, step in ((0.25, 3), (0.6, 7), (0.6, 7), (0.25, 7)):  # what is done is not undone
         left = run(tmp_path / "left", dataclasses.replace(CONFIG, stop_after=share))
@@ -108,7 +115,7 @@ def test_a_run_that_was_left_on_the_way_ends_bit_for_bit_as_one_that_was_not(tmp
     ended = run(tmp_path / "left")
     assert ended.complete
     for name in ("fingerprint", "metrics", "weights", "best_checkpoint", "step"):
-        assert ended.result[name] == whole.result[name]
+        assert ended.result[name] == whole[name]
     rows = {row["step"]: row for row in lines(tmp_path / "left")}
     assert "test/accuracy" in rows[3] and "test/accuracy" in rows[7]
     assert set(rows) == {3, 4, 5, 6, 7, 8, 9, 10, 12}
