@@ -3,9 +3,11 @@
     python launch.py --experiment=filtering
 
 finds Sobel's filter again from digits: no number of the learned kernel is off by more than 0.001.
+`--mode=predict --checkpoint=RUN --inputs=photo.jpg` then filters a picture of your own.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 class Config(ImageTrainingConfig):
     """Filtering"""
 
-    kernel: Literal["prewitt", "sobel", "scharr"] = option("sobel", "The filter to be found.")
+    kernel: str = option(
+        "sobel",
+        "The filter to be found: a name, such as scharr or sobel_horizontal, or nine numbers row by "
+        "row, '1 0 -1 1 0 -1 1 0 -1'.",
+    )
     noise: float = option(
         0.0, "Standard deviation of noise on the filtered images, of values in 0..1.", minimum=0.0
     )
@@ -54,12 +60,17 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.data.datasets import opener
     from research.data.images.augment import example_keys
     from research.data.tasks import classification as task
-    from research.experiment import Evaluation, Evaluator, Experiment
+    from research.errors import UserError
+    from research.experiment import Evaluation, Evaluator, Experiment, Prediction
     from research.figures import filtering as figures
     from research.models import Entry
-    from research.models.filter import EDGE_FILTERS, Filter
+    from research.models.filter import Filter, kernel_of
     from research.nn.convolution import convolution
+    from research.record.run_folder import save_images
 
+    wanted = kernel_of(config.kernel)
+    if wanted.shape != (3, 3):
+        raise UserError(f"--kernel={config.kernel}: nine numbers are needed.")
     dataset = opener(config, task.TASK)
     data = assemble(
         config,
@@ -70,7 +81,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         classes=False,
         fixed_channels=True,
     )
-    true = jnp.asarray(EDGE_FILTERS[config.kernel])[:, :, None, None]
+    true = jnp.asarray(wanted)[:, :, None, None]
 
     def before(batch: "Batch") -> jax.Array:
         return jnp.asarray(batch["image"], jnp.float32) / 255.0  # [B, H, W, 1]
@@ -108,7 +119,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     def draw(outputs: Any, batch: "Batch") -> "Pictures":
         kernels = {
             "learned": outputs["kernel"][0, :, :, 0, 0],
-            config.kernel: np.asarray(true)[:, :, 0, 0],
+            "wanted" if " " in config.kernel else config.kernel: np.asarray(true)[:, :, 0, 0],
         }
         pictures = {
             "before": batch["image"],
@@ -116,6 +127,16 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
             "learned": outputs["after"],
         }
         return {"filters": figures.filters(kernels, pictures)}
+
+    def describe(outputs: Any, batch: "Batch") -> list[dict[str, Any]]:
+        most = np.abs(outputs["after"]).max((1, 2, 3))
+        return [{"summary": f"strongest answer {x:.3f}", "strongest": float(x)} for x in most]
+
+    def save(folder: Path, files: list[str], outputs: Any, batch: "Batch") -> None:
+        after = np.asarray(outputs["after"])  # signed: grey is 0
+        reach = np.maximum(np.abs(after).max((1, 2, 3), keepdims=True), 1e-6)
+        pictures = np.rint(127.5 + 127.5 * after / reach).astype(np.uint8)
+        save_images(folder / "filtered", files, pictures)
 
     protocol = {
         "squared_error": "mean over pixels of (filtered - learned)², brightness in 0..1",
@@ -130,4 +151,11 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         ),
         data=data.sources,
         facts=data.facts,
+        prediction=Prediction(
+            lambda files: {"image": data.read_whole(files)},
+            describe,
+            alone=True,
+            draw=draw,
+            save=save,
+        ),
     )

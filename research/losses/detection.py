@@ -153,6 +153,20 @@ def localisation_loss(
     return parts["presence"] + box_weight * parts["box"] + parts["class"], parts
 
 
+def squared_localisation_loss(
+    outputs: Float[Array, "batch entry"], target: Float[Array, "batch entry"]
+) -> Float[Array, " batch"]:
+    """Sums squared errors of (p_c, c_1, ..., c_n, b_x, b_y, b_h, b_w), where p_c is 1; else p_c's.
+
+    The first loss of courses on detection: what the others are where nothing is does not count,
+    even NaN.
+    """
+    there = target[:, :1] > 0.5
+    counts = there | (jnp.arange(target.shape[1]) == 0)
+    wanted = jnp.where(counts, target, jax.lax.stop_gradient(outputs))
+    return jnp.where(counts, (outputs - wanted) ** 2, 0.0).sum(1)
+
+
 def landmark_loss(
     presence: Float[Array, " batch"],
     points: Float[Array, "batch point 2"],

@@ -1,10 +1,12 @@
 """Architectures, one family a file, registered by the file's MODELS alone."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import math
 import pkgutil
+import types
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -129,7 +131,18 @@ def _reader(kind: Any) -> Callable[[str], Any] | None:
     """Returns the function from text to a value of this type; None if there is none."""
     if typing.get_origin(kind) is Literal:
         return {choice: choice for choice in typing.get_args(kind)}.__getitem__
+    if typing.get_origin(kind) is types.UnionType:
+        each = [reader for one in typing.get_args(kind) if (reader := _reader(one))]
+        return functools.partial(_first, each) if each else None
     return _READERS.get(kind)
+
+
+def _first(readers: Sequence[Callable[[str], Any]], text: str) -> Any:
+    """Returns the value of the first reader that takes the text; raises ValueError if none does."""
+    for reader in readers:
+        with contextlib.suppress(ValueError, KeyError):
+            return reader(text)
+    raise ValueError(text)
 
 
 _READERS: dict[Any, Callable[[str], Any]] = {

@@ -1,6 +1,7 @@
 """GoogLeNet: Szegedy et al., "Going deeper with convolutions", 2014, table 1.
 
-Layers and names are torchvision's: batch normalisation everywhere, and 3x3 in place of 5x5 filters.
+Layers and names are torchvision's: batch normalisation everywhere, and 3x3 in place of 5x5 filters,
+which `googlenet_5x5` has.
 """
 
 from collections.abc import Sequence
@@ -35,14 +36,29 @@ halve = partial(max_pool, size=3, stride=2, ceil=True)
 
 
 def branches(
-    one: int, three_in: int, three: int, five_in: int, five: int, pooled: int
+    one: int,
+    three_in: int,
+    three: int,
+    five_in: int,
+    five: int,
+    pooled: int,
+    five_size: int = 3,
+    bottleneck: bool = True,
 ) -> Sequence[Branch]:
-    """Returns the branches of the module of figure 2b."""
+    """Returns the branches of the module of figure 2b, or without bottlenecks of figure 2a.
+
+    Args:
+      five_size: side of the third branch's filters, 5 as published.
+    """
+    pool = partial(max_pool, size=3, stride=1, padding=1)
+    if not bottleneck:
+        larger = (Layer("branch2_0", three, 3),), (Layer("branch3_0", five, five_size),)
+        return ((Layer("branch1", one),), *larger, (pool,))
     return (
         (Layer("branch1", one),),
         (Layer("branch2_0", three_in), Layer("branch2_1", three, 3)),
-        (Layer("branch3_0", five_in), Layer("branch3_1", five, 3)),
-        (partial(max_pool, size=3, stride=1, padding=1), Layer("branch4_1", pooled)),
+        (Layer("branch3_0", five_in), Layer("branch3_1", five, five_size)),
+        (pool, Layer("branch4_1", pooled)),
     )
 
 
@@ -80,6 +96,8 @@ class GoogLeNet(nn.Module):
     Attributes:
       auxiliary: whether there are auxiliary heads, after modules 4a and 4d.
       modules: the inception modules that are there, of MODULES.
+      five: side of the filters of the modules' third branch: 3 is torchvision's, 5 the paper's.
+      bottleneck: False leaves the 1x1 convolutions before the larger ones out (figure 2a).
       dropout: rate before the head.
       axis: the pmap axis that the batch is split over.
     """
@@ -90,6 +108,8 @@ class GoogLeNet(nn.Module):
     axis: str | None = None
     auxiliary: bool = True
     modules: Sequence[str] = tuple(MODULES)
+    five: int = 3
+    bottleneck: bool = True
     dropout: float = 0.2
 
     @nn.compact
@@ -116,7 +136,7 @@ class GoogLeNet(nn.Module):
             if module[0] != stage:
                 stage = module[0]
                 x = max_pool(x, 2, 2, ceil=True) if stage == "5" else halve(x)
-            columns = branches(*MODULES[module])
+            columns = branches(*MODULES[module], self.five, self.bottleneck)
             x = InceptionModule(columns, **common, name=f"inception{module}")(x, train)
             maps[f"inception{stage}"] = x
             asked = self.auxiliary and not features and (train or self.is_initializing())
@@ -131,4 +151,7 @@ class GoogLeNet(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=self.kernel_init, name="fc")(x)
 
 
-MODELS = {"googlenet": Entry(GoogLeNet, image_size=224, min_size=15)}
+MODELS = {
+    "googlenet": Entry(GoogLeNet, image_size=224, min_size=15),
+    "googlenet_5x5": Entry(partial(GoogLeNet, five=5), image_size=224, min_size=15),
+}

@@ -5,6 +5,7 @@ Layers and names are torchvision's; a bottleneck strides in its 3x3 convolution 
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -24,7 +25,8 @@ class ResNet(nn.Module):
     Attributes:
       stages: blocks of each stage; width doubles and the map halves from stage to stage.
       bottleneck: blocks of 1x1, 3x3, 1x1 convolutions (from 50 layers on).
-      shortcut: False gives the plain network of the same depth.
+      shortcut: "padding" for shortcuts without parameters; False gives the plain network of the
+        same depth.
       width: channels of the stem and of the first stage's 3x3 convolutions.
       small_images: a 3x3 stem at stride 1 without max pooling, as for CIFAR.
       blur: maps are smoothed wherever they are halved, but on shortcuts (Zhang 2019).
@@ -38,7 +40,7 @@ class ResNet(nn.Module):
     axis: str | None = None
     stages: Sequence[int] = (2, 2, 2, 2)
     bottleneck: bool = False
-    shortcut: bool = True
+    shortcut: bool | Literal["padding"] = True
     width: int = 64
     small_images: bool = False
     blur: bool = False

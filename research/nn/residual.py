@@ -1,8 +1,10 @@
 """The residual block: He et al., "Deep residual learning for image recognition", 2015."""
 
 from functools import partial
+from typing import Literal
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research.nn.activations import Activation
@@ -15,13 +17,15 @@ from research.nn.pooling import blur_pool
 class ResidualBlock(nn.Module):
     """The sum activation(F(x) + x), F two 3x3 convolutions, or 1x1, a narrow 3x3 and 1x1.
 
-    Where F changes the shape, a strided 1x1 convolution projects the shortcut (equation 2).
+    Where F changes the shape, a strided 1x1 convolution projects the shortcut (equation 2), or it
+    takes every stride-th place, and new channels are 0: options B and A of section 3.3.
 
     Attributes:
       width: channels of the 3x3 convolutions; a bottleneck's output has 4 times as many.
       stride: of the first 3x3 convolution.
       blur: the stride is taken by `blur_pool`, after the activation of the convolution that had it.
-      shortcut: False leaves F alone, a block of the plain network (section 3.3).
+      shortcut: "padding" for new channels of 0, which has no parameters; False leaves F alone, a
+        block of the plain network (section 3.3).
     """
 
     width: int
@@ -31,7 +35,7 @@ class ResidualBlock(nn.Module):
     stride: int = 1
     dilation: int = 1
     bottleneck: bool = False
-    shortcut: bool = True
+    shortcut: bool | Literal["padding"] = True
     blur: bool = False
 
     @nn.compact
@@ -57,7 +61,10 @@ class ResidualBlock(nn.Module):
             y = smoothed(self.activation(self.norm(name="bn1")(strided(name="conv1")(x))))
             y = self.norm(name="bn2")(conv(out_channels, 3, name="conv2")(y))
         if self.shortcut:
-            if self.stride > 1 or x.shape[-1] != out_channels:
+            if self.shortcut == "padding":
+                x = x[:, :: self.stride, :: self.stride]
+                x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, out_channels - x.shape[-1])))
+            elif self.stride > 1 or x.shape[-1] != out_channels:
                 x = conv(out_channels, 1, self.stride, name="downsample_0")(x)
                 x = self.norm(name="downsample_1")(x)
             y = y + x

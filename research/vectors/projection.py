@@ -18,6 +18,34 @@ class Projection(NamedTuple):
     title: str
 
 
+class PrincipalComponents(NamedTuple):
+    """The directions of largest variance: Pearson 1901.
+
+    Attributes:
+      mean: of the vectors.
+      axes: orthogonal, of length 1, by falling variance.
+      shares: of the whole variance that lies along each.
+    """
+
+    mean: Float[np.ndarray, " d"]
+    axes: Float[np.ndarray, "component d"]
+    shares: Float[np.ndarray, " component"]
+
+    def places(self, vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n component"]:
+        """Returns the vectors compressed to a number for each axis."""
+        return (vectors - self.mean) @ self.axes.T
+
+    def restored(self, places: Float[np.ndarray, "n component"]) -> Float[np.ndarray, "n d"]:
+        """Returns vectors from their places along the first axes."""
+        return places @ self.axes[: places.shape[1]] + self.mean
+
+
+def principal_components(vectors: Float[np.ndarray, "n d"], count: int) -> PrincipalComponents:
+    """Finds the `count` directions of largest variance, or as many as there can be."""
+    pca = PCA(min(count, *vectors.shape), svd_solver="full").fit(vectors)
+    return PrincipalComponents(pca.mean_, pca.components_, pca.explained_variance_ratio_)
+
+
 def two_coordinates(
     features: Float[np.ndarray, "n d"], kind: Literal["pca", "tsne"], seed: int = 0
 ) -> Projection:

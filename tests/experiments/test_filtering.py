@@ -1,5 +1,6 @@
 import json
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,6 +46,8 @@ def test_a_filter_is_found_again_from_pairs_of_images(tmp_path, figures, kernel,
     ("flag", "said"),
     [
         ("--input_normalisation=whitened", "--input_normalisation=whitened"),  # had no effect
+        ("--kernel=sobbel", "Did you mean 'sobel'?"),
+        ("--kernel=1 2 3 4", "nine numbers are needed"),
         ("--image_size=2", "images of at least 3 x 3 pixels"),  # nothing is left of the images
         ("--eval_batch_size=3", "--eval_batch_size=3 does not divide by 8 devices"),
     ],
@@ -55,6 +58,25 @@ def test_bad_input_is_one_line_before_anything_is_written(tmp_path, capsys, flag
     error = capsys.readouterr().err
     assert said in error and error.startswith("error: ") and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_numbers_are_found_again_and_filter_an_own_picture(tmp_path, figures):
+    run, out = tmp_path / "run", tmp_path / "out"
+    own = [f"--data_dir={tmp_path}", "--parallel=single", "--compilation_cache="]
+    kernel = "--kernel=0 1 0 1 -4 1 0 1 0"
+    train = ["x", "--experiment=filtering", kernel, "--steps=120", f"--workdir={run}", *own]
+    assert launch.main(train) == 0
+    learned = open_checkpoint(run).variables["params"]["filter"]["kernel"][:, :, 0, 0]
+    np.testing.assert_allclose(learned, [[0, 1, 0], [1, -4, 1], [0, 1, 0]], atol=0.05)
+    picture = np.zeros((9, 14), np.uint8)
+    picture[4, 6] = 255
+    cv2.imwrite(str(tmp_path / "dot.png"), picture)
+    flags = [f"--checkpoint={run}", f"--inputs={tmp_path / 'dot.png'}", f"--workdir={out}"]
+    assert launch.main(["x", "--mode=predict", *flags, "--compilation_cache="]) == 0
+    filtered = cv2.imread(str(out / "filtered" / "dot.png"), cv2.IMREAD_UNCHANGED)
+    assert filtered.shape[:2] == (7, 12)
+    assert filtered.reshape(7, 12, -1)[3, 5, 0] == 0  # -4 at the dot, grey elsewhere
+    assert abs(int(filtered.reshape(7, 12, -1)[0, 0, 0]) - 128) <= 1
 
 
 def test_edge_filters_see_vertical_edges_alone():

@@ -29,6 +29,8 @@ def shapes(model, size, channels):
         ("lenet5_rbf", {"num_classes": 10}, 61_706 - 850),
         ("alexnet", {}, 61_100_840),
         ("alexnet_lrn", {}, 61_100_840),
+        ("alexnet_2012", {}, 60_965_224),
+        ("alexnet_2012", {"groups": 1}, 62_378_344),
         ("vgg16", {}, 138_357_544),
         ("vgg16_bn", {}, 138_365_992),
         ("vgg19", {}, 143_667_240),
@@ -38,6 +40,8 @@ def shapes(model, size, channels):
         ("resnet101", {}, 44_549_160),
         ("googlenet", {}, 13_004_888),
         ("googlenet", {"auxiliary": False}, 6_624_904),
+        # 16 more weights for each pair of channels of the third branch: 23,808 pairs in table 1.
+        ("googlenet_5x5", {}, 13_004_888 + 16 * 23_808),
         ("inception_v3", {}, 27_161_264),
         ("inception_v3", {"auxiliary": False}, 23_834_568),
     ],
@@ -261,6 +265,7 @@ def test_an_unknown_model_names_the_nearest():
 
 def test_attributes_come_from_text():
     resnet, mlp = available()["resnet18"], available()["mlp"]
+    assert attributes(resnet, ["shortcut=padding"]) == {"shortcut": "padding"}
     assert attributes(resnet, ["width=16", "shortcut=false", "stages=1+2+3"]) == {
         "width": 16,
         "shortcut": False,

@@ -41,6 +41,15 @@ def test_a_projection_shortcut_where_the_shape_changes():
     np.testing.assert_allclose(y, relu(f + shortcut), rtol=1e-4, atol=2e-4)
 
 
+def test_a_padded_shortcut_has_no_parameters_and_new_channels_are_zero():
+    y, p = run(ResidualBlock(12, relu, HE, NORM, stride=2, shortcut="padding"))
+    f = convolution(MAPS, p["conv1"]["kernel"], stride=2, padding=1)
+    f = convolution(relu(f), p["conv2"]["kernel"], padding=1)
+    shortcut = jnp.concatenate([MAPS[:, ::2, ::2], jnp.zeros((2, 3, 3, 4))], axis=-1)
+    np.testing.assert_allclose(y, relu(f + shortcut), rtol=1e-4, atol=2e-4)
+    assert not any("downsample" in name for name in p)
+
+
 def test_a_bottleneck_is_narrow_inside():
     y, p = run(ResidualBlock(2, relu, HE, NORM, bottleneck=True))
     f = relu(convolution(MAPS, p["conv1"]["kernel"]))
