@@ -77,6 +77,11 @@ class LaunchConfig:
         "drawn; compare: disagreements, the pictures that one side gets right and the other wrong.",
         only=("evaluate", "compare"),
     )
+    details: tuple[str, ...] = option(
+        (),
+        "list: models whose parameters, operations, memory and time on this machine are compared.",
+        only=("list",),
+    )
     source: str = option("", "prepare: folder that holds the data set's original archives.")
     allow_download: bool = option(False, "prepare: fetch archives that are not in --source.")
     study: str = option(

@@ -29,8 +29,8 @@ class Config(ImageTrainingConfig):
 
     kernel: str = option(
         "sobel",
-        "The filter to be found: a name, such as scharr or sobel_horizontal, or nine numbers row by "
-        "row, '1 0 -1 1 0 -1 1 0 -1'.",
+        "The filter to be found: a name, such as scharr or sobel_horizontal, or nine numbers, row "
+        "by row: '1 0 -1 1 0 -1 1 0 -1'.",
     )
     noise: float = option(
         0.0, "Standard deviation of noise on the filtered images, of values in 0..1.", minimum=0.0

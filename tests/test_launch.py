@@ -19,6 +19,7 @@ import pytest
 
 import launch
 from research import models
+from research.models.counts import COUNTS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -274,10 +275,13 @@ def test_check_says_what_a_long_run_would_meet(place):
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.families)])
 def test_list_names_everything_that_can_be_asked_for(place, capsys, monkeypatch, every):
-    """Of models, three; all of them take half a minute."""
-    known = models.available(task=None)
-    shown = known if every else {name: known[name] for name in ("resnet18", "lenet5", "unet")}
-    monkeypatch.setattr(models, "available", lambda task: shown)
+    """Parameters are those that the models have now: of three, all of them take half a minute."""
+    shown = models.available(task=None)
+    counted = shown if every else ("resnet18", "lenet5", "unet")
+    assert COUNTS.keys() == shown.keys()
+    assert {n: COUNTS[n] for n in counted} == {
+        n: models.count_parameters(shown[n]) for n in counted
+    }
     monkeypatch.setenv("COLUMNS", "200")
     assert launch.main(["x", "--mode=list", f"--data_dir={place / 'data'}"]) == 0
     printed = capsys.readouterr().out
@@ -429,3 +433,17 @@ def test_a_run_does_not_go_on_with_other_data(place, own, tmp_path, capsys):
         assert launch.main(["x", *own, f"--workdir={run}"]) == 2
     assert "the training data have changed" in capsys.readouterr().err
     assert not (run / "result.json").exists()
+
+
+def test_details_compare_what_models_cost(place, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    flags = ["x", "--mode=list", f"--data_dir={place / 'data'}", "--details=lenet5,linear"]
+    assert launch.main(flags) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "--model=" in line]
+    assert [row[0] for row in rows] == ["--model=lenet5", "--model=linear"]
+    assert "61,706" in rows[0] and all(row[-1] == "ms" and float(row[-2]) > 0 for row in rows)
+    # Products of LeCun 1998: 117,600 + 240,000 + 48,000 + 10,080 + 840, two operations each.
+    assert 832 < float(rows[0][rows[0].index("kFLOPs") - 1]) < 900
+    assert launch.main([*flags[:-1], "--details=lenet"]) == 2
+    assert launch.main(["x", "--experiment=classification", "--details=lenet5"]) == 2
+    assert "--details: is for --mode=list" in capsys.readouterr().err

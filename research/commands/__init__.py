@@ -1,18 +1,16 @@
-"""The modes that `--mode` names, one a file. launch.py reads the flags; `run` runs their mode."""
+"""The modes that `--mode` names, one a file. launch.py reads the flags; `run` runs their mode.
+
+A mode's file is imported when it is asked for: some take a second or two.
+"""
 
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from research.code.running import code_of
-from research.commands.compare import compare
-from research.commands.evaluate import open_weights, run_evaluation
 from research.commands.output import output_folder, show_report
-from research.commands.predict import run_prediction
-from research.commands.study import VariantOf, run_study, study_of
-from research.commands.train import run_training
-from research.commands.tune import run_tuning
 from research.config import options
 from research.data.config import DataConfig
 from research.errors import UserError
@@ -26,6 +24,9 @@ from research.runtime import (
 )
 from research.training.config import LoopConfig
 
+if TYPE_CHECKING:
+    from research.commands.study import VariantOf
+
 
 def run(
     launch: Launch,
@@ -33,7 +34,7 @@ def run(
     config: LoopConfig,
     given: Collection[str],
     experiments: Path,
-    variant: VariantOf,
+    variant: "VariantOf",
     arguments: Sequence[str],
     open_experiment: Callable[[str], ModuleType],
 ) -> int:
@@ -64,9 +65,12 @@ def run(
     if launch.mode != "compile":  # whose seconds are asked for
         use_compilation_cache(config.compilation_cache)
     if launch.mode == "list":
-        from research.commands.listing import show_list
+        from research.commands.listing import show_details, show_list
 
-        show_list(experiments, config.data_dir)
+        if launch.details:
+            show_details(launch.details)
+        else:
+            show_list(experiments, config.data_dir)
         return 0
     if launch.mode == "prepare":
         from research.data.stored.preparation import prepare
@@ -76,6 +80,8 @@ def run(
         prepare(config.dataset, config.data_dir, launch.source or None, launch.allow_download)
         return 0
     if launch.mode == "compare":
+        from research.commands.compare import compare
+
         compare(launch, config.workdir, arguments, open_experiment)
         return 0
     if launch.mode == "reproduce":
@@ -94,21 +100,32 @@ def run(
             raise UserError("--mode=compile needs --topology, such as v5e:2x4 or h100:8.")
         return run_compilation(launch.experiment, module, config, launch.topology, launch.run)
     elif launch.mode == "train":
+        from research.commands.train import run_training
+
         run_training(launch.experiment, module, config)
     elif launch.mode == "evaluate":
+        from research.commands.evaluate import open_weights, run_evaluation
+
         members = []
         for path in launch.checkpoint or (None,):
             trained, opened = open_weights(path, launch, module, config, given)
             members.append((trained, module.build(trained, opened.metadata["facts"]), opened))
         run_evaluation(launch.experiment, members, code_of(module), launch.show)
     elif launch.mode == "study":
+        from research.commands.study import run_study, study_of
+
         study, configs = study_of(launch, config, given, experiments / "presets", variant)
         launcher = [sys.executable, str(experiments.parent / "launch.py"), *arguments]
         return run_study(study, module, config, configs, launch.jobs, launch.share, launcher)
     elif launch.mode == "tune":
+        from research.commands.tune import run_tuning
+
         launcher = [sys.executable, str(experiments.parent / "launch.py"), *arguments]
         return run_tuning(launch, module, config, given, variant, launcher)
     elif launch.mode == "predict":
+        from research.commands.evaluate import open_weights
+        from research.commands.predict import run_prediction
+
         if len(launch.checkpoint) > 1:
             raise UserError("--mode=predict takes one --checkpoint.")
         path = launch.checkpoint[0] if launch.checkpoint else None
