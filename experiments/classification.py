@@ -136,7 +136,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     )
     return Experiment(
         network=network,
-        training=make_training(config, network, data, loss, augment),
+        training=make_training(config, network, data, loss, augment, answers=len(classes)),
         evaluation=Evaluation(
             predict, {"labels": labels}, data.best("accuracy"), loss="cross_entropy"
         ),

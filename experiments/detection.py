@@ -116,7 +116,10 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return box_bias.of_boxes(original(outputs, targets), original(targets, targets))
 
     def draw(outputs: "Batch", batch: "Batch") -> "Pictures":
-        return {"predictions": figures.predictions(batch["image"], outputs, batch, classes)}
+        drawn = {"predictions": figures.predictions(batch["image"], outputs, batch, classes)}
+        if "regions" in outputs:  # of --draw_proposals
+            drawn["proposals"] = figures.proposals(batch["image"], outputs["regions"])
+        return drawn
 
     def draw_split(outputs: "Batch", targets: "Batch") -> "Pictures":
         pictures = {

@@ -185,7 +185,9 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     )
     return Experiment(
         network=network,
-        training=make_training(config, network, Learned(facts, trains), loss),
+        training=make_training(
+            config, network, Learned(facts, trains), loss, answers=characters.size
+        ),
         evaluation=Evaluation(
             predict,
             {"characters": following},

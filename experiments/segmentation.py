@@ -226,7 +226,15 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     below = "backbone" if backbone else ""
     return Experiment(
         network=network,
-        training=make_training(config, network, data, loss, augment, below=below),
+        training=make_training(
+            config,
+            network,
+            data,
+            loss,
+            augment,
+            below=below,
+            answers=len(names) if config.loss == "cross_entropy" else 0,
+        ),
         evaluation=Evaluation(predict, {"pixels": pixels}, data.best("mIoU"), loss="cross_entropy"),
         data=sources,
         facts=data.facts,

@@ -129,6 +129,8 @@ class Training(NamedTuple):
       steps: number of steps, in the place of --steps and --epochs; None for these.
       watch: the means of the steps since the last log line -> a warning, or None. It is logged; a
         UserError stops the run before these weights are saved.
+      answers: between which the loss, cross-entropy, decides: a network that knows nothing has the
+        loss ln(answers); 0 for other losses.
     """
 
     loss: Callable[[Variables, Batch, jax.Array, Axis], Losses]
@@ -138,6 +140,7 @@ class Training(NamedTuple):
     start: Callable[[Variables], Variables] = as_initialised
     steps: int | None = None
     watch: Callable[[Mapping[str, float]], str | None] | None = None
+    answers: int = 0
 
 
 # --- Evaluation ---

@@ -60,10 +60,12 @@ def make_training(
     *,
     watch: Callable[[Mapping[str, float]], str | None] | None = None,
     below: str = "",
+    answers: int = 0,
 ) -> Training:
     """Reads --freeze, --transfer_rate and the flags of optimisation.
 
     Args:
+      answers: see `Training`.
       below: the submodule that the weights of --init_from are for, such as "backbone"; "" for all.
 
     Raises:
@@ -94,4 +96,5 @@ def make_training(
         augment=augment,
         start=start.fill if start else as_initialised,
         watch=watch,
+        answers=answers,
     )

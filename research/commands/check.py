@@ -20,7 +20,7 @@ from research.experiment import Batch, Data, Experiment, Look, PyTree
 from research.flops import shown
 from research.record.progress import console
 from research.training import parallel as parallel_lib
-from research.training.config import LoopConfig
+from research.training.config import LoopConfig, OptimizationConfig
 from research.training.loop import compile_train_step, new_state
 from research.training.parallel import Parallel
 from research.training.plan import make_plan
@@ -129,8 +129,12 @@ def check(module: ModuleType, config: LoopConfig) -> None:
         out.print(line)
 
     # A network that cannot learn a single batch learns nothing.
+    added = penalty(config, state.params)
     losses, seconds = overfit(step, state, placed, steps)
-    out.print(f"loss       {losses[0]:.4f} before the first step")
+    out.print(f"loss       {losses[0]:.4f} before the first step{chance(experiment)}")
+    if added:
+        penalised = f"{losses[0] + added:.4f} with the penalty λ/2 |w|² of --weight_decay"
+        out.print(f"loss       {penalised}, which a step lowers too")
     rate = rows / sorted(seconds)[len(seconds) // 2]
     plan = make_plan(config, len(data.train.examples), experiment.training.steps)
     hours = plan.steps * examples / rate / 3600
@@ -148,6 +152,20 @@ def check(module: ModuleType, config: LoopConfig) -> None:
         raise UserError(
             "the loss of a single batch did not fall; try another --learning_rate or --warmup."
         )
+
+
+def chance(experiment: Experiment) -> str:
+    """Says what the first loss would be if every answer had the same probability."""
+    answers = experiment.training.answers
+    return (
+        f"; every answer alike would be ln {answers} = {math.log(answers):.4f}" if answers else ""
+    )
+
+
+def penalty(config: LoopConfig, params: PyTree) -> float:
+    """Computes λ/2 |w|² of kernels, which weight decay λ stands for."""
+    decay = config.weight_decay if isinstance(config, OptimizationConfig) else 0.0
+    return decay / 2 * sum(float((x**2).sum()) for x in jax.tree.leaves(params) if x.ndim > 1)
 
 
 def with_sample(config: LoopConfig) -> Any:

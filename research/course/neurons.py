@@ -22,7 +22,7 @@ TRUTH = np.array([0, 1, 1, 0])
 
 
 def threshold(
-    inputs: Float[np.ndarray, "row input"], weights: tuple[float, ...], bias: float
+    inputs: Float[np.ndarray, "row input"], weights: tuple[int | float, ...], bias: float
 ) -> Bool[np.ndarray, " row"]:
     """Computes a perceptron: whether the weighted sum is above 0 (Rosenblatt 1958)."""
     return inputs @ np.array(weights) + bias > 0

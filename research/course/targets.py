@@ -112,7 +112,7 @@ def yolo_target(config: WorkedExamplesConfig) -> Worked:
                     ]
                     + [
                         (
-                            (c * SIDE, r * SIDE, (c + 1) * SIDE, (r + 1) * SIDE),
+                            SIDE * np.array([c, r, c + 1, r + 1]),
                             "",
                             "#b0b0b0",
                             "--",

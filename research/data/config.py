@@ -6,7 +6,7 @@ from typing import Literal
 from research.config import option
 
 Resize = Literal["pad", "letterbox", "stretch", "crop"]
-Normalisation = Literal["auto", "raw", "centred", "standardised", "whitened"]
+Normalisation = Literal["auto", "raw", "unit", "signed", "centred", "standardised", "whitened"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +107,9 @@ class ImageConfig:
     )
     input_normalisation: Normalisation = option(
         "auto",
-        "Inputs of the network: 0..255, without the mean, over the deviation too, or whitened, as "
-        "learned from the training split; auto: as --init_from was trained, else standardised.",
+        "Inputs of the network: 0..255 (raw), 0..1 (unit), -1..1 (signed); or as learned from the "
+        "training split: without the mean, over the deviation too, or whitened; auto: as "
+        "--init_from was trained, else standardised.",
     )
 
 

@@ -56,7 +56,12 @@ class Reach:
 class BoxLoss:
     """Detector"""
 
-    box_loss: Literal["giou", "ciou"] = option("giou", "1 - GIoU or 1 - CIoU of boxes.")
+    box_loss: Literal["giou", "ciou", "smooth_l1", "squared"] = option(
+        "giou",
+        "Loss of boxes: 1 - GIoU or 1 - CIoU; smooth L1 or squares of their centres and sides, "
+        "relative to the true ones; squared for localisation: of all outputs, and only p_c's where "
+        "nothing is.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +94,38 @@ class Regions:
         "Regions of an image that are looked at (rcnn, fast_rcnn, faster_rcnn); Girshick's papers "
         "take 2,000.",
         minimum=1,
+        learned=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionPooling:
+    """Detector"""
+
+    region_pooling: Literal["align", "pool"] = option(
+        "align",
+        "How regions get one size (fast_rcnn, faster_rcnn): sampled between cells, or rounded to "
+        "cells (RoI pooling). rcnn warps the image itself.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnProposals:
+    """Detector"""
+
+    draw_proposals: bool = option(
+        False, "Also draw the regions that are looked at.", changes_result=False, learned=False
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Detector"""
+
+    windows: Literal["together", "naive"] = option(
+        "together",
+        "Sliding windows in evaluation and prediction: all in one pass over the image, or cut out "
+        "and classified one by one, with the same results.",
         learned=False,
     )
 
@@ -144,7 +181,7 @@ class Entry(NamedTuple):
 
 _BACKBONE = (Backbone, "init_from", "init_as")
 _GRID = (*_BACKBONE, Maps, HeadDepth, "mosaic", Selection)
-_REGIONS = (*_BACKBONE, BoxLoss, Regions, Selection)
+_REGIONS = (*_BACKBONE, BoxLoss, Regions, DrawnProposals, Selection)
 
 DETECTORS = {
     "yolo": Entry("yolo", "boxes from a grid", (*_GRID, Anchors, Reach, BoxLoss, BoxWeight)),
@@ -154,12 +191,17 @@ DETECTORS = {
     ),
     "landmarks": Entry("single", "one object's points", (*_BACKBONE, Points), one_object=True),
     "sliding_windows": Entry(
-        "windows", "a classifier everywhere", (Anchors, "mosaic", Selection), anchors=4
+        "windows", "a classifier everywhere", (Anchors, "mosaic", Windows, Selection), anchors=4
     ),
     "rcnn": Entry("regions", "a classifier of proposed regions", _REGIONS, proposed=True),
-    "fast_rcnn": Entry("regions", "the same on one map", (*_REGIONS, Maps), proposed=True),
+    "fast_rcnn": Entry(
+        "regions", "the same on one map", (*_REGIONS, Maps, RegionPooling), proposed=True
+    ),
     "faster_rcnn": Entry(
-        "regions", "proposes its own regions", (*_REGIONS, Maps, Anchors, "mosaic"), anchors=3
+        "regions",
+        "proposes its own regions",
+        (*_REGIONS, Maps, RegionPooling, Anchors, "mosaic"),
+        anchors=3,
     ),
 }
 # The detectors that a flag has an effect on, if not all.
@@ -180,6 +222,9 @@ class Chosen:
 @dataclasses.dataclass(frozen=True)
 class DetectionConfig(
     Selection,
+    Windows,
+    DrawnProposals,
+    RegionPooling,
     Regions,
     Points,
     HeadDepth,

@@ -25,6 +25,7 @@ from research.random import stream
 
 BEFORE = 6000  # anchors, the best, that take part in suppression: as in the code of Ren et al.
 SAMPLED = 16  # regions an image that take part in training, a quarter of them objects at most
+DRAWN = 60  # regions an image that --draw_proposals shows, the surest
 ANCHORS = 64  # anchors an image that take part in training, half of them objects at most
 
 
@@ -38,6 +39,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         options["anchors"] = setting.sizes if learned else ()
         options["width"] = config.head_width
         options["strides"] = strides_of(config, (4, 8))
+        options["pooling"] = config.region_pooling
     model = models.create(config.model, **options)
     proposed = partial(propose, image_size=setting.image_size, count=config.regions)
 
@@ -63,7 +65,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             assigned,
             batch["boxes"],
             batch["classes"],
-            overlap=config.box_loss,
+            box_loss=config.box_loss,
         )
         if not learned:
             return total, parts
@@ -76,7 +78,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             anchors,
             sampled,
             batch["boxes"],
-            overlap=config.box_loss,
+            box_loss=config.box_loss,
         )
         return total + more, parts | others
 
@@ -95,7 +97,8 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         filled = (regions[..., 2:] > regions[..., :2]).all(-1, keepdims=True)
         scores = jax.nn.softmax(outputs["logits"])[..., 1:] * filled
         found = select(config, outputs["boxes"], scores, setting.image_size)
-        return {**found, **evidence(outputs["logits"], filled)}
+        looked_at = {"regions": regions[:, :DRAWN]} if config.draw_proposals else {}
+        return {**found, **evidence(outputs["logits"], filled), **looked_at}
 
     return Detector(model, loss, predict)
 

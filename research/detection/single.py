@@ -10,7 +10,11 @@ from research import models
 from research.detection.config import DetectionConfig
 from research.detection.detector import Batch, Detector, ForwardPass, Outputs, Setting
 from research.geometry.boxes import convert
-from research.losses.detection import landmark_loss, localisation_loss
+from research.losses.detection import (
+    landmark_loss,
+    localisation_loss,
+    squared_localisation_loss,
+)
 from research.metrics import localisation as metrics
 
 
@@ -30,6 +34,17 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         """Converts boxes to (x0, y0, x1, y1) in pixels."""
         return convert(box * jnp.tile(sides, 2), "cxcywh", "xyxy")
 
+    def said(outputs: Outputs) -> jax.Array:
+        """Returns p_c, the classes' probabilities and the box, as shares of the image."""
+        presence = jax.nn.sigmoid(outputs["presence"])[:, None]
+        return jnp.concatenate([presence, jax.nn.softmax(outputs["logits"]), outputs["box"]], 1)
+
+    def wanted(present: jax.Array, batch: Batch) -> jax.Array:
+        """Returns the same of the object, if there is one."""
+        box = convert(batch["boxes"][:, 0], "xyxy", "cxcywh") / jnp.tile(sides, 2)
+        classes = jax.nn.one_hot(batch["classes"][:, 0], setting.num_classes)
+        return jnp.concatenate([present[:, None].astype(jnp.float32), classes, box], 1)
+
     def loss(
         forward: ForwardPass, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -39,6 +54,9 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             total, parts = landmark_loss(
                 outputs["presence"], outputs["points"], present, batch["points"] / sides
             )
+        elif config.box_loss == "squared":
+            total = squared_localisation_loss(said(outputs), wanted(present, batch))
+            parts = {"squared": total}
         else:
             total, parts = localisation_loss(
                 outputs["presence"],
@@ -47,7 +65,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
                 present,
                 batch["boxes"][:, 0],
                 batch["classes"][:, 0],
-                overlap=config.box_loss,
+                box_loss=config.box_loss,
                 box_weight=config.box_weight,
             )
         return total * known, {name: part * known for name, part in parts.items()}

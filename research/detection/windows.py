@@ -55,7 +55,11 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             whole, shape, windows = searched(size, setting.image_size)
             cut = partial(crop_and_resize, boxes=whole[None], size=shape)
             seen = jax.vmap(cut)(forward.images)[:, 0]
-            logits = forward(seen, convolutional=True)  # [B, rows, columns, 1 + classes]
+            # [B, rows, columns, 1 + classes]
+            if config.windows == "naive":
+                logits = one_by_one(forward, seen)
+            else:
+                logits = forward(seen, convolutional=True)
             middle = (windows[..., :2] + windows[..., 2:]).reshape(-1, 2) / 2
             found = anchor_boxes(middle, jnp.full((1, 2), size / AROUND))[:, 0]
             boxes.append(jnp.broadcast_to(found, (len(logits), *found.shape)))
@@ -66,6 +70,23 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
         return {**chosen, **evidence(logits)}
 
     return Detector(model, loss, predict, model_size=(WINDOW, WINDOW))
+
+
+def one_by_one(
+    forward: ForwardPass, images: Float[Array, "batch height width channel"]
+) -> Float[Array, "batch rows columns outputs"]:
+    """Cuts every window out of the images and classifies it by itself: what the other way saves."""
+    rows, columns = ((side - WINDOW) // STRIDE + 1 for side in images.shape[1:3])
+
+    def one(number: Array) -> Array:
+        top, left = STRIDE * (number // columns), STRIDE * (number % columns)
+        sides = (len(images), WINDOW, WINDOW, images.shape[-1])
+        window = jax.lax.dynamic_slice(images, (0, top, left, 0), sides)
+        logits: Array = forward(window)[:, 0, 0]
+        return logits
+
+    logits = jax.lax.map(one, jnp.arange(rows * columns))  # [rows columns, B, outputs]
+    return jnp.moveaxis(logits, 0, 1).reshape(len(images), rows, columns, -1)
 
 
 def searched(

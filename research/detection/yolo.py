@@ -55,7 +55,7 @@ def make(config: DetectionConfig, setting: Setting) -> Detector:
             assigned = responsible(assigned, decoded, batch["boxes"], 2)
             return yolo_v1_loss(raw, decoded, assigned, *truth, image_size=setting.image_size)
         return yolo_loss(
-            raw, decoded, assigned, *truth, overlap=config.box_loss, box_weight=config.box_weight
+            raw, decoded, assigned, *truth, box_loss=config.box_loss, box_weight=config.box_weight
         )
 
     def predict(forward: ForwardPass, batch: Batch) -> Outputs:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -69,6 +70,30 @@ def show(ax: Axes, image: np.ndarray) -> None:
     ax.imshow(pixels, extent=(0, width, height, 0))
     ax.set_xticks([])
     ax.set_yticks([])
+
+
+def proposals(
+    images: Sequence[np.ndarray] | np.ndarray,
+    regions: Float[np.ndarray, "n region 4"],
+    most: int = 8,
+) -> Figure:
+    """Draws the regions that a detector looks at, the surest first in yellow, the last in blue."""
+    chosen = spaced(len(images), most)
+    across = min(len(chosen), 4)
+    down = -(-len(chosen) // across)
+    figure = Figure(figsize=(2.6 * across, 2.7 * down), layout="constrained")
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for ax in axes[len(chosen) :]:
+        ax.set_axis_off()
+    colours = colormaps["plasma_r"]
+    for ax, i in zip(axes, chosen, strict=False):
+        show(ax, images[i])
+        boxes = [box for box in regions[i] if (box[2:] > box[:2]).all()]
+        for k, (x0, y0, x1, y1) in reversed(list(enumerate(np.array(boxes, float).tolist()))):
+            shade = colours(k / max(len(boxes) - 1, 1))
+            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=shade))
+        ax.set_title(f"{len(boxes)} regions", fontsize=8)
+    return figure
 
 
 def predictions(

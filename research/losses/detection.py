@@ -1,5 +1,7 @@
 """Losses of detection: one value an image, never a mean over images."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,7 +12,28 @@ from research.geometry.boxes import ciou, giou, iou
 
 NEAR = 0.01  # of an image's side: smaller differences of points are squared
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
-OVERLAPS = {"giou": giou, "ciou": ciou, "iou": iou}
+
+
+def relative_moves(boxes: Float[Array, "*n 4"], target: Float[Array, "*n 4"]) -> Array:
+    """Returns how boxes differ from their targets: centre in the target's sides, log of sides.
+
+    The parameters of Girshick et al. 2014, appendix C, here relative to the target and not to the
+    region that a box was moved from; the differences of the sides are the same.
+    """
+    true = jnp.maximum(target[..., 2:] - target[..., :2], 0.01)
+    size = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0.01)
+    middle = (boxes[..., :2] + boxes[..., 2:] - target[..., :2] - target[..., 2:]) / 2
+    return jnp.concatenate([middle / true, jnp.log(size / true)], axis=-1)
+
+
+# (boxes, their targets) -> the loss of each.
+BOX_LOSSES: dict[str, Callable[[Array, Array], Array]] = {
+    "giou": lambda boxes, target: 1 - giou(boxes, target),
+    "ciou": lambda boxes, target: 1 - ciou(boxes, target),
+    # Girshick 2015, equation 3
+    "smooth_l1": lambda boxes, target: optax.huber_loss(relative_moves(boxes, target)).sum(-1),
+    "squared": lambda boxes, target: (relative_moves(boxes, target) ** 2).sum(-1),
+}
 
 
 def mean_where(
@@ -28,15 +51,15 @@ def yolo_loss(
     boxes: Float[Array, "batch object 4"],
     classes: Int[Array, "batch object"],
     *,
-    overlap: str = "giou",
+    box_loss: str = "giou",
     box_weight: float = 2.0,
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
     """Computes objectness loss of all predictors, box and class loss of those with an object.
 
     Objectness is cross-entropy with the present IoU of the predictor's box (0 without an object),
     summed and divided by the number of predictors with an object, so that a score measures a box's
-    quality; "Confidence is Pr(Object) * IoU" (Redmon et al. 2016, section 2). The box loss is
-    1 - GIoU or 1 - CIoU, the class loss softmax cross-entropy.
+    quality; "Confidence is Pr(Object) * IoU" (Redmon et al. 2016, section 2). The box loss is one
+    of BOX_LOSSES, the class loss softmax cross-entropy.
 
     Args:
       raw: x, y, width, height, objectness, classes; see research/models/yolo.py.
@@ -56,7 +79,7 @@ def yolo_loss(
     objectness = jnp.where(assigned.kind == IGNORED, 0.0, objectness).sum(1)
     parts = {
         "objectness": objectness / jnp.maximum(positive.sum(1), 1),
-        "box": mean_where(1 - OVERLAPS[overlap](decoded, target), positive),
+        "box": mean_where(BOX_LOSSES[box_loss](decoded, target), positive),
         "class": mean_where(
             optax.softmax_cross_entropy_with_integer_labels(raw[..., 5:], label), positive
         ),
@@ -71,12 +94,12 @@ def proposal_loss(
     sampled: Bool[Array, "batch anchor"],
     boxes: Float[Array, "batch object 4"],
     *,
-    overlap: str = "giou",
+    box_loss: str = "giou",
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
     """Computes a region proposal network's losses, objectness and box: Ren et al. 2015, equation 1.
 
-    With 1 - GIoU in the place of smooth L1. Only sampled anchors take part; in the box loss, those
-    of them with an object.
+    With 1 - GIoU in the place of smooth L1 by default. Only sampled anchors take part; in the box
+    loss, those of them with an object.
     """
     positive = sampled & (assigned.kind == POSITIVE)
     target = _targets(boxes, assigned, positive, proposed)
@@ -84,7 +107,7 @@ def proposal_loss(
         "proposal_object": mean_where(
             optax.sigmoid_binary_cross_entropy(objectness, positive.astype(jnp.float32)), sampled
         ),
-        "proposal_box": mean_where(1 - OVERLAPS[overlap](proposed, target), positive),
+        "proposal_box": mean_where(BOX_LOSSES[box_loss](proposed, target), positive),
     }
     return parts["proposal_object"] + parts["proposal_box"], parts
 
@@ -96,11 +119,11 @@ def region_loss(
     boxes: Float[Array, "batch object 4"],
     classes: Int[Array, "batch object"],
     *,
-    overlap: str = "giou",
+    box_loss: str = "giou",
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
     """Computes class loss (0 is background) of regions that count, box loss of those with objects.
 
-    Girshick 2015, equation 1, with 1 - GIoU in the place of smooth L1.
+    Girshick 2015, equation 1, by default with 1 - GIoU in the place of smooth L1.
     """
     positive = assigned.kind == POSITIVE
     label = jnp.take_along_axis(classes, assigned.target, axis=1) + 1
@@ -110,7 +133,7 @@ def region_loss(
         "class": mean_where(
             optax.softmax_cross_entropy_with_integer_labels(logits, label), assigned.kind != IGNORED
         ),
-        "box": mean_where(1 - OVERLAPS[overlap](moved, target), positive),
+        "box": mean_where(BOX_LOSSES[box_loss](moved, target), positive),
     }
     return parts["class"] + parts["box"], parts
 
@@ -129,7 +152,7 @@ def localisation_loss(
     true_box: Float[Array, "batch 4"],
     label: Int[Array, " batch"],
     *,
-    overlap: str = "giou",
+    box_loss: str = "giou",
     box_weight: float = 2.0,
 ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
     """Computes losses of an object's presence, and of its box and class if it is there.
@@ -145,7 +168,7 @@ def localisation_loss(
     label = jnp.where(present, label, 0)
     parts = {
         "presence": optax.sigmoid_binary_cross_entropy(presence, present.astype(jnp.float32)),
-        "box": mean_where(1 - OVERLAPS[overlap](box, true_box)[:, None], there),
+        "box": mean_where(BOX_LOSSES[box_loss](box, true_box)[:, None], there),
         "class": mean_where(
             optax.softmax_cross_entropy_with_integer_labels(logits, label)[:, None], there
         ),

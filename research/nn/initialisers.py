@@ -49,10 +49,12 @@ def fan_out(shape: Sequence[int]) -> int:
 INITIALISERS: dict[str, Initialiser] = {
     "zeros": initializers.zeros,  # every unit of a layer stays equal to its neighbours
     "normal": normal(lambda shape: 0.01, truncated=False),  # whatever the fan-in
-    "lecun": normal(lambda shape: math.sqrt(1 / fan_in(shape))),  # LeCun et al. 1998
+    "unit": normal(lambda shape: 1.0, truncated=False),  # N(0, 1): saturates tanh and sigmoid
+    # 1/n, which some lectures call Xavier's; LeCun et al. 1998
+    "lecun": normal(lambda shape: math.sqrt(1 / fan_in(shape))),
     "xavier": normal(  # Glorot and Bengio 2010
         lambda shape: math.sqrt(2 / (fan_in(shape) + fan_out(shape)))
     ),
-    "he": normal(lambda shape: math.sqrt(2 / fan_in(shape))),  # for ReLU; He et al. 2015
+    "he": normal(lambda shape: math.sqrt(2 / fan_in(shape))),  # 2/n, for ReLU; He et al. 2015
     "orthogonal": initializers.orthogonal(),  # Saxe et al. 2013
 }

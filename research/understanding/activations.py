@@ -127,7 +127,7 @@ def _kernel(tree: PyTree, path: str) -> np.ndarray:
     return tree["kernel"].ravel()
 
 
-COMPARED_INITIALISERS = ("zeros", "normal", "xavier", "he")
+COMPARED_INITIALISERS = ("zeros", "normal", "unit", "xavier", "he")
 COMPARED_ACTIVATIONS = ("tanh", "relu")
 
 

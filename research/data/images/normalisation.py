@@ -16,6 +16,8 @@ PATCH = 5  # side of the neighbourhood that whitening decorrelates, pixels
 PATCHES = 200_000  # looked at, about
 # Added to every variance, as a share of their mean: directions without variance are noise.
 REGULARISATION = 0.01
+# Mean and deviation that need no images.
+FIXED = {"raw": (0.0, 1.0), "unit": (0.0, 255.0), "signed": (127.5, 127.5)}
 
 
 def learn(
@@ -26,14 +28,15 @@ def learn(
 ) -> Preprocessing:
     """Returns the preprocessing with the numbers that `how` needs.
 
-    raw leaves 0..255 as it is; centred subtracts each channel's mean; standardised also divides by
-    its deviation; whitened then removes each pixel's correlation with its neighbours and channels.
-    auto is the normalisation of the `trained` weights to start from, or else standardised.
+    raw leaves 0..255 as it is, unit and signed bring it to 0..1 and -1..1; centred subtracts each
+    channel's mean; standardised also divides by its deviation; whitened then removes each pixel's
+    correlation with its neighbours and channels. auto is the normalisation of the `trained` weights
+    to start from, or else standardised.
     """
     if how == "auto" and trained is not None and trained.channels == preprocessing.channels:
         return dataclasses.replace(preprocessing, mean=trained.mean, std=trained.std)
-    if how == "raw":
-        return dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,), whitening=())
+    if how in FIXED:
+        return fixed(preprocessing, how)
     mean, std = statistics(examples)
     if how == "centred":
         std = (1.0,)
@@ -44,6 +47,12 @@ def learn(
     return dataclasses.replace(learned, whitening=tuple(kernel.ravel().tolist()))
 
 
+def fixed(preprocessing: Preprocessing, how: str) -> Preprocessing:
+    """Returns the preprocessing with the numbers of FIXED."""
+    mean, std = FIXED[how]
+    return dataclasses.replace(preprocessing, mean=(mean,), std=(std,), whitening=())
+
+
 def unlearned(trained: Preprocessing, how: Normalisation) -> Preprocessing:
     """Returns the preprocessing of trained weights under `how`, without learning from images.
 
@@ -52,11 +61,11 @@ def unlearned(trained: Preprocessing, how: Normalisation) -> Preprocessing:
     """
     if how == "auto":
         return trained
-    if how == "raw":
-        return trained.unnormalised()
+    if how in FIXED:
+        return fixed(trained, how)
     raise UserError(
         f"--input_normalisation={how}: is learned from training images, of which there are none "
-        "here; auto is as the weights were trained, raw leaves 0..255."
+        "here; auto is as the weights were trained, raw leaves 0..255, unit 0..1, signed -1..1."
     )
 
 
@@ -81,18 +90,24 @@ def patches(
 
 
 def whitening_matrix(
-    vectors: Float[np.ndarray, "n d"], regularisation: float = REGULARISATION
+    vectors: Float[np.ndarray, "n d"],
+    regularisation: float = REGULARISATION,
+    turned_back: bool = True,
 ) -> Float[np.ndarray, "d d"]:
     """Returns C^(-1/2): PCA whitening, turned back into the space of the vectors (ZCA).
 
     With C = V diag(λ) V', the symmetric matrix V diag(1 / sqrt(λ + ε)) V' gives vectors of unit
     covariance that lie as near as can be to the old ones (Bell and Sejnowski 1997; Krizhevsky 2009,
     appendix A). ε is `regularisation` times the mean variance.
+
+    Args:
+      turned_back: False leaves them along the principal axes, V diag(1 / sqrt(λ + ε)) (PCA
+        whitening): of unit covariance too, but no pictures any more.
     """
     centred = vectors - vectors.mean(0)
     variances, directions = np.linalg.eigh(centred.T @ centred / len(vectors))
     scale = 1 / np.sqrt(np.maximum(variances, 0) + regularisation * variances.mean())
-    return (directions * scale) @ directions.T
+    return (directions * scale) @ directions.T if turned_back else directions * scale
 
 
 def whitening_filter(

@@ -71,7 +71,12 @@ def test_a_sample_is_looked_at_and_all_of_it_by_thorough(place, tmp_path, capsys
     said = capsys.readouterr().out
     assert "train      16 examples, 4 of them looked at, evenly spaced\n" in said
     assert "test       4 examples\n" in said and "--thorough looks at all" in said
-    assert float(numbers(r"loss +([\d.]+) before the first step", said)) > 0
+    first = float(numbers(r"loss +([\d.]+) before the first step; every answer alike", said))
+    assert "every answer alike would be ln 2 = 0.6931\n" in said
+    decay = "--weight_decay=1"
+    assert run("classification", f"folder:{tmp_path / 'set'}", "--sample=4", decay, *given) == 0
+    penalised = float(numbers(r"loss +([\d.]+) with the penalty", capsys.readouterr().out))
+    assert penalised > first + 1 > 1  # half the squares of some hundred weights of He's deviation
     assert float(numbers(r"memory +([\d.]+) MiB on each device for a step of 8", said)) > 0
     assert run("classification", f"folder:{tmp_path / 'set'}", "--thorough", *given) == 2
     assert "a/10.png: is truncated" in capsys.readouterr().err

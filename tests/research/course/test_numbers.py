@@ -12,9 +12,14 @@ from experiments.worked_examples import Config
 from research.course.boxes import at_least
 from research.course.convolution import A6, HORIZONTAL, STEP, VERTICAL, slide
 from research.course.examples import EXAMPLES
+from research.course.neurons import threshold
 from research.course.pooling import M5, P4
+from research.data.images.normalisation import fixed
+from research.data.images.preprocessing import Preprocessing
 from research.geometry.nms import nms
+from research.losses.triplet import triplet_loss
 from research.models.filter import EDGE_FILTERS
+from research.nn.initialisers import INITIALISERS
 from research.nn.pooling import average_pool, max_pool
 
 # {example: {quantity: its value}}, where it is a number of the lectures' or follows by hand.
@@ -186,7 +191,10 @@ BOUNDS = {
     "style": {"style_rise": (-9, 0), "content_fall": (0, 9), "share_rise": (-9, 0)},
 }  # fmt: skip
 # They train, or compile much.
-DEAR = {"anchors", "gradient_reach", "hello", "inception", "residual_block", "xor", "zero_start"}
+DEAR = {
+    "anchors", "batch_norm", "gradient_reach", "hello", "inception", "initialisation", "pyramid",
+    "residual_block", "scaling", "triplets", "xor", "zero_start",
+}  # fmt: skip
 
 
 @functools.cache
@@ -269,6 +277,28 @@ def test_the_lecture_suppresses_from_the_threshold_on_and_the_library_above_it()
     assert int(nms(boxes, scores, 2, at_least(0.5)).valid.sum()) == 1
     nearly = boxes.at[1].add(jnp.array([1e-3, 0, 1e-3, 0]))  # a little less than half
     assert int(nms(nearly, scores, 2, at_least(0.5)).valid.sum()) == 2
+
+
+def test_rows_of_numbers_whose_examples_are_dear():
+    """Anchors and the triplets' loss have tests of their own, beside what computes them."""
+    images = np.array([[[0], [255]]], np.uint8)
+    for how, ends in (("unit", [0, 1]), ("signed", [-1, 1])):
+        ready = fixed(Preprocessing((1, 2), 1), how).standardise(images)
+        np.testing.assert_array_equal(np.ravel(ready), ends)
+    bits = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    both = np.stack([threshold(bits, (-1, -1), 1.5), threshold(bits, (1, 1), -0.5)], 1)
+    assert threshold(both.astype(np.float32), (1, 1), -1.5).tolist() == [False, True, True, False]
+    shapes = {n: (INITIALISERS[n], (500, 10 if n == "xavier" else 500)) for n in ("lecun", "he")}
+    shapes["xavier"] = INITIALISERS["xavier"], (500, 10)
+    expected = {"lecun": 0.0447, "he": 0.0632, "xavier": 0.0626}
+    for name, (initialise, shape) in shapes.items():
+        drawn = initialise(jax.random.key(0), shape).std()
+        assert drawn == pytest.approx(expected[name], rel=0.03)
+    codes = jnp.array([[0.0, 0.0], [0.5**0.5, 0.0], [0.0, 0.51**0.5]])
+    labels, mask = jnp.array([0, 0, 1]), jnp.ones(3, bool)
+    for embeddings, wanted in ((codes, 0.19), (0 * codes, 0.2)):
+        loss, _ = triplet_loss(embeddings, labels, mask, jax.random.key(0), squared=True)
+        assert loss[0] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_quantities_have_names_of_their_own():

@@ -171,7 +171,7 @@ def test_yolo_loss_against_a_loop(overlap):
     measure = getattr(geometry, overlap)
     # One place of the first image overlaps its object in part, so that its quality is no 0.
     decoded = decoded.at[0, 3].set(boxes[0, 0] + jnp.array([0.0, 0, 2, 3]))
-    value, parts = losses.yolo_loss(raw, decoded, assigned, boxes, classes, overlap=overlap)
+    value, parts = losses.yolo_loss(raw, decoded, assigned, boxes, classes, box_loss=overlap)
     log = np.asarray(jax.nn.log_softmax(raw[..., 5:]))
     for i in range(3):
         objectness, box, label = 0.0, [], []
@@ -218,3 +218,28 @@ def test_a_mean_of_nothing_is_zero_and_what_is_not_chosen_may_be_nan():
     values = jnp.array([[1.0, NAN, 4.0], [NAN, NAN, NAN]])
     chosen = jnp.array([[True, False, True], [False] * 3])
     np.testing.assert_array_equal(losses.mean_where(values, chosen), [2.5, 0.0])
+
+
+def test_box_losses_of_courses_by_hand():
+    """A box 40 wide and 20 high, 10 to the right and twice as wide: moves (0.25, 0, ln 2, 0)."""
+    true, box = jnp.array([20.0, 20, 60, 40]), jnp.array([10.0, 20, 90, 40])
+    log = np.log(2)
+    assert losses.BOX_LOSSES["squared"](box, true) == pytest.approx(0.25**2 + log**2, rel=1e-5)
+    smooth = losses.BOX_LOSSES["smooth_l1"](box, true)
+    assert smooth == pytest.approx(0.5 * 0.25**2 + 0.5 * log**2, rel=1e-5)
+    far = jnp.array([20.0 + 80, 20, 60 + 80, 40])  # two sides off: linear, 2 - 1/2
+    assert losses.BOX_LOSSES["smooth_l1"](far, true) == pytest.approx(1.5, rel=1e-5)
+    flat = jnp.array([20.0, 20, 60, 20])
+    for loss in losses.BOX_LOSSES.values():
+        assert loss(true, true) == pytest.approx(0, abs=1e-6)
+        assert np.isfinite(jax.grad(lambda x, f=loss: f(x, true))(flat)).all()
+
+
+def test_the_lecture_loss_of_one_object_ignores_what_is_nowhere():
+    target = jnp.array([[1.0, 0, 1, 0, 0.5, 0.7, 0.3, 0.4], [0.0] + [jnp.nan] * 7])
+    outputs = jnp.nan_to_num(target, nan=7.0) + 0.1
+    np.testing.assert_allclose(
+        losses.squared_localisation_loss(outputs, target), [0.08, 0.01], rtol=1e-5
+    )
+    gradient = jax.grad(lambda x: losses.squared_localisation_loss(x, target).sum())(outputs)
+    np.testing.assert_allclose(gradient[1], [0.2, 0, 0, 0, 0, 0, 0, 0], atol=1e-6)

@@ -14,7 +14,7 @@ from research.detection import running
 from research.detection.config import DETECTORS, DetectionConfig
 from research.detection.detector import Setting, make
 from research.detection.regions import propose, training_regions
-from research.detection.windows import AROUND, RANDOM, searched, training_windows
+from research.detection.windows import AROUND, RANDOM, one_by_one, searched, training_windows
 from research.errors import UserError
 from research.geometry.boxes import iou
 from research.models import available, create
@@ -176,9 +176,16 @@ def test_windows_one_by_one_and_all_at_once_give_equal_scores():
         for i in range(rows)
         for j in range(columns)
     ]
-    one_by_one = jnp.stack([model.apply(variables, crop)[:, 0, 0] for crop in crops], axis=1)
-    np.testing.assert_allclose(at_once.reshape(2, -1, 5), one_by_one, rtol=1e-4, atol=1e-4)
-    assert np.ptp(np.asarray(one_by_one), axis=1).max() > 1e-2  # windows do differ
+    singly = jnp.stack([model.apply(variables, crop)[:, 0, 0] for crop in crops], axis=1)
+    np.testing.assert_allclose(at_once.reshape(2, -1, 5), singly, rtol=1e-4, atol=1e-4)
+    assert np.ptp(np.asarray(singly), axis=1).max() > 1e-2  # windows do differ
+
+    def forward(windows):
+        return model.apply(variables, windows)
+
+    forward.images = images
+    naive = one_by_one(forward, images)  # of --windows=naive
+    np.testing.assert_allclose(naive.reshape(2, -1, 5), singly, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [20.0, 32.0, 47.3])

@@ -107,7 +107,7 @@ def test_loss_against_a_loop(overlap):
     rng = np.random.default_rng(2)
     raw = jnp.array(rng.normal(size=(6, len(p.stride), 5 + CLASSES)), jnp.float32)
     boxes, who = yolo.decode(raw, p), assigned(p, batch)
-    loss, _ = yolo_loss(raw, boxes, who, batch["boxes"], batch["classes"], overlap=overlap)
+    loss, _ = yolo_loss(raw, boxes, who, batch["boxes"], batch["classes"], box_loss=overlap)
     from research.geometry import boxes as geometry
 
     for i in range(6):

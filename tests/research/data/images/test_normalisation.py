@@ -33,6 +33,10 @@ def test_each_kind_leaves_the_mean_and_deviation_it_names(split):
     images = split.fields["image"]
     raw = learned(split, "raw").standardise(images)
     np.testing.assert_array_equal(raw, images.astype("f"))
+    unit = learned(split, "unit").standardise(images)
+    np.testing.assert_allclose(unit, images / 255, atol=1e-6)
+    signed = learned(split, "signed").standardise(images)
+    np.testing.assert_allclose(signed, images / 127.5 - 1, atol=1e-6)
     centred = learned(split, "centred").standardise(images)
     np.testing.assert_allclose(centred.mean((0, 1, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(centred.std((0, 1, 2)), images.std((0, 1, 2)), rtol=1e-4)
@@ -47,6 +51,9 @@ def test_the_whitening_matrix_gives_unit_covariance_and_is_symmetric():
     matrix = normalisation.whitening_matrix(vectors, regularisation=0.0)
     np.testing.assert_allclose(np.cov((vectors @ matrix).T, bias=True), np.eye(6), atol=1e-9)
     np.testing.assert_allclose(matrix, matrix.T)
+    along = normalisation.whitening_matrix(vectors, regularisation=0.0, turned_back=False)
+    np.testing.assert_allclose(np.cov((vectors @ along).T, bias=True), np.eye(6), atol=1e-9)
+    assert np.abs(along - along.T).max() > 0.1  # along the principal axes, PCA whitening
 
 
 def test_whitened_pixels_tell_little_of_their_neighbours_and_channels(split):
