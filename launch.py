@@ -49,6 +49,7 @@ class LaunchConfig:
         "prepare",
         "list",
         "check",
+        "preview",
         "compile",
         "study",
         "tune",
@@ -59,8 +60,9 @@ class LaunchConfig:
     ] = option(
         "train",
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
-        "check data, model and one step before a long run; compile: both steps for the devices of "
-        "--topology, which need not be there; study: train every variant of --study "
+        "check data, model and one step before a long run; preview: draw augmented training "
+        "examples; compile: both steps for the devices of --topology, which need not be there; "
+        "study: train every variant of --study "
         "or --variant with every seed, and compare; tune: search flags on validation data; "
         "compare: finished --runs, with intervals and a verdict; reproduce: train a --run again "
         "from its folder alone, bit for bit, or measure stated --results; diagnose: what "

@@ -7,8 +7,9 @@ trains a small convolutional network on 5,000 handwritten MNIST digits that ship
 """
 
 import dataclasses
+import math
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from research.config import option, redefault
 from research.data.config import Augmentation
@@ -33,6 +34,12 @@ class Config(ModelConfig, AugmentedTrainingConfig):
 
     label_smoothing: float = option(
         0.0, "Share of each label that is spread over all classes.", minimum=0.0, maximum=0.99
+    )
+    test_crops: Literal["1", "5", "10"] = option(
+        "1",
+        "Crops of an image whose probabilities are averaged in evaluation and prediction: itself; "
+        "corners and middle, 7/8 of its sides; these and their mirrors.",
+        learned=False,
     )
     # The recipe of the default run, for digits.
     dataset: str = redefault(TrainingConfig, "dataset", "digits")
@@ -60,6 +67,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     from research.assembly import assemble, bind_images, make_training
     from research.data.datasets import opener
     from research.data.images.augment import augment_batch, mixup
+    from research.data.images.crops import crops
     from research.data.tasks import classification as task
     from research.errors import choose
     from research.experiment import Evaluation, Evaluator, Experiment, Prediction
@@ -107,7 +115,14 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     # --- Evaluation and prediction ---
     def predict(variables: Any, batch: "Batch") -> jax.Array:
         """Returns log-probabilities [B, classes]."""
-        return jax.nn.log_softmax(network.evaluate(variables, network.see(batch)))
+        log_probabilities = lambda images: jax.nn.log_softmax(
+            network.evaluate(variables, network.see({**batch, "image": images}))
+        )
+        count = int(config.test_crops)
+        if count == 1:
+            return log_probabilities(batch["image"])
+        each = jax.lax.map(log_probabilities, crops(jnp.asarray(batch["image"]), count))
+        return jax.nn.logsumexp(each, 0) - math.log(count)
 
     def describe(outputs: np.ndarray, batch: "Batch") -> list[dict[str, Any]]:
         return [metrics.top_classes(row, classes) for row in np.exp(outputs)]

@@ -99,6 +99,10 @@ def run(
         if not launch.topology:
             raise UserError("--mode=compile needs --topology, such as v5e:2x4 or h100:8.")
         return run_compilation(launch.experiment, module, config, launch.topology, launch.run)
+    elif launch.mode == "preview":
+        from research.commands.preview import preview
+
+        preview(launch.experiment, module, config)
     elif launch.mode == "train":
         from research.commands.train import run_training
 

@@ -1,4 +1,4 @@
-"""What a layer's output depends on: sparse connections, shifts, gaps, stamps, bottlenecks."""
+"""Dependence of a layer's output on its input: sparse connections, shifts, gaps, stamps, ranks."""
 
 from typing import Any
 

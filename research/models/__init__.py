@@ -131,9 +131,10 @@ def _reader(kind: Any) -> Callable[[str], Any] | None:
     """Returns the function from text to a value of this type; None if there is none."""
     if typing.get_origin(kind) is Literal:
         return {choice: choice for choice in typing.get_args(kind)}.__getitem__
-    if typing.get_origin(kind) is types.UnionType:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
         each = [reader for one in typing.get_args(kind) if (reader := _reader(one))]
-        return functools.partial(_first, each) if each else None
+        whole = len(each) == len(typing.get_args(kind))
+        return functools.partial(_first, each) if whole else None
     return _READERS.get(kind)
 
 

@@ -82,10 +82,15 @@ def test_numbers_are_found_again_and_filter_an_own_picture(tmp_path, figures):
 def test_edge_filters_see_vertical_edges_alone():
     step = np.zeros((1, 6, 6, 1), np.float32)
     step[:, :, :3] = 10
-    for kernel in EDGE_FILTERS.values():
+    for name in ("prewitt", "sobel", "scharr"):
+        kernel = EDGE_FILTERS[name]
         found = convolution(jnp.array(step), jnp.array(kernel)[:, :, None, None])[0, :, :, 0]
         weight = 10 * kernel[:, 0].sum()
         np.testing.assert_allclose(found, np.tile([0, weight, weight, 0], (4, 1)))
         across = jnp.array(step.transpose(0, 2, 1, 3))
         turned = convolution(across, jnp.array(kernel)[:, :, None, None])
         np.testing.assert_allclose(turned, 0)
+        horizontal = jnp.array(EDGE_FILTERS[f"{name}_horizontal"])[:, :, None, None]
+        down = convolution(across, horizontal)[0, :, :, 0]
+        np.testing.assert_allclose(down, np.tile([0, weight, weight, 0], (4, 1)).T)
+        np.testing.assert_allclose(convolution(jnp.array(step), horizontal), 0)
