@@ -143,6 +143,10 @@ EXAMPLES: dict[str, Example] = {
     "components": Example(
         "C10 E52 B6", "principal components of features and of colours", "inputs.components"
     ),
+    "augmentation": Example(
+        "E51 E53", "pictures drawn anew each epoch, boxes move along", "augmentation.augmentation"
+    ),
+    "ensembles": Example("E54", "several models together", "augmentation.ensembles"),
     # --- Steps ---
     "learning_rate": Example(
         "C4 C5 C16 C17", "large, small and falling rates, with and without noise", "steps.rates"
@@ -161,6 +165,11 @@ EXAMPLES: dict[str, Example] = {
         "E44 E46 E48 E49",
         "modules: channels of their branches, shapes of their steps",
         "blocks.inception",
+    ),
+    "side_branches": Example(
+        "E46",
+        "a branch in the middle brings gradients to the first layers",
+        "branches.side_branches",
     ),
     "networks": Example(
         "B2 B4 B9 C22 E24 E31 E36 E37 E38", "famous networks, layer by layer", "blocks.networks"

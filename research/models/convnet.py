@@ -15,12 +15,14 @@ from research.nn.regularisation import Dropout
 
 
 class ConvNet(nn.Module):
-    """Stages of 3x3 convolutions; max pooling halves the side between stages.
+    """Stages of 3x3 convolutions; max pooling, or a stride, halves the side between stages.
 
     Attributes:
       widths: channels of each stage. Few at the finest, where most of the time goes.
       layers: convolutions of each stage.
       normalise: whether batch normalisation follows each convolution; without, it has a bias.
+      pooled: False halves by the stride of a stage's first convolution: nothing but convolutions
+        before the head (Springenberg et al., "Striving for simplicity", 2014).
       dropout: rate before the linear head.
       axis: the pmap axis that the batch is split over.
     """
@@ -32,6 +34,7 @@ class ConvNet(nn.Module):
     widths: tuple[int, ...] = (8, 24, 48)
     layers: int = 2
     normalise: bool = True
+    pooled: bool = True
     dropout: float = 0.0
 
     @nn.compact
@@ -46,13 +49,15 @@ class ConvNet(nn.Module):
         maps = {}
         x = images
         for stage, width in enumerate(self.widths):
-            if stage > 0:
+            if stage > 0 and self.pooled:
                 x = max_pool(x, 2, 2)
             for layer in range(self.layers):
+                stride = 2 if stage > 0 and layer == 0 and not self.pooled else 1
                 name = f"stage{stage}_{layer}"
                 x = Conv(
                     width,
                     3,
+                    stride,
                     use_bias=not self.normalise,
                     kernel_init=self.kernel_init,
                     name=f"{name}_conv",

@@ -99,6 +99,8 @@ NUMBERS = {
     "initialisation": {"lecun_deviation": 0.0447, "he_deviation": 0.0632},
     "dropout": {"scaled_output": 0.9696, "growth": 0.25, "kept_factor": 1.25, "test_difference": 0},
     "batch_norm": {"small_variance_after": 1, "shifted_mean": 0.5, "running_mean": 0.1},
+    "augmentation": {"mirrored_twice": 0, "box_difference": 0, "same_key_difference": 0},
+    "ensembles": {"passes": 5},
     "softmax": {"probability_sum": 1, "loss_of_10": 0, "loss_of_1000": 0, "cat": 0.1, "dog": 0.9},
     "scaling": {"unit_low": 0, "unit_high": 1, "signed_low": -1, "signed_high": 1},
     "components": {"green_shift": 0},
@@ -186,14 +188,18 @@ BOUNDS = {
         "rnn_reach": (0, 1e-6), "bias_0_reach": (0, 1e-6), "bias_1_reach": (1e-8, 1e-2),
         "bias_3_reach": (0.01, 10), "explosion": (1e6, math.inf),
     },
+    "augmentation": {"other_epochs": (0.01, 1)},
+    "ensembles": {"jensen_gap": (0, 1), "best_member_gap": (-1, 0)},
+    "side_branches": {"branch_gain": (1, 3), "faded_branch_gain": (5, 20)},
     "hello": {"states_apart": (0.1, 2)},
     "triplets": {"stated_accepts": (-1, 0.01)},
     "style": {"style_rise": (-9, 0), "content_fall": (0, 9), "share_rise": (-9, 0)},
 }  # fmt: skip
 # They train, or compile much.
 DEAR = {
-    "anchors", "batch_norm", "gradient_reach", "hello", "inception", "initialisation", "pyramid",
-    "residual_block", "scaling", "triplets", "xor", "zero_start",
+    "anchors", "augmentation", "batch_norm", "gradient_reach", "hello", "inception",
+    "initialisation", "pyramid", "residual_block", "scaling", "triplets", "windows", "xor",
+    "yolo_target", "zero_start",
 }  # fmt: skip
 
 
