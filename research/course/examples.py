@@ -40,7 +40,7 @@ class Example(NamedTuple):
 EXAMPLES: dict[str, Example] = {
     # --- Convolution ---
     "edges": Example(
-        "E4 E5 E6 E8 E9",
+        "E5 E6 E8 E9",
         "vertical and horizontal edge filters on 6x6 numbers, and on your own picture",
         "convolution.edges",
         (config.Filtered,),
@@ -49,14 +49,14 @@ EXAMPLES: dict[str, Example] = {
         "E4", "an edge of any angle, from two filters", "convolution.angles", (config.Angle,)
     ),
     "mirrored": Example(
-        "E3 D7 D8", "cross-correlation against convolution, associativity", "convolution.mirrored"
+        "D7 E3", "cross-correlation against convolution, associativity", "convolution.mirrored"
     ),
     "padding": Example(
         "E7 E11 E12 E13 E14",
         "how often each pixel is used; same padding",
         "convolution.padding",
     ),
-    "strides": Example("E15 E16 E30 E37", "the size of the output, in a table", "sizes.strides"),
+    "strides": Example("E15 E16 E37", "the size of the output, in a table", "sizes.strides"),
     "volumes": Example(
         "E17 E18 E19 E20 E21 E22", "filters over several channels: 6x6x3 to 4x4x2", "sizes.volumes"
     ),
@@ -69,7 +69,9 @@ EXAMPLES: dict[str, Example] = {
         "sizes.costs",
     ),
     "equivariance": Example(
-        "E34 E35", "sparse connections; what is shifted comes out shifted", "fields.equivariance"
+        "B13 E34 E35",
+        "sparse connections; what is shifted comes out shifted",
+        "fields.equivariance",
     ),
     "dilation": Example("D13 D14 D15", "gaps between a filter's cells", "fields.dilation"),
     "transposed": Example(
@@ -78,7 +80,7 @@ EXAMPLES: dict[str, Example] = {
     "bottleneck": Example("E45", "how much a bottleneck loses, by its rank", "fields.bottleneck"),
     # --- Backward ---
     "convolution_backward": Example(
-        "D3 D4 D5 D6 D7 D8 D9",
+        "D1 D3 D4 D5 D6 D7 D8 D9",
         "gradients of a kernel and of an image, by hand and by jax.grad",
         "backward.convolution_backward",
     ),
@@ -115,7 +117,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "anchors": Example("E66 E67", "which object answers at which anchor", "targets.anchors"),
     "yolo_target": Example(
-        "E55 E61 E62 E68", "the targets 3x3x8 and 3x3x2x8 of an image", "targets.yolo_target"
+        "E55 E61 E62", "the targets 3x3x8 and 3x3x2x8 of an image", "targets.yolo_target"
     ),
     "localisation_loss": Example(
         "E55 E56 E57", "squared errors with don't-cares; landmarks", "targets.localisation_loss"
@@ -141,7 +143,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "scaling": Example("C9", "three ways to scale pixels", "inputs.scaling"),
     "components": Example(
-        "C10 E52 B6", "principal components of features and of colours", "inputs.components"
+        "B6 C10 E52", "principal components of features and of colours", "inputs.components"
     ),
     "augmentation": Example(
         "E51 E53", "pictures drawn anew each epoch, boxes move along", "augmentation.augmentation"
@@ -162,7 +164,7 @@ EXAMPLES: dict[str, Example] = {
         "blocks.residual",
     ),
     "inception": Example(
-        "E44 E46 E48 E49",
+        "E44 E48 E49",
         "modules: channels of their branches, shapes of their steps",
         "blocks.inception",
     ),
@@ -184,7 +186,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     # --- Likeness ---
     "triplets": Example(
-        "E73 E74 E76 E79 E80", "triplet loss, one against many, thresholds", "likeness.triplets"
+        "E73 E76 E79 E80", "triplet loss, one against many, thresholds", "likeness.triplets"
     ),
     "style": Example("E83 E84 E85", "content and style costs", "likeness.style"),
 }
