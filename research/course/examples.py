@@ -145,6 +145,9 @@ EXAMPLES: dict[str, Example] = {
     "components": Example(
         "B6 C10 E52", "principal components of features and of colours", "inputs.components"
     ),
+    "compression": Example(
+        "C10", "digits kept as a few numbers each; PCA and ZCA whitening", "inputs.compression"
+    ),
     "augmentation": Example(
         "E51 E53", "pictures drawn anew each epoch, boxes move along", "augmentation.augmentation"
     ),

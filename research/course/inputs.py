@@ -1,11 +1,15 @@
 """Inputs: three ways to scale pixels, and principal components."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
+from sklearn.datasets import load_digits
 
 from research.course.config import WorkedExamplesConfig
 from research.course.worked import Worked, largest_difference, step
 from research.data.images.augment import colour_components, pca_colour
+from research.data.images.normalisation import whitening_matrix
 from research.data.images.preprocessing import Preprocessing
 from research.figures import course as figures
 from research.vectors.projection import principal_components
@@ -117,4 +121,64 @@ def components(config: WorkedExamplesConfig) -> Worked:
                 }
             )
         },
+    )
+
+
+def compression(config: WorkedExamplesConfig) -> Worked:
+    """Compresses pictures of digits to a few numbers each, and whitens them in two ways."""
+    pictures = (16.0 * load_digits().images).clip(0, 255) / 255  # 1,797 of 8x8, scikit-learn's
+    vectors = pictures.reshape(len(pictures), 64)
+    found = principal_components(vectors, 64)
+    places = found.places(vectors)
+    restored = {k: found.restored(places[:, :k]) for k in (2, 8, 16, 32)}
+    spread = ((vectors - vectors.mean(0)) ** 2).sum()
+    lost = {k: float(((x - vectors) ** 2).sum() / spread) for k, x in restored.items()}
+    shares = {k: float(found.shares[:k].sum()) for k in restored}
+    centred = vectors - vectors.mean(0)
+    white = {
+        name: centred @ whitening_matrix(vectors, turned_back=back)
+        for name, back in (("ZCA", True), ("PCA", False))
+    }
+    middle = [8 * row + column for row in range(2, 6) for column in range(2, 6)]  # all vary
+
+    def correlation(x: np.ndarray) -> float:
+        """Returns the mean size of the correlation of two pixels of the middle."""
+        of_pairs = np.abs(np.corrcoef(x[:, middle].T))
+        return float((of_pairs.sum() - 16) / (16 * 15))
+
+    off = {name: correlation(x) for name, x in white.items()}
+    likeness = {
+        n: float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(x[:50], centred, strict=False)]))
+        for n, x in white.items()
+    }
+
+    def draw() -> dict[str, Any]:
+        drawn = {"8x8 pixels": 255 * pictures[3]}
+        drawn |= {f"{k} numbers": 255 * x[3].reshape(8, 8).clip(0, 1) for k, x in restored.items()}
+        grey = {name: x.astype(np.uint8) for name, x in drawn.items()}
+        both = {f"{name} whitened": x[3].reshape(8, 8) for name, x in white.items()}
+        return {"compression": figures.images({**grey, **both})}
+
+    return Worked(
+        [
+            step(
+                "64 pixels kept as k numbers: share of the variance, share of squares lost",
+                *(f"k = {k:2}: {shares[k]:.3f}, {lost[k]:.3f}" for k in restored),
+            ),
+            step(
+                f"correlation of two pixels {correlation(vectors):.3f}; whitened, and likeness",
+                *(f"{name}: {off[name]:.3f}, {likeness[name]:.2f}" for name in white),
+            ),
+        ],
+        {
+            "share_of_16": (shares[16], "variance along 16 of 64 axes; must be above 0.8"),
+            "lost_of_2": (lost[2], "squares lost with 2 numbers; must be above that of 32"),
+            "lost_of_32": (lost[32], "must be below 0.05"),
+            "share_and_loss": (shares[16] + lost[16], "add up; must be 1"),
+            "pixel_correlation": (correlation(vectors), "of two pixels, its mean size"),
+            "zca_correlation": (off["ZCA"], "of two whitened pixels; must be below half of it"),
+            "zca_likeness": (likeness["ZCA"], "still a picture; above that of PCA whitening"),
+            "pca_likeness": (likeness["PCA"], "no picture any more"),
+        },
+        draw,
     )

@@ -142,7 +142,7 @@ class Selection:
     )
     nms_threshold: float = option(
         0.5,
-        "IoU from which the surer of two detections stays.",
+        "IoU above which the surer of two detections alone stays.",
         minimum=0.0,
         maximum=1.0,
         learned=False,

@@ -35,9 +35,10 @@ def nms(
     """Keeps the best box and lowers the scores of those that overlap it, `count` times.
 
     Hard suppression removes boxes whose IoU with a kept one is above `threshold`: what torchvision
-    computes. Soft suppression multiplies their scores by exp(-IoU² / sigma) instead: Bodla et al.,
-    "Soft-NMS", 2017, equation 3. Of equal scores the first box wins. A box without area overlaps
-    nothing, so it neither removes nor is removed.
+    computes, and what published detectors were scored with (`research/course/boxes.py` has the rule
+    "at least" of lectures). Soft suppression multiplies their scores by exp(-IoU² / sigma) instead:
+    Bodla et al., "Soft-NMS", 2017, equation 3. Of equal scores the first box wins. A box without
+    area overlaps nothing, so it neither removes nor is removed.
 
     Args:
       boxes: (x0, y0, x1, y1).

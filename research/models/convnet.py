@@ -10,7 +10,7 @@ from research.nn.activations import ACTIVATIONS, Activation
 from research.nn.convolution import Conv
 from research.nn.initialisers import INITIALISERS, Initialiser
 from research.nn.normalisation import batch_norm
-from research.nn.pooling import global_average_pool, max_pool
+from research.nn.pooling import global_average_pool, max_pool, spatial_pyramid_pool
 from research.nn.regularisation import Dropout
 
 
@@ -23,6 +23,9 @@ class ConvNet(nn.Module):
       normalise: whether batch normalisation follows each convolution; without, it has a bias.
       pooled: False halves by the stride of a stage's first convolution: nothing but convolutions
         before the head (Springenberg et al., "Striving for simplicity", 2014).
+      pyramid: sides of the grids of bins that the last map is pooled over, such as 1+2+4, in the
+        place of its mean (He et al., "Spatial pyramid pooling", 2014): a length for every size of
+        image, so that one network may be trained on several sizes, one after the other.
       dropout: rate before the linear head.
       axis: the pmap axis that the batch is split over.
     """
@@ -35,6 +38,7 @@ class ConvNet(nn.Module):
     layers: int = 2
     normalise: bool = True
     pooled: bool = True
+    pyramid: tuple[int, ...] = ()
     dropout: float = 0.0
 
     @nn.compact
@@ -68,7 +72,7 @@ class ConvNet(nn.Module):
             maps[f"stage{stage}"] = x  # [B, H / 2^stage, W / 2^stage, width]
         if features:
             return maps
-        x = global_average_pool(x)
+        x = spatial_pyramid_pool(x, self.pyramid) if self.pyramid else global_average_pool(x)
         x = Dropout(self.dropout, self.axis)(x, train)
         return nn.Dense(self.num_classes, kernel_init=self.kernel_init, name="fc")(x)
 

@@ -99,6 +99,7 @@ NUMBERS = {
     "initialisation": {"lecun_deviation": 0.0447, "he_deviation": 0.0632},
     "dropout": {"scaled_output": 0.9696, "growth": 0.25, "kept_factor": 1.25, "test_difference": 0},
     "batch_norm": {"small_variance_after": 1, "shifted_mean": 0.5, "running_mean": 0.1},
+    "compression": {"share_and_loss": 1},
     "augmentation": {"mirrored_twice": 0, "box_difference": 0, "same_key_difference": 0},
     "ensembles": {"passes": 5},
     "softmax": {"probability_sum": 1, "loss_of_10": 0, "loss_of_1000": 0, "cat": 0.1, "dog": 0.9},
@@ -188,6 +189,11 @@ BOUNDS = {
         "rnn_reach": (0, 1e-6), "bias_0_reach": (0, 1e-6), "bias_1_reach": (1e-8, 1e-2),
         "bias_3_reach": (0.01, 10), "explosion": (1e6, math.inf),
     },
+    "compression": {
+        "share_of_16": (0.8, 0.9), "pixel_correlation": (0.1, 1), "zca_correlation": (0, 0.05),
+        "lost_of_2": (0.5, 0.9), "lost_of_32": (0, 0.05),
+        "zca_likeness": (0.5, 1), "pca_likeness": (-0.2, 0.2),
+    },
     "augmentation": {"other_epochs": (0.01, 1)},
     "ensembles": {"jensen_gap": (0, 1), "best_member_gap": (-1, 0)},
     "side_branches": {"branch_gain": (1, 3), "faded_branch_gain": (5, 20)},
@@ -197,7 +203,7 @@ BOUNDS = {
 }  # fmt: skip
 # They train, or compile much.
 DEAR = {
-    "anchors", "augmentation", "batch_norm", "gradient_reach", "hello", "inception",
+    "anchors", "augmentation", "batch_norm", "compression", "gradient_reach", "hello", "inception",
     "initialisation", "pyramid", "residual_block", "scaling", "triplets", "windows", "xor",
     "yolo_target", "zero_start",
 }  # fmt: skip

@@ -76,7 +76,12 @@ SMALL = [
     ("lenet5", {}, 32, 1),
     ("lenet5_rbf", {}, 32, 1),
     ("convnet", {"widths": (4, 8, 8), "dropout": 0.1}, 12, 3),
-    ("convnet", {"widths": (4, 8, 8), "normalise": False, "pooled": False}, 12, 1),
+    (
+        "convnet",
+        {"widths": (4, 8, 8), "normalise": False, "pooled": False, "pyramid": (1, 2)},
+        12,
+        1,
+    ),
     ("alexnet_lrn", {"hidden": 32, "dropout": 0.1}, 63, 3),
     ("vgg16", {"width": 4, "hidden": 32, "stages": (2, 1, 1, 1, 1)}, 32, 3),
     ("vgg16_bn", {"width": 4, "hidden": 32, "stages": (2, 1, 1, 1, 1)}, 32, 3),
