@@ -29,6 +29,7 @@ from research.experiment import Experiment
 from research.record.run_folder import RunFolder
 from research.runtime import reuse_memory, use_compilation_cache
 from research.training import loop, parallel
+from research.training.programs import train_steps
 
 
 class Rate(NamedTuple):
@@ -44,7 +45,7 @@ def bare_rate(experiment: Experiment, config: Any) -> Rate:
     batch = experiment.data().train.batch(0)
     state = loop.new_state(experiment, config, where)
     placed = where.put_batch(batch)
-    step = loop.compile_train_step(experiment.training, config, where, state, placed)
+    step = where.compile(train_steps(experiment.training, config), state, placed, donate=True)
     (state, _), _ = step(state, placed)
     jax.block_until_ready(state)
     wall, processor = time.perf_counter(), time.process_time()

@@ -47,6 +47,7 @@ from research.experiment import Experiment
 from research.nn.forward import forward
 from research.runtime import reuse_memory, use_compilation_cache
 from research.training import loop, parallel
+from research.training.programs import train_steps
 
 # Dense matrix products in bfloat16, TFLOP/s, by the start of jax's name for the device.
 PEAK_TFLOPS = {
@@ -149,7 +150,7 @@ def ours(case: Case) -> tuple[Contender, Contender]:
             {"params": state.params, **state.model_state}, placed
         )
     ).compile()
-    compiled = loop.compile_train_step(experiment.training, config, where, state, placed)
+    compiled = where.compile(train_steps(experiment.training, config), state, placed, donate=True)
 
     def train() -> Any:
         nonlocal state

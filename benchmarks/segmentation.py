@@ -29,6 +29,7 @@ from experiments import segmentation
 from research.data.images.preprocessing import Preprocessing
 from research.nn import transposed_convolution
 from research.training import loop, parallel
+from research.training.programs import train_steps
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 CLASSES = 11
@@ -88,7 +89,9 @@ def make(name: str, side: int, batch_size: int) -> tuple[Callable[[], Any], Call
     with xla_s_own(own):
         state = [loop.new_state(experiment, config, devices)]
         variables = jax.tree.map(jnp.copy, state[0].variables)  # training reuses the state's memory
-        step = loop.compile_train_step(experiment.training, config, devices, state[0], placed)
+        step = devices.compile(
+            train_steps(experiment.training, config), state[0], placed, donate=True
+        )
         predict = jax.jit(experiment.evaluation.predict).lower(variables, placed).compile()
 
     def train() -> None:

@@ -21,10 +21,10 @@ from research.flops import shown
 from research.record.progress import console
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig, OptimizationConfig
-from research.training.loop import compile_train_step, new_state
+from research.training.loop import new_state
 from research.training.parallel import Parallel
 from research.training.plan import make_plan
-from research.training.spending import step_cost
+from research.training.programs import step_cost, train_steps
 from research.weights.trained import trained_on as trained_before
 
 SAMPLE = 128  # examples of each split that are looked at
@@ -109,7 +109,8 @@ def check(module: ModuleType, config: LoopConfig) -> None:
     out.print(parameter_table(state.params))
 
     examples = len(whole["index"])  # of input_optimization, the images there are
-    cost = step_cost(experiment, config, state, whole)
+    program = train_steps(experiment.training, config)
+    cost = step_cost(program, parallel, state, whole)
     said = f"{shown(cost.flops / examples)} an example, forward and backward"
     if cost.open_loops:
         said += f"; {cost.open_loops} loops that the data end are counted once"
@@ -123,7 +124,7 @@ def check(module: ModuleType, config: LoopConfig) -> None:
         )
     placed = parallel.put_batch({name: value[:rows] for name, value in whole.items()})
     began = time.perf_counter()
-    step = compile_train_step(experiment.training, config, parallel, state, placed)
+    step = parallel.compile(program, state, placed, donate=True)
     out.print(f"step       compiled in {time.perf_counter() - began:.1f} s")
     if line := memory_line(step, parallel, placed, examples):
         out.print(line)
@@ -296,7 +297,7 @@ def show_overfitted(
     rows, steps = affordable(THOROUGH, flops, len(whole["index"]), *rows_of(config, parallel))
     batch = parallel.put_batch({name: value[:rows] for name, value in whole.items()})
     state = new_state(built._replace(training=training), config, parallel)
-    step = compile_train_step(training, config, parallel, state, batch)
+    step = parallel.compile(train_steps(training, config), state, batch, donate=True)
     losses, _ = overfit(step, state, batch, steps, NEAR_ZERO)
     near = losses[-1] < NEAR_ZERO * losses[0]
     console().print(

@@ -14,7 +14,7 @@ from research import config as config_lib
 from research.code import files as code_lib
 from research.data.sources import overlap
 from research.errors import NotFiniteError, UserError, nearest
-from research.experiment import Batch, Evaluation, Experiment, Training, Variables
+from research.experiment import Evaluation, Experiment, Variables
 from research.nn.normalisation import counting_values
 from research.record.progress import TrainingProgress
 from research.record.run_folder import RunFolder, fingerprint, write_text
@@ -27,7 +27,7 @@ from research.training.evaluation import SplitResult, flat_metrics, make_evaluat
 from research.training.interrupts import Interrupts, Stopped
 from research.training.parallel import CompiledByShape, Parallel, placed_batches
 from research.training.plan import TIMED, last_step, long_run, make_plan
-from research.training.programs import lower_train_step
+from research.training.programs import step_cost, train_steps
 from research.training.spending import (
     COMPILATION,
     EVALUATION,
@@ -35,7 +35,6 @@ from research.training.spending import (
     TRAINING,
     Spending,
     count_parameters,
-    step_cost,
 )
 from research.training.state import TrainState
 from research.training.statistics import batches_of, check_values, make_estimate
@@ -57,17 +56,6 @@ def new_state(experiment: Experiment, config: LoopConfig, parallel: Parallel) ->
         return state_lib.create(experiment.training, variables, config.ema_decay > 0, seed)
 
     return jax.jit(create, out_shardings=parallel.replicated)(variables, seed)
-
-
-def compile_train_step(
-    training: Training,
-    config: LoopConfig,
-    parallel: Parallel,
-    state: TrainState,
-    batch: Batch,
-) -> Any:
-    """Compiles (state, batch) -> ((state, totals), None); the state's memory is reused."""
-    return lower_train_step(training, config, parallel, state, batch).compile()
 
 
 class Window:
@@ -128,11 +116,9 @@ def train(
         state = new_state(experiment, config, parallel)
 
         # --- Errors are raised here, before anything is written ---
+        steps = train_steps(experiment.training, config)
         step_fn = CompiledByShape(
-            lambda state, batch: compile_train_step(
-                experiment.training, config, parallel, state, batch
-            ),
-            compiling,
+            functools.partial(parallel.compile, steps, donate=True), compiling
         )
         with counting_values() as normalised:
             step_fn.program(state, parallel.put_batch(first))
@@ -294,7 +280,7 @@ def train(
             **weights_of_run(best, end, checkpointer.best_step(), averaged),
             **report_of(experiment.evaluation, evaluations),
             "parameters": count_parameters(state.params),
-            "flops": step_cost(experiment, config, state, first).flops,
+            "flops": step_cost(steps, parallel, state, first).flops,
             **spending.told(),
             **{name: identity[name] for name in ("initial_parameters", "data_order")},
             "fingerprint": fingerprint([state.params, state.model_state]),

@@ -1,6 +1,7 @@
 """The programs of a run, from shapes alone: no weights are made, and nothing is placed."""
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from research.flops import Cost, count_flops
 from research.hardware.target import compiled_for
 from research.training import state as state_lib
 from research.training.config import LoopConfig
-from research.training.parallel import Parallel
+from research.training.parallel import Make, Parallel
 from research.training.state import TrainState
 from research.training.step import make_eval_step, make_train_step
 
@@ -60,15 +61,27 @@ def batch_shapes(source: "Source", rows: int) -> Batch:
     }
 
 
-def lower_train_step(
-    training: Training, config: LoopConfig, parallel: Parallel, state: PyTree, batch: Batch
-) -> Any:
-    """Returns (state, batch) -> ((state, totals), None) for these shapes, not compiled yet."""
+def train_steps(training: Training, config: LoopConfig) -> Make:
+    """Returns make(axis) -> step, for `Parallel.compile`.
+
+    Of an axis it is one function, however often it is asked for, and so JAX traces it once.
+    """
 
     def make(axis: str | None) -> Any:
         return make_train_step(training, axis, config.accumulate, config.ema_decay)
 
-    return parallel.lower(make, state, batch, donate=True)
+    return functools.cache(make)
+
+
+def step_cost(steps: Make, parallel: Parallel, state: PyTree, batch: Batch) -> Cost:
+    """Counts the operations of one step on this process' part of a batch, however it is split.
+
+    Args:
+      steps: of `train_steps`, or evaluation's.
+      state: what the step takes beside the batch; arrays, or shapes alone.
+    """
+    with compiled_for(parallel.target):
+        return count_flops(steps(None), state, dict(batch))
 
 
 def training_program(
@@ -76,10 +89,9 @@ def training_program(
 ) -> Program:
     """Returns the training step for a global batch of these shapes."""
     state = state_shapes(experiment, config)
-    step = make_train_step(experiment.training, None, config.accumulate, config.ema_decay)
-    with compiled_for(parallel.target):
-        cost = count_flops(step, state, dict(batch))
-    lowered = lower_train_step(experiment.training, config, parallel, state, batch)
+    steps = train_steps(experiment.training, config)
+    lowered = parallel.lower(steps, state, batch, donate=True)
+    cost = step_cost(steps, parallel, state, batch)
     return Program("training", lowered, cost, len(batch["index"]))
 
 
@@ -88,9 +100,7 @@ def evaluation_program(
 ) -> Program:
     """Returns the evaluation step for a global batch of these shapes."""
     variables = state_shapes(experiment, config).variables
-    with compiled_for(parallel.target):
-        cost = count_flops(make_eval_step(experiment.evaluation, None), variables, dict(batch))
-    lowered = parallel.lower(
-        lambda axis: make_eval_step(experiment.evaluation, axis), variables, batch
-    )
+    steps = functools.cache(functools.partial(make_eval_step, experiment.evaluation))
+    lowered = parallel.lower(steps, variables, batch)
+    cost = step_cost(steps, parallel, variables, batch)
     return Program("evaluation", lowered, cost, len(batch["index"]))

@@ -1,4 +1,4 @@
-"""The cost of a run: seconds and examples by activity, memory, processors, operations of a step.
+"""The cost of a run: seconds and examples by activity, memory, processors.
 
 Seconds, examples and memory travel in checkpoints, so that they are of all parts of a run that was
 stopped and went on; what was done between the last checkpoint and a kill is in none of them.
@@ -12,11 +12,8 @@ from typing import Any
 
 import jax
 
-from research.experiment import Batch, Experiment, PyTree
-from research.flops import Cost, count_flops
+from research.experiment import PyTree
 from research.runtime import peak_memory
-from research.training.config import LoopConfig
-from research.training.step import make_train_step
 
 # Activities. Other are batch statistics and checkpoints: neither training nor evaluation.
 TRAINING, EVALUATION, COMPILATION, OTHER = "training", "evaluation", "compilation", "other"
@@ -104,12 +101,6 @@ class Spending:
             "examples_per_second": rates,
             "parts": values["parts"],
         }
-
-
-def step_cost(experiment: Experiment, config: LoopConfig, state: PyTree, batch: Batch) -> Cost:
-    """Counts the operations of one step on this process' part of a batch, however it is split."""
-    step = make_train_step(experiment.training, None, config.accumulate, config.ema_decay)
-    return count_flops(step, state, dict(batch))
 
 
 def count_parameters(params: PyTree) -> int:

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import pytest
 import toys
 
-from research.commands.check import step_cost
 from research.flops import count_flops, shown
 from research.nn.convolution_cpu import depthwise
 from research.nn.recurrent import Recurrent
+from research.training import parallel
 from research.training.config import TrainingConfig
+from research.training.programs import step_cost, train_steps
 
 MATRICES = jax.ShapeDtypeStruct((50, 8, 8), jnp.float32)
 START = jax.ShapeDtypeStruct((8, 8), jnp.float32)
@@ -111,7 +112,8 @@ def test_a_step_costs_the_same_in_parts():
 
     def flops(accumulate):
         config = TrainingConfig(accumulate=accumulate, batch_size=64)
-        return step_cost(experiment, config, state, batch).flops
+        steps = train_steps(experiment.training, config)
+        return step_cost(steps, parallel.create("single", 64), state, batch).flops
 
     convolution = 64 * 8 * 8 * 2 * 27 * 8 * (22 / 24) ** 2  # without what meets padding
     assert 2 * convolution < flops(1) < 3 * convolution  # forward, and the kernel's gradient

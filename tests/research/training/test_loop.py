@@ -17,12 +17,13 @@ from research.data.sources.overlap import Contents, Digested, digest
 from research.errors import UserError
 from research.experiment import Data
 from research.metrics import class_bias
-from research.training import loop, plan
+from research.training import loop, plan, programs
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint
 from research.training.checkpointer import Checkpointer
 from research.training.interrupts import Stopped
 from research.training.statistics import make_estimate
+from research.training.step import make_train_step
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint(tmp_path):
@@ -334,3 +335,15 @@ def test_a_run_with_another_seed_compiles_nothing_anew(tmp_path):
         jax.monitoring.unregister_event_listener(listen)
         jax.config.update(cached, before)
     assert found[0]["initial_parameters"] != found[1]["initial_parameters"]
+
+
+def test_the_step_is_traced_once_though_its_operations_are_counted(tmp_path, monkeypatch):
+    traced = []
+
+    def counted(*arguments, **options):
+        step = make_train_step(*arguments, **options)
+        return lambda state, batch: (traced.append(1), step(state, batch))[1]
+
+    monkeypatch.setattr(programs, "make_train_step", counted)
+    assert run(tmp_path).result["flops"] > 0
+    assert len(traced) == 1
