@@ -160,3 +160,30 @@ def test_trackio_keeps_each_step_once_without_a_network(tmp_path, monkeypatch):
     assert [step for _, step, _ in rows] == [10, 20, 30]
     assert len({name for name, _, _ in rows}) == 1
     assert [json.loads(text)["train/loss"] for _, _, text in rows] == [1 / 10, 1 / 20, 1 / 30]
+
+
+@pytest.mark.processes
+def test_mlflow_keeps_each_step_once_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'kept'}")
+    mlflow = pytest.importorskip("mlflow")
+    run = tmp_path / "run"
+    run.mkdir()
+    follow_twice("mlflow", run)
+    # A metric and those of classes beneath it; the names of classes are a person's own.
+    append(run, 40, **{"test/accuracy": 0.5, "test/accuracy/a/b": 0.25, "test/accuracy/1 é?": 0.75})
+    third = Follower("mlflow", run, {"seed": 3})
+    third.catch_up()
+    third.close()
+    client = mlflow.MlflowClient()
+    [experiment] = [x for x in client.search_experiments() if x.name == trackers.PROJECT]
+    [kept] = client.search_runs([experiment.experiment_id])
+    history = client.get_metric_history(kept.info.run_id, "train/loss")
+    assert [(m.step, m.value) for m in history] == [(step, 1 / step) for step in (10, 20, 30, 40)]
+    assert kept.info.status == "FINISHED" and kept.data.params["betas"] == "[0.9, 0.99]"
+    values = {name: kept.data.metrics[name] for name in kept.data.metrics if name[:4] == "test"}
+    assert values == {
+        "test/accuracy": 0.5,
+        "test/accuracy.a.b": 0.25,
+        "test/accuracy.1 é.": 0.75,
+    }
