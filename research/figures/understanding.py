@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Num, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -108,6 +108,14 @@ def segmentations(
         alone = np.where(masks[i][..., None], image, 255)
         show(axes[2], alone, f"{100 * masks[i].mean():.0f} % of pixels")
     return figure
+
+
+def signed_pixels(
+    values: Float[np.ndarray, "height width channel"],
+) -> UInt8[np.ndarray, "height width channel"]:
+    """Returns a picture of signed values: grey is 0, the largest by size is black or white."""
+    limit = max(float(np.abs(values).max()), 1e-12)
+    return np.rint(127.5 + 127.5 * values / limit).astype(np.uint8)
 
 
 def tiles(

@@ -108,6 +108,13 @@ class Coordinates:
     clip_gradients: float = option(
         0.0, "pixels: share with the smallest gradient set to 0.", minimum=0.0, maximum=1.0
     )
+    clip_contributions: float = option(
+        0.0,
+        "pixels: share that contributes least, gradient times pixel, set to 0.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    clip_every: int = option(1, "pixels: steps between such clips.", minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +220,15 @@ class Count:
 
 
 @dataclasses.dataclass(frozen=True)
+class Explained:
+    """Looking at an image or a data set"""
+
+    explain: Literal["", "saliency", "guided_backpropagation"] = option(
+        "", "patches: show below each patch what in it excites the unit, by this gradient."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Plane:
     """Looking at an image or a data set"""
 
@@ -220,7 +236,7 @@ class Plane:
 
 
 @dataclasses.dataclass(frozen=True)
-class LookConfig(Plane, Count, Occlusion, Noise, Samples):
+class LookConfig(Plane, Explained, Count, Occlusion, Noise, Samples):
     """The options of looking at an image or a data set, all together."""
 
 

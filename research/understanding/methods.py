@@ -208,7 +208,7 @@ METHODS = {
         "the parts of a data set's images that most excite a unit, as large as its receptive field",
         "Zeiler and Fergus 2013; Girshick et al. 2013",
         "units.patches",
-        (config.Inputs, config.Unit, config.Count),
+        (config.Inputs, config.Unit, config.Count, config.Explained),
         examples=0,
     ),
     "dead_units": Method(

@@ -81,20 +81,31 @@ def pixel_projections(question: Question, space: Parameterisation) -> list[regul
     found = []
     if config.blur_sigma != 1.0 and not config.blur_every:
         raise UserError("--blur_sigma: there is no blur without --blur_every.")
+    if config.clip_every != 1 and not clips_any(config):
+        raise UserError("--clip_every: nothing is clipped without a share to clip.")
     if config.parameterisation == "pixels":
         if config.blur_every:
             found.append(regularisers.blur_every(config.blur_every, config.blur_sigma))
-        if config.clip_norms:
-            found.append(regularisers.clip_small_norms(config.clip_norms))
-        if config.clip_gradients:
-            found.append(regularisers.clip_small_gradients(config.clip_gradients))
+        clips = (
+            (config.clip_norms, regularisers.clip_small_norms),
+            (config.clip_gradients, regularisers.clip_small_gradients),
+            (config.clip_contributions, regularisers.clip_small_contributions),
+        )
+        found += [
+            regularisers.every(config.clip_every, clip(share)) for share, clip in clips if share
+        ]
         found.append(regularisers.keep_between(space.low, space.high))
-    elif config.blur_every or config.clip_norms or config.clip_gradients:
+    elif config.blur_every or clips_any(config):
         raise UserError(
-            "--blur_every, --clip_norms, --clip_gradients: act on pixels; add "
-            "--parameterisation=pixels."
+            "--blur_every, --clip_norms, --clip_gradients, --clip_contributions: act on pixels; "
+            "add --parameterisation=pixels."
         )
     return found
+
+
+def clips_any(config: InputOptimizationConfig) -> bool:
+    """Returns whether pixels are set to 0 by some rule."""
+    return bool(config.clip_norms or config.clip_gradients or config.clip_contributions)
 
 
 def optimised(

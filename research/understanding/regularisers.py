@@ -95,14 +95,21 @@ def blur(images: Images, sigma: float) -> Images:
     return images
 
 
-def blur_every(steps: int, sigma: float) -> Projection:
-    """Blurs by a Gaussian after every so many steps: high frequencies cost more than they bring."""
+def every(steps: int, change: Projection) -> Projection:
+    """Makes a change after every so many steps alone."""
+    if steps == 1:
+        return change
 
     def projection(images: Images, gradient: Images, step: Array) -> Images:
         due = (step + 1) % steps == 0
-        return jax.lax.cond(due, lambda x: blur(x, sigma), lambda x: x, images)
+        return jax.lax.cond(due, lambda x: change(x, gradient, step), lambda x: x, images)
 
     return projection
+
+
+def blur_every(steps: int, sigma: float) -> Projection:
+    """Blurs by a Gaussian after every so many steps: high frequencies cost more than they bring."""
+    return every(steps, lambda images, gradient, step: blur(images, sigma))
 
 
 def _zero_below(images: Images, sizes: Array, share: float) -> Images:
@@ -124,6 +131,18 @@ def clip_small_gradients(share: float) -> Projection:
 
     def projection(images: Images, gradient: Images, step: Array) -> Images:
         return _zero_below(images, jnp.linalg.norm(gradient, axis=-1), share)
+
+    return projection
+
+
+def clip_small_contributions(share: float) -> Projection:
+    """Sets the share of pixels that contribute least to 0: |sum over channels of x da/dx|.
+
+    Yosinski et al., "Understanding neural networks through deep visualization", 2015, section 4.
+    """
+
+    def projection(images: Images, gradient: Images, step: Array) -> Images:
+        return _zero_below(images, jnp.abs((images * gradient).sum(-1)), share)
 
     return projection
 

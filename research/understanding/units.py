@@ -12,12 +12,12 @@ from research.errors import UserError
 from research.experiment import Batch, Evaluator, Pictures, PyTree, Variables
 from research.figures import understanding as figures
 from research.record.report import Report, metrics_report
-from research.understanding import features
+from research.understanding import features, gradients
 from research.understanding.looking import Answer, evaluated, measure_all
 from research.understanding.network import inner_layers, layer_shapes, layers_of
 from research.understanding.question import Question
 from research.understanding.receptive_fields import receptive_fields
-from research.understanding.target import check_layer, check_unit, middle_layer
+from research.understanding.target import check_layer, check_rule, check_unit, middle_layer
 
 EMBEDDING = "outputs/embedding"  # what a network predicts that was trained for distances
 
@@ -128,6 +128,15 @@ def patches(question: Question) -> Answer:
     if fields is None or len(shapes[layer]) == 3:
         raise UserError(f"--layer={layer}: has no places in the image; take a layer with maps.")
     source = question.survey()
+    rule = "guided" if config.explain == "guided_backpropagation" else None
+    if rule:
+        check_rule(network, config.explain)
+
+    @jax.jit
+    def explained(image: jax.Array, row: Any, column: Any, unit: Any) -> jax.Array:
+        """Computes the gradient of one place of a unit's map, in the image."""
+        score = lambda x: layers_of(network, x, rule=rule)[layer][:, row, column, unit]
+        return gradients.gradient(score, image[None])[0]
 
     def predict(variables: Variables, batch: Batch) -> PyTree:
         maps = layers_of(network, jnp.asarray(batch["image"], jnp.float32))[layer]
@@ -141,7 +150,13 @@ def patches(question: Question) -> Answer:
             images = images_of(source, targets["index"][top])
             for i, image in zip(top, images, strict=True):
                 place = outputs["row"][i, k], outputs["column"][i, k]
-                cuts.append(features.cut(image, fields[place]))
+                patch = features.cut(image, fields[place])
+                if config.explain:
+                    pixels = jnp.asarray(image, jnp.float32)
+                    of_pixels = np.asarray(explained(pixels, *place, unit))
+                    shown = figures.signed_pixels(features.cut(of_pixels, fields[place]))
+                    patch = np.concatenate([patch, shown])  # below the patch
+                cuts.append(patch)
                 titles.append(f"{unit}: {float(outputs['value'][i, k]):.3g}")
         columns = min(config.count, len(targets["index"]))
         return {

@@ -203,7 +203,8 @@ BOUNDS = {
 }  # fmt: skip
 # They train, or compile much.
 DEAR = {
-    "anchors", "augmentation", "batch_norm", "compression", "gradient_reach", "hello", "inception",
+    "anchors", "augmentation", "batch_norm", "bottleneck", "components", "compression",
+    "equivariance", "regularised_ascent", "gradient_reach", "hello", "inception",
     "initialisation", "pyramid", "residual_block", "scaling", "triplets", "windows", "xor",
     "yolo_target", "zero_start",
 }  # fmt: skip

@@ -70,6 +70,20 @@ def test_pixels_of_small_gradient_become_zero(image):
         np.testing.assert_allclose(after[~gone], moved[i][~gone], atol=1e-6)
 
 
+def test_pixels_of_small_contribution_become_zero_every_so_many_steps(image):
+    """Contribution is the product of pixel and gradient, summed over channels: Yosinski 2015."""
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=image.shape), jnp.float32)
+    clip = regularisers.every(2, regularisers.clip_small_contributions(0.5))
+    optimizer = regularisers.projected(optax.sgd(0.1), [clip])
+    once, twice = (optimise(optimizer, image, n, lambda x: weights) for n in (1, 2))
+    np.testing.assert_allclose(once, image - 0.1 * np.asarray(weights), atol=1e-6)
+    moved = image - 0.2 * np.asarray(weights)
+    for i, after in enumerate(twice):
+        gone, sizes = ~after.any(-1), np.abs((moved[i] * np.asarray(weights[i])).sum(-1))
+        assert gone.sum() == 36 and sizes[gone].max() < sizes[~gone].min()
+        np.testing.assert_allclose(after[~gone], moved[i][~gone], atol=1e-5)
+
+
 @pytest.mark.parametrize("order", ["linf", "l2"])
 def test_steps_stay_in_the_ball_and_are_no_longer_than_asked(image, order):
     optimizer = regularisers.projected(
