@@ -147,7 +147,9 @@ class Style:
     """Optimising an image"""
 
     style: str = option("", "style: file of the picture whose style is taken.")
-    style_layers: tuple[str, ...] = option((), "style: layers of the style; empty: the method's.")
+    style_layers: tuple[str, ...] = option(
+        (), "style: layers of the style, LAYER or with a weight LAYER:0.5; empty: the method's."
+    )
     style_weight: float = option(1.0, "style: beta, weight of the style loss.", minimum=0.0)
     content_weight: float = option(1e-3, "style: alpha, weight of content.", minimum=0.0)
 

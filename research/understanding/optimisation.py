@@ -156,9 +156,16 @@ def optimised(
 
 
 def make_loss(
-    objective: Objective, to_images: Callable[[Array], Any], config: InputOptimizationConfig
+    objective: Objective,
+    to_images: Callable[[Array], Any],
+    config: InputOptimizationConfig,
+    parts: Callable[[Array, Array], Mapping[str, Array]] | None = None,
 ) -> Any:
-    """Makes the contract's loss of an objective, to be minimised."""
+    """Makes the contract's loss of an objective, to be minimised.
+
+    Args:
+      parts: (images, rows) -> what the objective is made of, for the log.
+    """
 
     def loss(variables: Variables, batch: Batch, key: Array, axis: str | None) -> Any:
         images = to_images(variables["params"]["image"])
@@ -169,7 +176,9 @@ def make_loss(
         if config.total_variation:
             values += config.total_variation * objectives.total_variation(images / 255.0)
         state = {"schedule": {"step": step + 1}}
-        return values[batch["index"]], state, {}
+        rows = jnp.arange(len(images))
+        measures = {} if parts is None else parts(images, rows)
+        return values[batch["index"]], state, {k: v[batch["index"]] for k, v in measures.items()}
 
     return loss
 

@@ -1,6 +1,7 @@
 """Style transfer: an image of any size, painted in the style of another picture."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,24 @@ def style_layers(shapes: Mapping[str, Sequence[int]]) -> tuple[list[str], str]:
     return [level[0] for level in levels], content[min(1, len(content) - 1)]
 
 
+def layer_weights(texts: Sequence[str]) -> dict[str, float]:
+    """Reads layers of the style, each with its weight: "activation#1" or "activation#1:0.5".
+
+    Raises:
+      UserError: for a weight that is no positive number.
+    """
+    found = {}
+    for text in texts:
+        name, colon, weight = text.partition(":")
+        try:
+            found[name] = float(weight) if colon else 1.0
+        except ValueError:
+            found[name] = 0.0
+        if not (found[name] > 0 and math.isfinite(found[name])):
+            raise UserError(f"--style_layers={text}: a weight is a positive number, LAYER:0.5.")
+    return found
+
+
 def style(question: Question) -> Experiment:
     """Paints the input in the style of another picture: Gatys et al. 2015, equation 7."""
     question.needs_inputs()
@@ -62,7 +81,8 @@ def style(question: Question) -> Experiment:
     picture = with_channels(resized(picture, *sizes), network.image_shape[2])[None]
     shapes = layer_shapes(network, (height, width))
     styled, content = style_layers(shapes)
-    styled, content = list(config.style_layers) or styled, config.layer or content
+    weights = layer_weights(config.style_layers) or dict.fromkeys(styled, 1.0)
+    styled, content = list(weights), config.layer or content
     for name in (*styled, content):
         check_layer(name, shapes)
 
@@ -79,7 +99,11 @@ def style(question: Question) -> Experiment:
         parts = [objectives.style_loss(layers[k], grams[k]) / empty[k] for k in styled]
         scale = 1.0 / float((wanted**2).mean())
         kept = scale * objectives.content_loss(layers[content], jnp.asarray(wanted)[rows])
-        return jnp.stack(parts).mean(0), kept
+        shares = jnp.asarray(list(weights.values())) / sum(weights.values())
+        return (shares[:, None] * jnp.stack(parts)).sum(0), kept
+
+    def named(images: Array, rows: Array) -> Mapping[str, Array]:
+        return dict(zip(("style_loss", "content_loss"), losses(images, rows), strict=True))
 
     def objective(images: Array, step: Array, rows: Array) -> Array:
         style_part, content_part = losses(images, rows)
@@ -119,7 +143,7 @@ def style(question: Question) -> Experiment:
         },
         draw=pictures(blind, before, finish if config.original_size else None),
         params=np.asarray(space.from_images(jnp.asarray(start))),
-        loss=make_loss(objective, space.to_images, smooth),
+        loss=make_loss(objective, space.to_images, smooth, named),
         optimizer=gradient_descent(config, space, rate, objective, 0.0, keep),
         learning_rate=rate,
         steps=config.steps or 200,

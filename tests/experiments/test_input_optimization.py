@@ -17,8 +17,9 @@ from safetensors.numpy import load_file, save_file
 import launch
 from experiments.input_optimization import Config, opened
 from research import models
+from research.errors import UserError
 from research.models import convnet
-from research.understanding import methods
+from research.understanding import methods, style_transfer
 
 COMMON = ["--compilation_cache=", "--experiment=input_optimization"]
 
@@ -237,6 +238,17 @@ def test_style_transfer_cuts_the_style_loss_tenfold(place, colour, solver):
     assert metrics["inputs/style_loss_after"] < 0.1 * metrics["inputs/style_loss_before"]
     image = cv2.imread(str(out / "figures" / "inputs" / "image_content.png"))
     assert image.shape == (32, 24, 3)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in rows if "train/style_loss" in row][-1]  # curves of both parts
+    total = last["train/style_loss"] + 1e-3 * last["train/content_loss"]
+    assert last["train/loss"] == pytest.approx(total, rel=1e-3)
+
+
+def test_layers_of_a_style_have_weights():
+    assert style_transfer.layer_weights(["c1", "c3:0.25"]) == {"c1": 1.0, "c3": 0.25}
+    for wrong in ("c1:0", "c1:-1", "c1:x", "c1:inf"):
+        with pytest.raises(UserError, match="a weight is a positive number"):
+            style_transfer.layer_weights([wrong])
 
 
 def test_methods_and_layers_are_listed(place, capsys):
