@@ -19,6 +19,8 @@ from typing import NamedTuple
 import course_pages
 import pytest
 
+import launch
+
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 180  # seconds a command
 PHOTO = "photo.jpg"
@@ -53,6 +55,10 @@ class Runner:
         path = self.folder / (given[0] if given else f"run{number}")
         extra = [] if given or "--mode=list" in words else [f"--workdir={path}"]
         began = time.perf_counter()
+        if "--experiment=worked_examples" in words:  # seconds each; a process of its own takes more
+            assert launch.main(["x", *words, *extra]) == 0
+            metrics = json.loads((path / "result.json").read_text())["metrics"]
+            return Done(metrics, "", time.perf_counter() - began)
         process = subprocess.run(
             [sys.executable, str(ROOT / "launch.py"), *words, *extra],
             cwd=self.folder,
