@@ -135,6 +135,19 @@ class LaunchConfig:
         "runs, whatever else is at work; empty: all.",
         only=("study", "tune"),
     )
+    distributed: str = option(
+        "off",
+        "Several processes that train as one, on one machine or many: auto, where a cluster starts "
+        "them (Slurm's srun, Open MPI, Cloud TPU, Kubernetes), or HOST:PORT,N,I: where the first "
+        "of N listens, and which this is.",
+        only=("train", "evaluate", "predict"),
+    )
+    join_timeout: float = option(
+        300.0,
+        "Seconds to wait until all processes of --distributed have come.",
+        minimum=1.0,
+        only=("train", "evaluate", "predict"),
+    )
     run: str = option(
         "",
         "reproduce: folder of the run that is trained again, from it alone; compile: of a run on "
@@ -318,16 +331,17 @@ def main(argv: list[str] | None = None) -> int:
         from research import commands  # imports JAX, which --help need not wait for
 
         variant = functools.partial(variant_of, launch, module, argv)
-        return commands.run(
-            launch,
-            module,
-            config,
-            given,
-            EXPERIMENTS,
-            variant,
-            argv[1:],
-            experiments.open_experiment,
-        )
+        with commands.prepared(launch, config):
+            return commands.run(
+                launch,
+                module,
+                config,
+                given,
+                EXPERIMENTS,
+                variant,
+                argv[1:],
+                experiments.open_experiment,
+            )
     except UserError as error:
         return refuse(str(error), error.exit_code)
     except flags.Error as error:

@@ -156,9 +156,9 @@ class Evaluator(NamedTuple):
       keep: (outputs, batch) -> the values of each example for `score`, `bias` and `draw_split`, on
         the device; None: the outputs. Reduce outputs here that are too large to hold for a whole
         split, such as probabilities of every pixel.
-      tally: (a batch's kept values, the batch, the split's `originals` or None) -> the values to
-        hold in their place; on the host. For scores against targets that no batch can hold, such
-        as masks of their own sizes.
+      tally: (a batch's kept values, the batch without what its source calls `large`, the split's
+        `originals` or None) -> the values to hold in their place; on the host. For scores against
+        targets that no batch can hold, such as masks of their own sizes.
       score: (a split's held values, its targets) -> metrics that no batch can give, such as average
         precision; on the host.
       bias: (the same) -> whether predictions are too large, too many or displaced, for a person.

@@ -3,16 +3,18 @@
 A mode's file is imported when it is asked for: some take a second or two.
 """
 
+import contextlib
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from research.code.running import code_of
 from research.commands.output import output_folder, show_report
-from research.config import options
+from research.config import options, to_json
 from research.data.config import DataConfig
+from research.distributed.joining import joined
 from research.errors import UserError
 from research.modes import Launch, Modes, modes_of
 from research.record.progress import console
@@ -26,6 +28,32 @@ from research.training.config import LoopConfig
 
 if TYPE_CHECKING:
     from research.commands.study import VariantOf
+
+# Flags that are each process' own: folders are where its machine has them.
+OF_EACH_PROCESS = ("distributed", "join_timeout", "data_dir", "compilation_cache")
+
+
+@contextlib.contextmanager
+def prepared(launch: Launch, config: LoopConfig) -> Iterator[None]:
+    """A context that has this process ready for a mode, and all others of --distributed.
+
+    Raises:
+      UserError: for flags that are of other modes, and for processes that do not fit.
+    """
+    refuse_elsewhere(launch, config)
+    if launch.show and launch.distributed != "off":
+        raise UserError("--show: is for one process; leave --distributed out.")
+    if config.deterministic:
+        make_deterministic()
+    reuse_memory()
+    hide_failed_writes()
+    if launch.mode != "compile":  # whose seconds are asked for
+        use_compilation_cache(config.compilation_cache)
+    flags = {row.flag: getattr(launch, row.name) for row in options(type(launch))}
+    flags |= to_json(config)
+    alike = {name: value for name, value in flags.items() if name not in OF_EACH_PROCESS}
+    with joined(launch.distributed, launch.join_timeout, alike):
+        yield
 
 
 def run(
@@ -57,13 +85,6 @@ def run(
     Raises:
       UserError: for everything a person can mend.
     """
-    refuse_elsewhere(launch, config)
-    if config.deterministic:
-        make_deterministic()
-    reuse_memory()
-    hide_failed_writes()
-    if launch.mode != "compile":  # whose seconds are asked for
-        use_compilation_cache(config.compilation_cache)
     if launch.mode == "list":
         from research.commands.listing import show_details, show_list
 

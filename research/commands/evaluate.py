@@ -12,12 +12,13 @@ from research.code.running import code_of
 from research.commands.output import output_folder, show_result
 from research.commands.suspicious import refuse_without_loss, show_suspicious
 from research.data.sources import overlap
+from research.distributed import group as distributed
 from research.errors import UserError
 from research.experiment import Data, Experiment
 from research.modes import Launch, modes_of
 from research.nn.ensemble import ensemble
 from research.record.progress import console
-from research.record.run_folder import save_figures, write_json
+from research.record.run_folder import fingerprint, save_figures, write_json
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.chosen import opened_weights
@@ -137,6 +138,8 @@ def run_evaluation(
             its_data, _ = overlap.new_only(member.data(), *recalled)
             own = evaluate_weights(member, member_config, opened.variables, its_data)
             alone[str(opened.path)] = flat_metrics(own)
+    if not distributed.is_first():
+        return
     save_figures(path / "figures", pictures_of(whole.evaluation, evaluations))
     result = {
         "experiment": name,
@@ -157,11 +160,20 @@ def run_evaluation(
     show_result(result, path)
 
 
+def compare_with_others(variables: Any, data: Data) -> None:
+    """Raises UserError, in all processes, where they are to evaluate different things."""
+    identity = {f"data of {split}": source.fingerprint() for split, source in data.evals.items()}
+    identity["weights"] = fingerprint(variables)
+    distributed.refuse_different("evaluation", identity, "bring the same files to all machines")
+
+
 def evaluate_weights(
     experiment: Experiment, config: LoopConfig, variables: Any, data: Data, details: bool = False
 ) -> dict[str, SplitResult]:
     """Evaluates each split on the available devices; `details` for pictures and files."""
     parallel = parallel_lib.for_evaluation(config)
+    if distributed.count() > 1:
+        compare_with_others(variables, data)
     evaluate = make_evaluate(experiment.evaluation, parallel)
     placed = parallel.put(variables)
     return {split: evaluate(placed, source, details) for split, source in data.evals.items()}

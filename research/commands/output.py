@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from research.data.sources import overlap
+from research.distributed.folder import shared
+from research.distributed.group import is_first
 from research.errors import UserError
 from research.record.progress import console
 from research.record.report import Report, metrics_table, save_rows
@@ -67,9 +69,12 @@ def new_folder(*parts: str) -> Path:
 def output_folder(workdir: str, experiment: str, mode: str, file: str) -> Path:
     """Makes the folder for what a mode writes; refuses to overwrite `file` in it.
 
-    Called before the work is done, so that it is not done in vain.
+    Called before the work is done, so that it is not done in vain. Of several processes the first
+    makes it, and it alone writes there.
     """
-    path = Path(workdir) if workdir else new_folder(experiment, mode)
+    path = shared(Path(workdir) if workdir else new_folder(experiment, mode))
+    if not is_first():
+        return path
     if (path / file).exists():
         raise UserError(f"--workdir={path}: holds a {file} already; choose another folder.")
     try:

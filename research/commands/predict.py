@@ -16,6 +16,7 @@ from jaxtyping import Int
 from research.commands.output import output_folder
 from research.data.files import count_line, few
 from research.data.images.headers import looks_intact
+from research.distributed import group as distributed
 from research.errors import UserError
 from research.experiment import Batch, PyTree
 from research.record.progress import console
@@ -68,6 +69,8 @@ def run_prediction(
     if prediction.consult is not None:
         prediction = prediction.consult(predictions.outputs)
     path = output_folder(config.workdir, name, "predict", "predictions.jsonl")
+    if not distributed.is_first():
+        return  # one device predicts; the others wait for it
     rows: list[dict[str, Any]] = []
     used: list[int] = []
     try:

@@ -10,6 +10,10 @@ from research.assembly import taken
 from research.code.files import Code
 from research.code.running import code_of
 from research.commands.output import new_folder, show_result
+from research.distributed import group as distributed
+from research.distributed.folder import open_run, shared
+from research.distributed.joining import show as show_processes
+from research.errors import UserError
 from research.experiment import Look
 from research.record.progress import console
 from research.record.run_folder import RunFolder, as_begun, check_workdir, read_result, save_figures
@@ -23,7 +27,7 @@ from research.training.loop import train
 
 def run_training(name: str, module: ModuleType, config: LoopConfig) -> None:
     """Trains (or goes on, or finds that all is done), then shows the result and its pictures."""
-    path = Path(config.workdir) if config.workdir else new_folder(name)
+    path = shared(Path(config.workdir) if config.workdir else new_folder(name))
     try:
         result = train_to_end(name, module, config, path)
     except Stopped:
@@ -38,7 +42,8 @@ def train_to_end(
 ) -> dict[str, Any] | None:
     """Trains the run in a folder to its end if need be, and returns its result.
 
-    Where --stop_after leaves it earlier, the result is of that step. None if none is to be kept.
+    Where --stop_after leaves it earlier, the result is of that step. None if none is to be kept,
+    and in the processes that do not keep it.
 
     Args:
       held: the folder's lock, where this process has it already.
@@ -54,12 +59,17 @@ def train_to_end(
         # Everything a person may have got wrong comes up before a folder is made.
         experiment = module.build(config)
         if isinstance(experiment, Look):
+            if distributed.count() > 1:
+                raise UserError("--distributed: nothing is trained here; leave it out.")
             return keep_report(experiment, name, config, path, code, held)
         config = taken(config, experiment.facts)
         parallel = parallel_lib.for_training(config)
         config = config_lib.replace(config, {"parallel": parallel.mode})
-        with RunFolder(path, name, config, code, held) as folder:
+        show_processes(config.batch_size)
+        with open_run(path, name, config, code, held) as folder:
             finished = train(experiment, config, parallel, folder)
+            if not distributed.is_first():
+                return None
             if not finished.complete:
                 folder.leave(finished.result)
                 return finished.result

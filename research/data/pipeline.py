@@ -21,6 +21,7 @@ from research.data.sources.splits import (
     hold_out,
     refuse_second_validation,
 )
+from research.distributed import group as distributed
 from research.errors import UserError
 from research.experiment import Data
 
@@ -145,7 +146,7 @@ def make_data(
       order, collate: of the split to train on; see `Source`.
       originals, alone, large: of the splits to evaluate; see `Source`.
     """
-    part = (jax.process_index(), jax.process_count())
+    part = (distributed.current().index, distributed.count())
 
     def source(split: str) -> Source:
         training = split == "train"

@@ -257,6 +257,10 @@ class RunFolder:
             file.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._curves = TensorBoard(self.path, start)
 
+    def keep(self, name: str, text: str) -> None:
+        """Writes a file of text into the folder."""
+        write_text(self.path / name, text)
+
     def log(self, step: int, metrics: Mapping[str, float], warning: str | None = None) -> None:
         """Appends one line to metrics.jsonl and one point to each TensorBoard curve."""
         said = {"warning": warning} if warning else {}

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from research.distributed import group as distributed
 from research.errors import FailedError, UserError
 from research.experiment import PyTree
 from research.record import checksums
@@ -54,6 +55,7 @@ class Checkpointer:
         self._background = ThreadPoolExecutor(1, "checkpoint")
         self._finishing: Future[None] | None = None
         self._catch_up()
+        distributed.wait("checkpoints")
 
     def save(self, state: TrainState, metadata: Mapping[str, Any], best: bool) -> None:
         """Starts saving; with `best`, it also replaces the best so far, once it is written.
@@ -72,7 +74,7 @@ class Checkpointer:
         path = self._latest / str(step)
         with _Explaining(self):
             self._latest.mkdir(parents=True, exist_ok=True)
-            if jax.process_index() == 0:
+            if distributed.is_first():
                 _remove(path)  # unfinished, or damaged and passed over
             self._writer.save(path, args=arguments, force=True)
         self._finishing = self._background.submit(self._finish, step, best)
@@ -98,7 +100,7 @@ class Checkpointer:
     def _finish(self, step: int, best: bool) -> None:
         """Waits for Orbax, writes the list that marks the checkpoint finished, removes old ones."""
         self._writer.wait_until_finished()
-        if jax.process_index() > 0:
+        if not distributed.is_first():
             return
         path = self._latest / str(step)
         checksums.write(path)
@@ -127,7 +129,7 @@ class Checkpointer:
 
         It does the same if the copy in best/ was damaged since.
         """
-        if jax.process_index() > 0:
+        if not distributed.is_first():
             return
         known = max(steps(self._best), default=-1)
         found = damage(self._best / str(known)) if known >= 0 else ""

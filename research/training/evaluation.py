@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from research.distributed import group as distributed
 from research.experiment import Batch, Evaluation, Pictures, PyTree, Score, Variables
 from research.record.outcomes import Outcomes, mean, path_of, save
 from research.training.parallel import CompiledByShape, Compiling, Parallel
@@ -59,15 +60,19 @@ def make_evaluate(
         compiling,
     )
 
-    def rows_of(outputs: PyTree, batch: Batch) -> PyTree:
-        """Copies outputs and fields to the host, without padding."""
-        return jax.tree.map(lambda x: x[batch["mask"]], parallel.get_rows(outputs))
+    def whole(batch: Batch, leave_out: Collection[str] = ()) -> Batch:
+        """Returns the rows of all processes, of a batch of which each has its own."""
+        fields = {name: value for name, value in batch.items() if name not in leave_out}
+        return fields if distributed.count() == 1 else parallel.get_rows(parallel.place(fields))
+
+    def rows_of(outputs: PyTree, batch: Batch) -> tuple[PyTree, Batch]:
+        """Copies outputs to the host; returns them and a whole batch, both without padding."""
+        mask = batch["mask"]
+        outputs = parallel.get_rows(outputs)
+        return jax.tree.map(lambda x: x[mask], (outputs, dict(batch)))
 
     def joined(parts: list[PyTree]) -> PyTree:
         return jax.tree.map(lambda *values: np.concatenate(values), *parts)
-
-    def unpadded(batch: Batch) -> Batch:
-        return {name: value[batch["mask"]] for name, value in batch.items()}
 
     def evaluate(variables: Variables, source: "Source", details: bool = False) -> SplitResult:
         sums: dict[str, np.ndarray] = {}
@@ -83,12 +88,12 @@ def make_evaluate(
                 *found, mask = parallel.get_rows((rows.example, rows.measured, rows.mask))
                 measured.append(jax.tree.map(lambda x: x[mask], found))
             if holding:
-                kept, real = rows_of(rows.kept, batch), unpadded(batch)
+                kept, real = rows_of(rows.kept, whole(batch, source.large))
                 for name, one in holding.items():
                     if one.tally is not None:
                         kept[name] = one.tally(kept[name], real, source.originals)
                 held_rows.append(kept)
-                truth.append({name: x for name, x in real.items() if name not in source.large})
+                truth.append(real)
 
         for batch in source.iterate(0, source.num_batches):
             started = (*step(variables, parallel.put_batch(batch)), batch)
@@ -119,7 +124,7 @@ def make_evaluate(
             few: Batch = source.sample()
             previous = (*step(variables, parallel.put_batch(few)), few)
         _, rows, few = previous
-        sample = rows_of(rows.outputs, few), unpadded(few)
+        sample = rows_of(rows.outputs, whole(few))
         return SplitResult(metrics, sample, held, targets, outcomes)
 
     return evaluate

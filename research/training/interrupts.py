@@ -7,6 +7,8 @@ import time
 from types import FrameType
 from typing import Any
 
+from research.distributed.group import stop_due
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 # Terminals and queues send a signal to a whole group of processes, and what started a process may
 # pass it on: within these seconds it is the same one, heard twice.
@@ -56,6 +58,14 @@ class Interrupts:
             self._outer.received, self._outer._since = self.received, self._since
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def due(self, step: int) -> signal.Signals | None:
+        """Returns the signal after which to stop at this step; several processes agree on both.
+
+        Args:
+          step: counted up by one at each call.
+        """
+        return stop_due(step, self.received)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:

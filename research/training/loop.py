@@ -13,11 +13,12 @@ import numpy as np
 from research import config as config_lib
 from research.code import files as code_lib
 from research.data.sources import overlap
+from research.distributed.group import of_first, refuse_different
 from research.errors import NotFiniteError, UserError, nearest
 from research.experiment import Evaluation, Experiment, Variables
 from research.nn.normalisation import counting_values
 from research.record.progress import TrainingProgress
-from research.record.run_folder import RunFolder, fingerprint, write_text
+from research.record.run_folder import RunFolder, fingerprint
 from research.runtime import environment
 from research.training import state as state_lib
 from research.training.checkpointer import Checkpointer
@@ -25,7 +26,7 @@ from research.training.chosen import chosen_by, weights_of_run
 from research.training.config import LoopConfig
 from research.training.evaluation import SplitResult, flat_metrics, make_evaluate, report_of
 from research.training.interrupts import Interrupts, Stopped
-from research.training.parallel import CompiledByShape, Parallel, placed_batches
+from research.training.parallel import CompiledByShape, Parallel, placed_batches, whole_shapes
 from research.training.plan import TIMED, last_step, long_run, make_plan
 from research.training.programs import step_cost, train_steps
 from research.training.spending import (
@@ -136,6 +137,7 @@ def train(
         facts = dict(experiment.facts)
         if trained_on is not None:
             identity["trained_on"] = facts["trained_on"] = overlap.checksum(trained_on)
+        refuse_different("data", identity, "bring the same data to all machines")
         checkpointer = stack.enter_context(Checkpointer(run.path / "checkpoints", config.keep))
         start, seconds_before, spent = 0, 0.0, None
         if restored := checkpointer.restore(state):
@@ -161,7 +163,7 @@ def train(
             },
         )
         if trained_on is not None:
-            write_text(run.path / overlap.FILE, overlap.as_text(trained_on))
+            run.keep(overlap.FILE, overlap.as_text(trained_on))
 
         began = time.perf_counter()
 
@@ -219,7 +221,7 @@ def train(
                     progress.say(line)
 
             last = step == end
-            stopping = interrupts.received if not last else None
+            stopping = interrupts.due(step) if not last else None
             # Not even a run that is to stop leaves an evaluation out: it may find the best.
             due_eval = last or step % plan.eval_every == 0
             due_save = last or stopping or step % plan.checkpoint_every == 0
@@ -243,6 +245,7 @@ def train(
                 # A run that was left on the way keeps the same best as one that was not.
                 counts = step == plan.steps or step % plan.eval_every == 0
                 is_best = counts and better(metrics.get(best_name), best_value, best_mode)
+                is_best = of_first("best", str(is_best)) == "True"
                 best_value = metrics[best_name] if is_best else best_value
             run.log(step, {**metrics, "seconds": elapsed()}, warning)
             progress.show(step, {k: metrics[k] for k in ("train/loss", best_name) if k in metrics})
@@ -280,7 +283,7 @@ def train(
             **weights_of_run(best, end, checkpointer.best_step(), averaged),
             **report_of(experiment.evaluation, evaluations),
             "parameters": count_parameters(state.params),
-            "flops": step_cost(steps, parallel, state, first).flops,
+            "flops": step_cost(steps, parallel, state, whole_shapes(first)).flops,
             **spending.told(),
             **{name: identity[name] for name in ("initial_parameters", "data_order")},
             "fingerprint": fingerprint([state.params, state.model_state]),

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
+from research.distributed import group as distributed
 from research.errors import UserError
 from research.experiment import Batch, PyTree
 from research.hardware.target import Target, compiled_for
@@ -39,17 +40,25 @@ class Parallel(NamedTuple):
         return Target(device.platform, self.replicated if self.mode == "jit" else None)
 
     def put(self, values: PyTree) -> PyTree:
-        """Places values (parameters, state) on every device."""
-        return jax.device_put(values, self.replicated)
+        """Places values (parameters, state) on every device; all processes have the same."""
+        if distributed.count() == 1:
+            return jax.device_put(values, self.replicated)
+
+        def everywhere(x: np.ndarray) -> jax.Array:
+            return jax.make_array_from_callback(x.shape, self.replicated, lambda index: x[index])
+
+        return jax.tree.map(everywhere, jax.tree.map(np.asarray, values))
 
     def put_batch(self, batch: Batch) -> Batch:
-        """Places this process' rows of a batch, split over the devices."""
+        """Places this process' rows of a batch, split over the devices, and counts the batch."""
+        distributed.begin_batch()
+        return self.place(batch)
+
+    def place(self, batch: Batch) -> Batch:
+        """Places this process' rows of some fields, split over the devices."""
         if self.mode == "pmap":
-            local = jax.local_device_count()
-            batch = {k: x.reshape(local, -1, *x.shape[1:]) for k, x in batch.items()}
-            if jax.process_count() > 1:
-                return batch  # pmap places the rows of each process itself
-        if jax.process_count() == 1:
+            batch = {k: x.reshape(self.devices, -1, *x.shape[1:]) for k, x in batch.items()}
+        if distributed.count() == 1:
             return jax.device_put(dict(batch), self.split)
         return {k: jax.make_array_from_process_local_data(self.split, x) for k, x in batch.items()}
 
@@ -57,7 +66,7 @@ class Parallel(NamedTuple):
         """Returns per-example outputs of the global batch on the host, in one leading dimension."""
         if self.mode == "pmap":
             outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
-        if jax.process_count() > 1:
+        if distributed.count() > 1:
             from jax.experimental import multihost_utils
 
             outputs = multihost_utils.process_allgather(outputs, tiled=True)
@@ -94,6 +103,14 @@ class Parallel(NamedTuple):
             )
         with compiled_for(self.target):
             return function.lower(values, batch)
+
+
+def whole_shapes(batch: Batch) -> Batch:
+    """Returns the shapes of the batch of all processes, of which this is one's part."""
+    return {
+        name: jax.ShapeDtypeStruct((len(x) * distributed.count(), *x.shape[1:]), x.dtype)
+        for name, x in batch.items()
+    }
 
 
 def placed_batches(batches: Iterator[Batch], parallel: Parallel) -> Iterator[Batch]:
@@ -169,10 +186,12 @@ def create(
       over: devices to compile for, in the place of this machine's.
 
     Raises:
-      UserError: where it does not divide.
+      UserError: where it does not divide, and for a mode that several processes do not have.
     """
     there = jax.devices() if over is None else over
     devices = len(there)
+    if mode in ("single", "pmap") and distributed.count() > 1:
+        raise UserError(f"--parallel={mode}: is for one process; several have jit.")
     if mode == "auto":
         mode = "jit" if devices > 1 else "single"
     if mode == "single":
