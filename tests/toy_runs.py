@@ -10,8 +10,9 @@ import toys
 
 from research.data.sources.examples import Arrays
 from research.data.sources.source import Source
+from research.distributed.folder import open_run
+from research.distributed.group import part
 from research.experiment import Data
-from research.record.run_folder import RunFolder
 from research.training import parallel as parallel_lib
 from research.training.config import TrainingConfig
 from research.training.loop import train
@@ -21,7 +22,7 @@ def source(count, seed=None):
     rng = np.random.default_rng(count)
     images = rng.normal(size=(count, 8, 8, 3)).astype("f")
     labels = (images.mean((1, 2, 3)) > 0).astype("i")  # learnable
-    return Source(Arrays({"image": images, "label": labels}), 16, seed)
+    return Source(Arrays({"image": images, "label": labels}), 16, seed, part=part())
 
 
 def data():
@@ -35,7 +36,7 @@ CONFIG = TrainingConfig(
 
 def run(folder, config=CONFIG, experiment=None):
     parallel = parallel_lib.create(config.parallel, config.batch_size, config.accumulate)
-    with RunFolder(folder, "toy", config) as record:
+    with open_run(folder, "toy", config) as record:
         return train(experiment or toys.experiment(data=data), config, parallel, record)
 
 

@@ -146,7 +146,6 @@ def make_data(
       order, collate: of the split to train on; see `Source`.
       originals, alone, large: of the splits to evaluate; see `Source`.
     """
-    part = (distributed.current().index, distributed.count())
 
     def source(split: str) -> Source:
         training = split == "train"
@@ -159,7 +158,7 @@ def make_data(
             seed=seed if training else None,
             cache_bytes=cache_bytes(splits, config),
             workers=config.workers,
-            part=part,
+            part=distributed.part(),
             order=order if training else None,
             collate=collate if training else None,
             alone=alone and not training,

@@ -38,7 +38,11 @@ class ReadFolder(RunFolder):
 
 @contextlib.contextmanager
 def open_run(
-    path: Path, experiment: str, config: LoopConfig, code: Code | None, held: TextIO | None = None
+    path: Path,
+    experiment: str,
+    config: LoopConfig,
+    code: Code | None = None,
+    held: TextIO | None = None,
 ) -> Iterator[RunFolder]:
     """Opens a run's folder: to write in the first process, to read in the others.
 

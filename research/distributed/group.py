@@ -94,6 +94,11 @@ def count() -> int:
     return current().count
 
 
+def part() -> tuple[int, int]:
+    """Returns (i, n): this process reads the i-th of n equal parts of each batch."""
+    return current().index, current().count
+
+
 def exchange(name: str, value: str) -> list[str]:
     """Returns the values of all processes; see `Group.exchange`."""
     return current().exchange(name, value)
