@@ -35,7 +35,7 @@ OF_EACH_PROCESS = ("distributed", "join_timeout", "data_dir", "compilation_cache
 
 @contextlib.contextmanager
 def prepared(launch: Launch, config: LoopConfig) -> Iterator[None]:
-    """A context that has this process ready for a mode, and all others of --distributed.
+    """Makes this process ready for a mode, as one of those of --distributed while that lasts.
 
     Raises:
       UserError: for flags that are of other modes, and for processes that do not fit.

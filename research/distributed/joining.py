@@ -32,7 +32,7 @@ ANYWHERE = ("python", "versions")  # of `runtime.machine`: what must be the same
 
 
 class Place(NamedTuple):
-    """What --distributed says; None where the cluster says it."""
+    """The place of a process, as --distributed says it; None where the cluster does."""
 
     address: str | None = None  # HOST:PORT of the first process
     processes: int | None = None
@@ -77,12 +77,14 @@ def joined(said: str, timeout: float, flags: Mapping[str, Any]) -> Iterator[None
         yield
         return
     group, watch = join(said, place, timeout)
+    stopped = None
     try:
-        compare(group, flags)
-        yield
-    except Stopped:
+        try:
+            compare(group, flags)
+            yield
+        except Stopped as said_so:  # in all processes
+            stopped = said_so
         group.exchange("end", "")
-        raise
     except BaseException as error:
         if of_others(error):
             time.sleep(2 * SILENT)  # `watch` ends this process, and says which one is gone
@@ -91,17 +93,18 @@ def joined(said: str, timeout: float, flags: Mapping[str, Any]) -> Iterator[None
         watch.tell(group.index, code, str(error) or type(error).__name__)
         atexit.register(end_now, group, code)  # JAX would wait for the others
         raise
-    else:
-        group.exchange("end", "")
     finally:
         watch.end()
+    if stopped is not None:
+        raise stopped
 
 
 def of_others(error: BaseException | None) -> bool:
     """Returns whether an error is what the death of another process looks like."""
     while error is not None:
-        if isinstance(error, jax.errors.JaxRuntimeError) or re.search("Gloo|NCCL", str(error)):
-            return True
+        said = str(error)
+        if isinstance(error, jax.errors.JaxRuntimeError) or re.search("Gloo|NCCL", said):
+            return "RESOURCE_EXHAUSTED" not in said
         error = error.__cause__ or error.__context__
     return False
 
@@ -117,7 +120,9 @@ def join(said: str, place: Place, timeout: float) -> tuple[Group, Watch]:
     late.daemon = True
     late.start()
     try:
-        jax.distributed.initialize(*place, initialization_timeout=int(timeout) + 60)
+        jax.distributed.initialize(
+            *place, initialization_timeout=int(timeout) + 60, shutdown_timeout_seconds=60
+        )
     except (RuntimeError, ValueError) as error:
         raise UserError(_not_joined(said, error)) from error
     finally:

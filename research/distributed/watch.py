@@ -28,7 +28,7 @@ PAUSE = 5.0  # a look later than this: it was this process that stood still
 
 
 class Pulses:
-    """What is known of the lives of a group's processes: a function of what was heard, and when.
+    """The lives of a group's processes, as far as is known: a function of what was heard, and when.
 
     Times are seconds of one clock.
     """
