@@ -137,6 +137,17 @@ def test_parts_concatenate_to_the_global_batch(seed, parts, cache_bytes):
         same(joined, make((0, 1)).batch(step))
 
 
+@pytest.mark.parametrize("seed", [None, 5])
+def test_a_part_reads_its_own_rows_alone(seed):
+    examples = Squares(64)
+    source = Source(examples, 32, seed, cache_bytes=0, part=(1, 4))
+    assert source.memory is None  # the first was looked at: too large
+    examples.reads = 0
+    for step in (0, 1):
+        source.batch(step)
+    assert examples.reads == 2 * 32 / 4
+
+
 @pytest.mark.parametrize(("length", "size"), [(50, 8), (5, 12), (1, 4)])
 def test_a_stream_counts_the_copies_of_an_example_over_the_whole_batch(length, size, cache_bytes):
     make = lambda part: Source(Squares(length), size, 3, cache_bytes, part=part)
