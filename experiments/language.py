@@ -56,6 +56,12 @@ class Config(TrainingConfig):
         changes_result=False,
         only=("predict",),
     )
+    recalled: int = option(
+        60, "Symbols, the first of which is to be recalled.", minimum=2, only=("diagnose",)
+    )
+    recurrent: Literal["orthogonal", "xavier"] = option(
+        "orthogonal", "First recurrent weights of the diagnosed cells.", only=("diagnose",)
+    )
     # The recipe of the default run, for "hello".
     validation: float = redefault(TrainingConfig, "validation", 0.0)
     batch_size: int = redefault(TrainingConfig, "batch_size", 1)
@@ -203,11 +209,18 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
 def diagnose(config: Config) -> "Report":
     """Measures how far back gradients reach, in a vanilla network and in LSTMs.
 
-    Networks of 64 units learn for 400 steps to repeat the first of 60 symbols after the last.
+    Networks of 64 units learn for 400 steps to repeat the first of --recalled symbols after the
+    last.
     """
     from research.understanding import memory
 
-    return memory.compare(length=60, features=64, steps=400, seed=config.seed)
+    return memory.compare(
+        length=config.recalled,
+        features=64,
+        steps=400,
+        seed=config.seed,
+        recurrent=config.recurrent,
+    )
 
 
 MODES = Modes(reports={"diagnose": diagnose})

@@ -93,11 +93,11 @@ def triplets(config: WorkedExamplesConfig) -> Worked:
         lambda: {
             "triplets": figures.curves(
                 {
-                    "as tau rises": {
+                    "two errors, by the threshold tau": {
                         "false accepts": (taus, accepted),
                         "false rejects": (taus, rejected),
                     },
-                    "one pair is wrong with 0.01": {"wrong among K": (sizes, wrong)},
+                    "a pair errs with 0.01: wrong among K, by K": {"wrong among K": (sizes, wrong)},
                 },
                 ("tau, or K", "share"),
             )

@@ -179,6 +179,7 @@ def heat(rows: Mapping[str, Float[np.ndarray, "time unit"]], letters: Sequence[s
         ax.set_yticks([])
         ax.set_title(title, fontsize=9)
         ax.set_ylabel("units", fontsize=8)
+    figure.suptitle("blue -1, white 0, red 1", fontsize=8)
     return figure
 
 
