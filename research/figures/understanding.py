@@ -98,13 +98,14 @@ def segmentations(
     saliency: Float[np.ndarray, "n height width"],
     masks: Sequence[Bool[np.ndarray, "height width"]],
     captions: Sequence[str],
+    title: str = "saliency",
 ) -> Figure:
-    """Draws a row for each image: the image, its saliency, and the object on white."""
+    """Draws a row for each image: the image, its saliency or another map, the object on white."""
     figure = _figure(len(images), 3)
     for i, image in enumerate(images):
         axes = [figure.add_subplot(len(images), 3, 3 * i + j + 1) for j in range(3)]
         show(axes[0], image, captions[i])
-        show_heat(axes[1], saliency[i], title="saliency")
+        show_heat(axes[1], saliency[i], title=title)
         alone = np.where(masks[i][..., None], image, 255)
         show(axes[2], alone, f"{100 * masks[i].mean():.0f} % of pixels")
     return figure

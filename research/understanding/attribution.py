@@ -205,7 +205,7 @@ def occlusion(question: Question) -> Answer:
 
 
 def segmentation(question: Question) -> Answer:
-    """Cuts the object out by GrabCut, started from saliency."""
+    """Cuts the object out by GrabCut, started from saliency or Grad-CAM."""
     if question.network.image_shape[2] != 3:
         raise UserError("--method=segmentation: GrabCut tells colours apart; the model sees grey.")
 
@@ -213,10 +213,20 @@ def segmentation(question: Question) -> Answer:
         masks = [segment(x, heat) for x, heat in zip(batch["image"], outputs["map"], strict=True)]
         texts = captions(question, outputs)
         found: dict[str, Any] = {
-            "segmentation": figures.segmentations(batch["image"], outputs["map"], masks, texts)
+            "segmentation": figures.segmentations(
+                batch["image"], outputs["map"], masks, texts, question.config.seeds
+            )
         }
         for i, mask in enumerate(masks):
             found[f"mask_{i}"] = 255 * mask[..., None].astype(np.uint8)
         return found
 
-    return saliency(question, draw)
+    if question.config.seeds == "saliency":
+        return saliency(question, draw)
+    layer = last_maps(layer_shapes(question.network), question.target())
+
+    def one(x: Image, target: Target) -> dict[str, Array]:
+        found = grad_cam_map(question.network, target, layer, x)
+        return {"map": jax.image.resize(found, x.shape[:3], "linear")[0]}
+
+    return attributed(question, one, draw=draw)

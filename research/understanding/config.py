@@ -222,6 +222,15 @@ class Count:
 
 
 @dataclasses.dataclass(frozen=True)
+class Seeds:
+    """Looking at an image or a data set"""
+
+    seeds: Literal["saliency", "grad_cam"] = option(
+        "saliency", "segmentation: map whose highest values GrabCut takes for the object."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Explained:
     """Looking at an image or a data set"""
 
@@ -238,7 +247,7 @@ class Plane:
 
 
 @dataclasses.dataclass(frozen=True)
-class LookConfig(Plane, Explained, Count, Occlusion, Noise, Samples):
+class LookConfig(Plane, Seeds, Explained, Count, Occlusion, Noise, Samples):
     """The options of looking at an image or a data set, all together."""
 
 

@@ -168,10 +168,10 @@ METHODS = {
     ),
     "segmentation": Method(
         "look",
-        "the object's pixels: GrabCut started from saliency, no labels",
+        "the object's pixels: GrabCut started from saliency or Grad-CAM, no labels",
         "Simonyan et al. 2013",
         "attribution.segmentation",
-        (config.Inputs, *_UNIT),
+        (config.Inputs, *_UNIT, config.Seeds),
     ),
     "activations": Method(
         "look",

@@ -20,6 +20,8 @@ def segment(
 ) -> Bool[np.ndarray, "height width"]:
     """Finds the object's pixels: GrabCut (Rother et al. 2004) started from saliency.
 
+    Pieces that are small beside the largest one are left out.
+
     Raises:
       UserError: where saliency tells no pixel from another.
     """
@@ -35,4 +37,16 @@ def segment(
     models = np.zeros((1, 65)), np.zeros((1, 65))
     bgr = np.ascontiguousarray(image[:, :, ::-1])
     cv2.grabCut(bgr, mask, (0, 0, 0, 0), *models, rounds, cv2.GC_INIT_WITH_MASK)
-    return (mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)
+    return without_fragments((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD))
+
+
+def without_fragments(
+    mask: Bool[np.ndarray, "height width"], least: float = 0.2
+) -> Bool[np.ndarray, "height width"]:
+    """Keeps the largest connected piece, and others of at least a share of its area."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if count == 1:
+        return mask
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    kept = 1 + np.flatnonzero(areas >= least * areas.max())
+    return np.isin(pieces, kept)

@@ -6,7 +6,7 @@ import pytest
 
 from research.errors import UserError
 from research.understanding import features
-from research.understanding.segmentation import segment
+from research.understanding.segmentation import segment, without_fragments
 
 RNG = np.random.default_rng(0)
 
@@ -39,6 +39,16 @@ def test_grabcut_finds_a_disc_from_saliency_on_a_part_of_it():
     assert (found & disc).sum() / (found | disc).sum() > 0.95
     with pytest.raises(UserError, match="same everywhere"):
         segment(image, np.zeros((80, 90), "f"))
+
+
+def test_small_pieces_of_a_mask_are_left_out():
+    mask = np.zeros((20, 20), bool)
+    mask[2:12, 2:12] = True  # 100 pixels
+    mask[15:19, 2:8] = True  # 24
+    mask[15:18, 15:18] = True  # 9
+    kept = without_fragments(mask)
+    assert kept.sum() == 124 and not kept[15:18, 15:18].any()
+    assert not without_fragments(np.zeros((4, 4), bool)).any()
 
 
 def test_filters_on_colours_are_colour_tiles_and_zero_is_grey():
