@@ -153,6 +153,9 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         maps: jax.Array = network.evaluate(variables, network.see(batch), method="maps")
         return maps
 
+    def known_words(references: jax.Array) -> jax.Array:
+        return jnp.where(references < known.size, references, tokens.UNKNOWN)
+
     # --- Training ---
     def augment(key: jax.Array, batch: "Batch", axis: str | None) -> "Batch":
         keys = example_keys(key, batch["index"], batch["occurrence"])
@@ -173,7 +176,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         (logits, attention), state = network.train(
             variables, source, batch["tokens"], method=method, key=key, axis=axis
         )
-        targets = jnp.where(batch["tokens"] < known.size, batch["tokens"], tokens.UNKNOWN)
+        targets = known_words(batch["tokens"])
         per_example, right = caption_cross_entropy(logits, targets, config.label_smoothing)
         if config.attention_penalty and attention is not None:
             per_example += config.attention_penalty * attention_penalty(attention, targets)
@@ -231,6 +234,11 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
             outputs["attention"] = attention[:, 0].reshape(*said.tokens.shape, *side)
         return outputs
 
+    def doubt(variables: Any, batch: "Batch") -> jax.Array:
+        state = network.evaluate(variables, encoded(variables, batch), method="begin")
+        logits, _ = network.evaluate(variables, state, batch["tokens"], method="tell")
+        return caption_cross_entropy(logits, known_words(batch["tokens"]))[0]
+
     def measure(outputs: Any, batch: "Batch") -> dict[str, tuple[jax.Array, jax.Array]]:
         said = (outputs["tokens"] > END).sum(1).astype(jnp.float32)
         unfinished = (outputs["tokens"] != END).all(1).astype(jnp.float32)
@@ -270,7 +278,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     return Experiment(
         network=network,
         training=training,
-        evaluation=Evaluation(predict, {"captions": captions}, data.best("bleu4")),
+        evaluation=Evaluation(predict, {"captions": captions}, data.best("bleu4"), loss=doubt),
         data=sources,
         facts=data.facts,
         prediction=Prediction(data.read, told.describe, draw=told.draw, save=told.save),

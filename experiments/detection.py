@@ -103,6 +103,10 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     def predict(variables: Any, batch: "Batch") -> dict[str, jax.Array]:
         return detector.predict(running.EvaluationPass(network, variables, batch), batch)
 
+    def doubt(variables: Any, batch: "Batch") -> jax.Array:
+        forward = running.EvaluationPass(network, variables, batch)
+        return detector.loss(forward, batch, jax.random.key(config.seed))[0]
+
     def measure(outputs: Any, batch: "Batch") -> dict[str, Any]:
         return {**metrics.measure(outputs, batch), **detector.measure(outputs, batch)}
 
@@ -140,7 +144,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
     return Experiment(
         network=network,
         training=make_training(config, network, data, loss, augment, below="backbone"),
-        evaluation=Evaluation(predict, {"boxes": boxes}, data.best(*detector.best)),
+        evaluation=Evaluation(predict, {"boxes": boxes}, data.best(*detector.best), loss=doubt),
         data=data.sources,
         facts=data.facts,
         prediction=Prediction(

@@ -190,14 +190,15 @@ class Evaluation(NamedTuple):
       best: the metric that names the best checkpoint, such as "test/accuracy", and "max" or "min".
       notes: (outputs, batch) of a few examples -> lines for a person, kept in result.json, for
         observations that are not numbers.
-      loss: the measure that is, or stands for, the loss of each example; "" if there is none.
+      loss: the measure that is, or stands for, the loss of each example; or, where evaluation
+        measures none, (variables, batch) -> losses [B], in evaluation mode; "": there is none.
     """
 
     predict: Callable[[Variables, Batch], PyTree]
     evaluators: Mapping[str, Evaluator] = {}
     best: tuple[str, str] = ("", "max")
     notes: Callable[[PyTree, Batch], list[str]] | None = None
-    loss: str = ""
+    loss: str | Callable[[Variables, Batch], jax.Array] = ""
 
     @property
     def protocol(self) -> dict[str, str]:

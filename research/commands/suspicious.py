@@ -1,13 +1,15 @@
 """--show=suspicious: the examples whose labels look most wrong, by the loss of each."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from research.errors import UserError, nearest
-from research.experiment import Batch, Data, Experiment, Names, PyTree, Variables
+from research.experiment import Batch, Data, Evaluation, Experiment, Names, PyTree, Variables
 from research.figures.sheet import sheet
 from research.record.outcomes import FOLDER, Outcomes
 from research.record.progress import console
@@ -17,6 +19,10 @@ from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
 from research.training.drawing import draw_example, examples_of
 from research.training.evaluation import SplitResult
+from research.training.parallel import CompiledByShape, Parallel
+
+if TYPE_CHECKING:
+    from research.data.sources.source import Source
 
 MOST = 50  # examples of a split
 TOLD = 5  # of them on the console
@@ -55,12 +61,8 @@ def show_suspicious(
     for split, source in data.evals.items():
         outcomes = results[split].outcomes
         assert outcomes is not None, "they were asked for"
-        if evaluation.loss not in outcomes.values:
-            raise UserError(
-                f"Evaluation.loss={evaluation.loss!r}: no evaluator measures it."
-                f"{nearest(evaluation.loss, list(outcomes.values))}"
-            )
-        worst = most_doubted(outcomes, evaluation.loss, MOST)
+        losses, weights = losses_of(evaluation, parallel, placed, source, outcomes)
+        worst = most_doubted(losses, weights, MOST)
         found = examples_of(evaluation, parallel, placed, source, outcomes.index[worst])
         drawn, lines = [], []
         for rank, (k, one) in enumerate(zip(worst.tolist(), found, strict=True), 1):
@@ -71,7 +73,7 @@ def show_suspicious(
                 "name": outcomes.names[k] if outcomes.names else "",
                 "label": label_of(experiment, one[1]),
                 "answer": answer_of(experiment.network.names, one[0]),
-                "loss": float(outcomes.values[evaluation.loss][k]),
+                "loss": float(losses[k]),
             }
             rows.append(row)
             drawn.append(draw_example(evaluation, *one))
@@ -86,14 +88,48 @@ def show_suspicious(
     console().print(f"doubtful {path / FOLDER / 'suspicious.csv'}, all {len(rows)}", markup=False)
 
 
-def most_doubted(outcomes: Outcomes, loss: str, most: int) -> np.ndarray:
+def losses_of(
+    evaluation: Evaluation,
+    parallel: Parallel,
+    variables: Variables,
+    source: "Source",
+    outcomes: Outcomes,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the loss and the weight of each example, in the order of `outcomes`.
+
+    Args:
+      variables: as `parallel.put` returns them.
+
+    Raises:
+      UserError: where `Evaluation.loss` names a measure that no evaluator takes.
+    """
+    loss = evaluation.loss
+    if not callable(loss):
+        if loss not in outcomes.values:
+            raise UserError(
+                f"Evaluation.loss={loss!r}: no evaluator measures it."
+                f"{nearest(loss, list(outcomes.values))}"
+            )
+        return outcomes.values[loss], outcomes.weights[loss]
+
+    def step(variables: Variables, batch: Batch) -> tuple[None, jax.Array]:
+        return None, loss(variables, batch)
+
+    program = CompiledByShape(functools.partial(parallel.compile, lambda axis: step))
+    rows = []
+    for batch in source.iterate():
+        _, found = program(variables, parallel.put_batch(batch))
+        rows.append(parallel.get_rows(found)[batch["mask"]])
+    return np.concatenate(rows), np.ones(len(outcomes.index))
+
+
+def most_doubted(losses: np.ndarray, weights: np.ndarray, most: int) -> np.ndarray:
     """Returns the rows of at most `most` examples of the highest loss, the highest first.
 
     Only those that count and whose loss is a number.
     """
-    values = outcomes.values[loss]
-    known = np.flatnonzero((outcomes.weights[loss] > 0) & ~np.isnan(values))
-    return known[np.argsort(-values[known], kind="stable")][:most]
+    known = np.flatnonzero((weights > 0) & ~np.isnan(losses))
+    return known[np.argsort(-losses[known], kind="stable")][:most]
 
 
 def label_of(experiment: Experiment, batch: Batch) -> str:

@@ -105,11 +105,15 @@ def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pi
     # The checkpoint holds the encoder: images are encoded anew, and sentences sought by beams.
     beam = ["--mode=evaluate", f"--checkpoint={folder}", f"--data_dir={place / 'data'}"]
     where = f"--workdir={place / 'EVALUATED'}"
-    assert run(*beam, "--decoding=beam", "--beam_width=3", "--parallel=single", where) == 0
+    how = ["--decoding=beam", "--beam_width=3", "--parallel=single", "--show=suspicious"]
+    assert run(*beam, *how, where) == 0
     evaluated = read(place / "EVALUATED" / "result.json")
     assert "beam search of width 3" in evaluated["protocol"]["cider"]
     assert evaluated["metrics"]["test/bleu1"] > 0.6
     toys.check_outcomes(place / "EVALUATED", folder)
+    doubted = read(place / "EVALUATED" / "examples" / "suspicious.json")
+    losses = [row["loss"] for row in doubted]  # of true words; a guess has about 2.5
+    assert losses == sorted(losses, reverse=True) and 0 < losses[-1] <= losses[0] < 1.5
 
     asked = ["--mode=predict", f"--checkpoint={folder}", f"--workdir={place / 'SAID'}"]
     assert run(*asked, f"--inputs={place / 'images' / '3.png'},{place / 'images' / '7.png'}") == 0

@@ -12,11 +12,13 @@ from toys import train
 
 import launch
 from experiments import detection
+from research import config as config_lib
 from research.data.images.preprocessing import Preprocessing
 from research.data.sources.examples import Arrays
 from research.detection import inputs
 from research.detection.config import USED_BY, DetectionConfig
 from research.metrics.detection import numpy_iou
+from research.training.checkpoint import open_checkpoint
 
 SIZE = (40, 56)  # height, width of the originals; the model sees 32 x 32
 SHORT = [
@@ -105,12 +107,28 @@ def test_a_run_reports_every_metric_with_its_protocol_and_pictures(place, figure
 
 def test_evaluate_gives_the_same_numbers_from_the_checkpoint(place, tmp_path):
     flags = [f"--checkpoint={place / 'run'}", "--compilation_cache="]
-    assert run("--mode=evaluate", *flags, f"--workdir={tmp_path / 'e'}") == 0
+    show = ["--show=suspicious", f"--workdir={tmp_path / 'e'}"]
+    assert run("--mode=evaluate", *flags, *show) == 0
     first, second = (
         json.loads((path / "result.json").read_text())["metrics"]
         for path in (place / "run", tmp_path / "e")
     )
     assert second == pytest.approx(first, abs=1e-6)
+    # The images whose boxes look most wrong: each has the loss that it has alone.
+    opened = open_checkpoint(place / "run")
+    config = config_lib.from_json(detection.Config, opened.metadata["config"], "the run")
+    built = detection.build(config, opened.metadata["facts"])
+    source = built.data().evals["test"]
+    doubted = json.loads((tmp_path / "e" / "examples" / "suspicious.json").read_text())
+    assert sorted(row["index"] for row in doubted) == list(range(6))
+    assert [row["loss"] for row in doubted] == sorted((r["loss"] for r in doubted), reverse=True)
+    for row in doubted:
+        alone = source.picked(source.rows_of(np.array([row["index"]])))
+        loss = jax.jit(built.evaluation.loss)(
+            opened.variables, jax.tree.map(lambda x: x[:1], alone)
+        )
+        assert row["loss"] == pytest.approx(float(loss[0]), rel=1e-4)
+        assert row["name"].endswith(f"{row['index']}.png")
     # What is done with the outputs may differ from training; what was learned may not.
     flags[1:] = ["--max_detections=1", "--compilation_cache=", f"--workdir={tmp_path / 'f'}"]
     assert run("--mode=evaluate", *flags) == 0

@@ -10,7 +10,6 @@ import toys
 import launch
 from experiments import classification
 from research.commands import suspicious
-from research.record.outcomes import Outcomes
 
 CLASSES, EACH, PLANTED = ("bar", "disc", "stripes"), 20, 7
 FLAGS = ["--compilation_cache=", "--parallel=single"]
@@ -105,6 +104,5 @@ def test_it_is_of_evaluate_and_of_experiments_with_a_loss(place, capsys, tmp_pat
 def test_what_does_not_count_is_never_doubted():
     values = np.array([1, 9, np.nan, 3, np.inf, 3], "f")
     weights = np.array([1, 0, 1, 1, 1, 1], "f")
-    outcomes = Outcomes(np.arange(6), (), {"loss": values}, {"loss": weights})
-    assert suspicious.most_doubted(outcomes, "loss", 9).tolist() == [4, 3, 5, 0]
-    assert suspicious.most_doubted(outcomes, "loss", 2).tolist() == [4, 3]
+    assert suspicious.most_doubted(values, weights, 9).tolist() == [4, 3, 5, 0]
+    assert suspicious.most_doubted(values, weights, 2).tolist() == [4, 3]
