@@ -240,46 +240,28 @@ TRAINED = sorted(OLD["FLAGS"].keys() - {"input_optimization"})
 PREDICTING = sorted(set(TRAINED) - {"filtering", "language"})
 
 
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory):
-    """Each experiment, trained, evaluated and used by one process and by two: {count: folder}."""
-    folder = tmp_path_factory.mktemp("everything")
-    OLD["write_data"](folder / "own")
-
-    def commands(count):
-        for name in TRAINED:
-            run = f"{count}/{name}"
-            yield [
-                f"--experiment={name}",
-                f"--workdir={run}",
-                *OLD["FLAGS"][name],
-                *MORE.get(name, ()),
-                "--steps=4",
-                "--optimizer=sgd",
-                "--learning_rate=0.01",
-                *OLD["COMMON"][-1:],
-                "--compilation_cache=cache",
-            ]
-            where = [f"--checkpoint={run}", "--compilation_cache=cache"]
-            yield ["--mode=evaluate", *where, f"--workdir={run}/evaluated"]
-            if name in PREDICTING:
-                inputs = f"--inputs={folder / 'own' / 'pictures'}"
-                yield ["--mode=predict", *where, inputs, f"--workdir={run}/predicted"]
-
-    for count, devices in ((1, 1), (2, 2)):
-        work = {"launch": list(commands(count)), "devices": devices}
-        together(work, folder, count)
-    return {count: folder / str(count) for count in (1, 2)}
-
-
 @pytest.mark.parametrize("name", TRAINED)
-def test_every_experiment_ends_as_in_one_process(everything, name):
+def test_every_experiment_ends_as_in_one_process(tmp_path, name):
+    OLD["write_data"](tmp_path / "own")
+    once = ["--steps=4", "--optimizer=sgd", "--learning_rate=0.01", "--data_dir=prepared"]
+    cache = "--compilation_cache=cache"
+    for count in (1, 2):
+        run = ["--checkpoint=" + str(count), cache]
+        given = [*OLD["FLAGS"][name], *MORE.get(name, ()), *once, cache]
+        commands = [
+            [f"--experiment={name}", f"--workdir={count}", *given],
+            ["--mode=evaluate", *run, f"--workdir={count}/evaluated"],
+        ]
+        if name in PREDICTING:
+            inputs = f"--inputs={tmp_path / 'own' / 'pictures'}"
+            commands.append(["--mode=predict", *run, inputs, f"--workdir={count}/predicted"])
+        together({"launch": commands, "devices": count}, tmp_path, count)
     for file in ("result.json", "evaluated/result.json"):
-        one, two = (json.loads((everything[n] / name / file).read_text()) for n in (1, 2))
+        one, two = (json.loads((tmp_path / str(n) / file).read_text()) for n in (1, 2))
         assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-3, abs=1e-4, nan_ok=True)
         assert two.get("flops") == one.get("flops")
         assert two["examples"] == one["examples"] and two["notes"] == one["notes"]
     if name in PREDICTING:
-        rows = [(everything[n] / name / "predicted/predictions.jsonl").read_text() for n in (1, 2)]
-        one, two = ([json.loads(row) for row in text.splitlines()] for text in rows)
+        rows = [tmp_path / str(n) / "predicted/predictions.jsonl" for n in (1, 2)]
+        one, two = ([json.loads(row) for row in path.read_text().splitlines()] for path in rows)
         assert [row["file"] for row in two] == [row["file"] for row in one] and len(one) == 10
