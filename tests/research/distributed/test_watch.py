@@ -10,10 +10,6 @@ from research.distributed.group import Group
 from research.distributed.watch import SILENT, STILL, Agreement, Pulses
 
 
-def alive(now):
-    return dict.fromkeys(range(3), (now, now))
-
-
 def heard(pulses, seconds, beats):
     """What is said of three processes at the end of `seconds` in which each was asked each second.
 
@@ -47,7 +43,8 @@ def test_one_that_never_beat_is_named():
 
 def test_the_first_is_named_where_its_store_does_not_answer():
     def beats(now):
-        return alive(now) if now < 100 else None
+        last = {0: (now, 7), 1: (min(now, 95), 7), 2: (now, 7)}
+        return last if now < 100 else None
 
     when, (index, _) = heard(Pulses(2, 3, 0.0), 300, beats)
     assert index == 0 and when < 160
@@ -69,10 +66,13 @@ def test_a_slow_one_that_moves_is_not_named():
 
 
 def test_one_that_stood_still_itself_blames_nobody():
+    def lagging(now):
+        return {0: (now, 12), 1: (now, 10), 2: (now, 12)}
+
     pulses = Pulses(1, 3, 0.0)
-    assert heard(pulses, 10, alive) is None
+    assert heard(pulses, 10, lagging) is None
     assert pulses.verdict(500.0) is None  # stopped at second 10, and went on at 500
-    pulses.hear(dict.fromkeys(range(3), (501, 501)), 501.0)
+    pulses.hear(lagging(501), 501.0)
     assert pulses.verdict(501.0) is None
 
 
@@ -113,6 +113,7 @@ def test_all_stop_at_one_step_that_none_has_passed(told):
         while not done.is_set():
             for one in agreements:
                 one.settle(dict(store.key_value_dir_get("watch/")))
+                done.wait(0.01)  # others pass steps meanwhile
 
     def train(i):
         for step in range(1, 10_000):
