@@ -192,6 +192,22 @@ class LaunchConfig:
     )
 
 
+class NumberOrAuto(flags.IntegerParser):
+    """Reads a whole number, or "auto", which stands for a number that no one may type."""
+
+    def __init__(self, auto: int) -> None:
+        super().__init__()
+        self.auto = auto
+
+    def convert(self, argument: str | int) -> int:
+        """Returns the number; raises ValueError for other text, and for the one of "auto"."""
+        if argument == "auto":
+            return self.auto
+        if (number := super().convert(argument)) == self.auto:
+            raise ValueError("a number or auto is needed")
+        return number
+
+
 def define(values: flags.FlagValues, config_class: type) -> None:
     """Defines one typed flag for each field of a configuration, and for each that it had once.
 
@@ -210,6 +226,10 @@ def define(values: flags.FlagValues, config_class: type) -> None:
             continue
         if row.choices:
             flags.DEFINE_enum(row.flag, row.default, row.choices, row.help, flag_values=values)
+        elif row.auto is not None:
+            parser = NumberOrAuto(row.auto)
+            serialiser = flags.ArgumentSerializer()
+            flags.DEFINE(parser, row.flag, row.default, row.help, values, serialiser)
         else:
             default = list(row.default) if row.type is tuple else row.default
             definer = flags.DEFINE_multi_string if row.repeated else DEFINERS[row.type]
@@ -232,6 +252,11 @@ def collect(values: flags.FlagValues, config_class: type) -> tuple[Any, set[str]
     config = config_lib.validate(config_class(**fields))
     given = {name for name, flag in names.items() if values[flag].present}
     if isinstance(config, RunConfig):
+        given -= {
+            row.name
+            for row in config_lib.options(config_class)
+            if row.auto is not None and fields[row.name] == row.auto
+        }
         config = dataclasses.replace(config, unchosen=tuple(sorted(names.keys() - given)))
     return config, given
 

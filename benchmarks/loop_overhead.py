@@ -45,7 +45,9 @@ def bare_rate(experiment: Experiment, config: Any) -> Rate:
     batch = experiment.data().train.batch(0)
     state = loop.new_state(experiment, config, where)
     placed = where.put_batch(batch)
-    step = where.compile(train_steps(experiment.training, config), state, placed, donate=True)
+    step = where.compile(
+        train_steps(experiment.training, config, where), state, placed, donate=True
+    )
     (state, _), _ = step(state, placed)
     jax.block_until_ready(state)
     wall, processor = time.perf_counter(), time.process_time()

@@ -150,7 +150,9 @@ def ours(case: Case) -> tuple[Contender, Contender]:
             {"params": state.params, **state.model_state}, placed
         )
     ).compile()
-    compiled = where.compile(train_steps(experiment.training, config), state, placed, donate=True)
+    compiled = where.compile(
+        train_steps(experiment.training, config, where), state, placed, donate=True
+    )
 
     def train() -> Any:
         nonlocal state

@@ -90,7 +90,7 @@ def make(name: str, side: int, batch_size: int) -> tuple[Callable[[], Any], Call
         state = [loop.new_state(experiment, config, devices)]
         variables = jax.tree.map(jnp.copy, state[0].variables)  # training reuses the state's memory
         step = devices.compile(
-            train_steps(experiment.training, config), state[0], placed, donate=True
+            train_steps(experiment.training, config, devices), state[0], placed, donate=True
         )
         predict = jax.jit(experiment.evaluation.predict).lower(variables, placed).compile()
 

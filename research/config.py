@@ -46,6 +46,7 @@ def option(
     learned: bool = True,
     only: tuple[str, ...] = (),
     choices: Iterable[str] = (),
+    auto: int | None = None,
 ) -> Any:
     """Makes a dataclass field that becomes a flag.
 
@@ -61,6 +62,7 @@ def option(
         and may predict, under another value; a run is not resumed under it.
       only: the modes that take the flag; () for all.
       choices: the values allowed, of a field of type str; a Literal says so by itself.
+      auto: of a field of type int, the value that "auto" stands for; beyond minimum and maximum.
     """
     metadata = {
         "help": help,
@@ -72,6 +74,7 @@ def option(
         "learned": learned,
         "only": only,
         "choices": tuple(choices),
+        "auto": auto,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -103,6 +106,7 @@ class Option(NamedTuple):
     repeated: bool
     learned: bool
     only: tuple[str, ...]
+    auto: int | None
 
     @property
     def flag(self) -> str:
@@ -146,6 +150,7 @@ def options(config_class: type) -> list[Option]:
                     "repeated": False,
                     "learned": True,
                     "only": (),
+                    "auto": None,
                     **field.metadata,
                     "choices": choices,
                 },
@@ -159,6 +164,8 @@ def validate(config: C) -> C:
     for row in options(type(config)):
         value = getattr(config, row.name)
         flag = f"--{row.flag}={show(value)}"
+        if row.auto is not None and value == row.auto:
+            continue
         if row.choices and value not in row.choices:
             hint = nearest(str(value), row.choices)
             raise UserError(f"{flag}: one of {', '.join(row.choices)} is needed.{hint}")
@@ -308,6 +315,7 @@ def manual(config_class: type) -> str:
             group = row.group
             lines += ["", f"{group.rstrip('.')}:"]
         kind = "|".join(row.choices) or ("TEXT" if row.repeated else _KINDS[row.type])
+        kind += "" if row.auto is None else "|auto"
         lines.append(f"  --{row.flag}={kind}  (default: {show(row.default) or 'empty'})")
         lines += textwrap.wrap(row.help, 90, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines).strip("\n")

@@ -86,6 +86,8 @@ def _operation(equation: Any) -> Cost:
         formula = FORMULAS[equation.primitive]
         operands = [jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars]
         return count_flops(lambda *values: formula(*values, **parameters), *operands)
+    if name == "shard_map":  # each device does it with its part
+        return _program(parameters["jaxpr"]).times(parameters["mesh"].size)
     if name == "scan":
         return _program(parameters["jaxpr"].jaxpr).times(parameters["length"])
     if name == "while":

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from research.data.images.preprocessing import Preprocessing
+from research.errors import UserError
 from research.experiment import Axis, Batch, Names, Network, PyTree, Variables, not_bound
 from research.nn.forward import forward
+from research.nn.rematerialisation import recomputing
 from research.random import stream
 from research.training.config import TrainingConfig
 from research.weights.transfer import matcher
@@ -29,6 +31,8 @@ def bind(
       see: a batch -> the inputs of its images.
     """
     frozen = matcher(config.freeze)
+    if config.remat != "none":
+        check_blocks(config, model, *blank)
 
     def init(key: jax.Array) -> Variables:
         variables: Variables = model.init(key, *blank)
@@ -46,6 +50,7 @@ def bind(
             key=stream(key, "dropout"),
             axis=axis,
             frozen=frozen,
+            remat=config.remat,
             **options,
         )
 
@@ -53,6 +58,16 @@ def bind(
         return forward(model, variables, *inputs, precision=config.precision, **options)[0]
 
     return Network(init, train, evaluate, see, names)
+
+
+def check_blocks(config: TrainingConfig, model: nn.Module, *blank: PyTree) -> None:
+    """Raises UserError where --remat finds no blocks in a model."""
+    with recomputing(config.remat) as blocks:
+        jax.eval_shape(model.init, jax.random.key(0), *blank)
+    if not blocks:
+        raise UserError(
+            f"--remat={config.remat}: this network has no blocks to compute again; leave it out."
+        )
 
 
 def bind_images(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from research.code.running import code_of
 from research.commands.output import output_folder, show_report
 from research.config import options, to_json
-from research.data.config import DataConfig
+from research.data.config import AUTO, DataConfig
 from research.distributed.joining import joined
 from research.errors import UserError
 from research.modes import Launch, Modes, modes_of
@@ -41,6 +41,7 @@ def prepared(launch: Launch, config: LoopConfig) -> Iterator[None]:
       UserError: for flags that are of other modes, and for processes that do not fit.
     """
     refuse_elsewhere(launch, config)
+    refuse_auto(launch, config)
     if launch.show and launch.distributed != "off":
         raise UserError("--show: is for one process; leave --distributed out.")
     if config.deterministic:
@@ -174,6 +175,16 @@ def refuse_elsewhere(launch: Launch, config: LoopConfig) -> None:
     mode = {"suspicious": "evaluate", "disagreements": "compare"}.get(launch.show, launch.mode)
     if mode != launch.mode:
         raise UserError(f"--show={launch.show}: is for --mode={mode}; leave it out.")
+
+
+def refuse_auto(launch: Launch, config: LoopConfig) -> None:
+    """Raises UserError for --batch_size=auto where no training step is compiled by one process."""
+    if config.batch_size != AUTO:
+        return
+    if launch.mode not in ("train", "check", "compile", "study", "tune"):
+        raise UserError(f"--batch_size=auto: is for training; --mode={launch.mode} takes a number.")
+    if launch.distributed != "off":
+        raise UserError("--batch_size=auto: is for one process; --mode=compile tells the number.")
 
 
 def run_own_mode(name: str, modes: Modes, mode: str, config: LoopConfig) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from research import config as config_lib
 from research.assembly import taken
+from research.assembly.defaults import power_of_two
 from research.data.config import Augmentation, CheckConfig, DataConfig, ObjectAugmentation
 from research.data.sources import near_duplicates, overlap
 from research.data.sources.examples import name_of
@@ -18,13 +19,15 @@ from research.data.sources.sampling import BatchOptions
 from research.errors import UserError
 from research.experiment import Batch, Data, Experiment, Look, PyTree
 from research.flops import shown
+from research.hardware.memory import memory_of, shown_size
 from research.record.progress import console
 from research.training import parallel as parallel_lib
-from research.training.config import LoopConfig, OptimizationConfig
+from research.training.config import LoopConfig, OptimizationConfig, PrecisionConfig
+from research.training.fitting import memory_limit, with_batch_size
 from research.training.loop import new_state
 from research.training.parallel import Parallel
 from research.training.plan import make_plan
-from research.training.programs import step_cost, train_steps
+from research.training.programs import batch_shapes, step_cost, train_steps, training_program
 from research.weights.trained import trained_on as trained_before
 
 SAMPLE = 128  # examples of each split that are looked at
@@ -88,6 +91,8 @@ def check(module: ModuleType, config: LoopConfig) -> None:
     out = console()
     asked = config if isinstance(config, CheckConfig) else CheckConfig()
     config = with_sample(config)
+    limit = memory_limit(config)
+    config = with_batch_size(module, config, limit)
     experiment = module.build(config)
     if isinstance(experiment, Look):
         out.print("step       none: nothing is trained here; the flags and the network fit")
@@ -109,7 +114,7 @@ def check(module: ModuleType, config: LoopConfig) -> None:
     out.print(parameter_table(state.params))
 
     examples = len(whole["index"])  # of input_optimization, the images there are
-    program = train_steps(experiment.training, config)
+    program = train_steps(experiment.training, config, parallel)
     cost = step_cost(program, parallel, state, whole)
     said = f"{shown(cost.flops / examples)} an example, forward and backward"
     if cost.open_loops:
@@ -126,8 +131,12 @@ def check(module: ModuleType, config: LoopConfig) -> None:
     began = time.perf_counter()
     step = parallel.compile(program, state, placed, donate=True)
     out.print(f"step       compiled in {time.perf_counter() - began:.1f} s")
-    if line := memory_line(step, parallel, placed, examples):
-        out.print(line)
+    if rows < examples:
+        shapes = batch_shapes(data.train, examples)
+        whole_step = training_program(experiment, config, parallel, shapes).lowered.compile()
+    lines = memory_lines(step if rows == examples else whole_step, config, examples, limit)
+    for line in lines:
+        out.print(line, markup=False)
 
     # A network that cannot learn a single batch learns nothing.
     added = penalty(config, state.params)
@@ -147,6 +156,8 @@ def check(module: ModuleType, config: LoopConfig) -> None:
     )
     if asked.thorough:
         show_overfitted(module, experiment, config, parallel, whole, each)
+    if len(lines) > 1:
+        raise UserError("a step does not fit into a device's memory; what would is listed above.")
     if problems:
         raise UserError(f"the data has {len(problems)} problems, listed above.")
     if not fell:
@@ -230,26 +241,38 @@ def rows_of(config: LoopConfig, parallel: Parallel) -> tuple[int, int]:
     return math.lcm(unit, config.images_per_class), 2 * config.images_per_class
 
 
-def memory_line(step: Any, parallel: Parallel, batch: Batch, examples: int) -> str:
-    """Says how much memory a step takes on each device, of all of a batch's examples.
-
-    Values of examples grow with the batch; parameters and what belongs to them do not. "" where
-    the compiler does not say.
+def memory_lines(step: Any, config: LoopConfig, examples: int, limit: int | None) -> list[str]:
+    """Says how much memory a compiled step takes on each device, and what would make it fit.
 
     Args:
-      step: compiled for `batch`.
-      examples: of the whole batch.
+      examples: of the step's batch.
+      limit: bytes of a device; None if unknown.
+
+    Returns:
+      One line where the step fits, or it is not known; none where the compiler does not say.
     """
-    found = step.memory_analysis()
-    if found is None:
-        return ""
-    times = examples / batch["index"].size
-    fed = sum(value.nbytes for value in batch.values()) / parallel.devices
-    kept = found.argument_size_in_bytes - fed
-    kept += found.output_size_in_bytes - found.alias_size_in_bytes
-    mib = (kept + times * (found.temp_size_in_bytes + fed)) / 2**20
-    about = "" if times == 1 else f", reckoned from one of {batch['index'].size}"
-    return f"memory     {mib:,.1f} MiB on each device for a step of {examples} examples{about}"
+    memory = memory_of(step)
+    if memory is None:
+        return []
+    mib = memory.peak / 2**20
+    there = "" if limit is None else f" of {shown_size(limit)}"
+    said = f"memory     {mib:,.1f} MiB{there} on each device for a step of {examples} examples"
+    if limit is None or memory.peak <= limit:
+        return [said]
+    # Nearly all that grows lies between arguments and outputs, which batches are a part of.
+    kept = min(memory.arguments, memory.outputs)
+    share = max(limit - kept, 0) / max(memory.peak - kept, 1)
+    flags = []
+    if share > 0:
+        parts = 1 << (math.ceil(1 / share) - 1).bit_length()
+        flags.append(f"--accumulate={config.accumulate * parts}")
+    if share * examples >= 1:
+        fewer = power_of_two(int(share * examples))
+        flags.append(f"--batch_size={fewer}, as reckoned from this step (auto compiles)")
+    if isinstance(config, PrecisionConfig):
+        flags += ["--remat=full"] if config.remat != "full" else []
+        flags += ["--precision=bfloat16"] if config.precision == "float32" else []
+    return [f"{said}: does NOT fit", f"memory     less with {', or '.join(flags) or 'more memory'}"]
 
 
 def overfit(
@@ -297,7 +320,7 @@ def show_overfitted(
     rows, steps = affordable(THOROUGH, flops, len(whole["index"]), *rows_of(config, parallel))
     batch = parallel.put_batch({name: value[:rows] for name, value in whole.items()})
     state = new_state(built._replace(training=training), config, parallel)
-    step = parallel.compile(train_steps(training, config), state, batch, donate=True)
+    step = parallel.compile(train_steps(training, config, parallel), state, batch, donate=True)
     losses, _ = overfit(step, state, batch, steps, NEAR_ZERO)
     near = losses[-1] < NEAR_ZERO * losses[0]
     console().print(

@@ -24,6 +24,7 @@ from research.record.progress import console
 from research.record.report import save_rows
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig, PrecisionConfig
+from research.training.fitting import with_batch_size
 from research.training.programs import (
     Program,
     batch_shapes,
@@ -57,6 +58,9 @@ def run_compilation(
     if isinstance(config, CheckConfig) and config.device_memory:
         said = parse_size("device_memory", config.device_memory)
         topology = topology._replace(said=said)
+    config = with_batch_size(
+        module, config, topology.usable, topology.devices, lambda step: peak_on(topology, step)
+    )
     experiment = module.build(config)
     if isinstance(experiment, Look):
         raise UserError("--mode=compile: nothing is trained here; there is no step to compile.")
@@ -76,6 +80,12 @@ def run_compilation(
     for line in remedies(module, experiment, config, topology):
         out.print(line, markup=False)
     return 1
+
+
+def peak_on(topology: Topology, lowered: Any) -> int | None:
+    """Returns the bytes of a device that a step takes on a topology; None where it is refused."""
+    compiled = compile_for(topology, lowered)
+    return None if compiled.refused or compiled.memory is None else compiled.memory.peak
 
 
 def programs(experiment: Experiment, config: LoopConfig, topology: Topology) -> Iterator[Program]:
@@ -186,8 +196,13 @@ def read_measured(run: str) -> dict[str, Any]:
 
 def changes_of(config: LoopConfig) -> Iterator[Mapping[str, Any]]:
     """Yields changes of flags that lower the memory of a training step, one at a time."""
-    if isinstance(config, PrecisionConfig) and config.precision == "float32":
-        yield {"precision": "bfloat16"}
+    if isinstance(config, PrecisionConfig):
+        if config.precision == "float32":
+            yield {"precision": "bfloat16"}
+        if config.remat == "none":
+            yield from ({"remat": "blocks"}, {"remat": "full"})
+    if config.shard == "none":
+        yield from ({"shard": "state"}, {"shard": "params"})
     yield {"accumulate": 2 * config.accumulate}
     yield {"accumulate": 4 * config.accumulate}
 

@@ -21,6 +21,7 @@ from research.runtime import environment
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
 from research.training.evaluation import pictures_of, save_outcomes
+from research.training.fitting import memory_limit, with_batch_size
 from research.training.interrupts import Stopped
 from research.training.loop import train
 
@@ -57,6 +58,7 @@ def train_to_end(
     result = read_result(path)
     if result is None:
         # Everything a person may have got wrong comes up before a folder is made.
+        config = with_batch_size(module, config, memory_limit(config))
         experiment = module.build(config)
         if isinstance(experiment, Look):
             if distributed.count() > 1:

@@ -9,6 +9,9 @@ Resize = Literal["pad", "letterbox", "stretch", "crop"]
 Normalisation = Literal["auto", "raw", "unit", "signed", "centred", "standardised", "whitened"]
 
 
+AUTO = -1  # --batch_size=auto
+
+
 @dataclasses.dataclass(frozen=True)
 class CheckConfig:
     """The check of data, model and one step, --mode=check"""
@@ -42,7 +45,7 @@ class CheckConfig:
         "at hand, or of --topology.",
         changes_result=False,
         saved=False,
-        only=("check", "compile"),
+        only=("check", "compile", "train"),
     )
 
 
@@ -56,8 +59,10 @@ class DataConfig(CheckConfig):
     )
     batch_size: int = option(
         128,
-        "Examples a step, over all devices together; the default shrinks where a set has fewer.",
+        "Examples a step, over all devices together; the default shrinks where a set has fewer. "
+        "auto: the largest power of two whose step fits into a device's memory.",
         minimum=1,
+        auto=AUTO,
     )
     eval_batch_size: int = option(
         0, "Examples a batch in evaluation; 0: as in training.", minimum=0, changes_result=False

@@ -15,12 +15,20 @@ class Target(NamedTuple):
 
     Attributes:
       platform: "cpu", "gpu" or "tpu".
-      everywhere: the sharding of what all devices have, where a function sees the batch that they
-        share; None where it sees one device's rows alone.
+      everywhere, split: the shardings of what all devices have and of rows that they share, where a
+        function sees the rows of all; None where it sees one device's rows alone.
+      own_statistics: whether each device normalises its rows by statistics of these alone.
     """
 
     platform: str
     everywhere: jax.sharding.Sharding | None = None
+    split: jax.sharding.Sharding | None = None
+    own_statistics: bool = False
+
+    @property
+    def devices(self) -> int:
+        """Returns the devices whose rows a function sees."""
+        return 1 if self.split is None else len(self.split.device_set)
 
 
 _target = jax.make_user_context(None)

@@ -17,6 +17,7 @@ from research.nn.initialisers import INITIALISERS, Initialiser
 from research.nn.normalisation import batch_norm
 from research.nn.pooling import max_pool
 from research.nn.regularisation import Dropout
+from research.nn.rematerialisation import Block
 from research.nn.resampling import (
     Upsample,
     Upsampling,
@@ -28,7 +29,7 @@ from research.nn.resampling import (
 from research.nn.transposed_convolution import TransposedConv
 
 
-class TwoConvolutions(nn.Module):
+class TwoConvolutions(Block):
     """Two 3x3 convolutions, each with its activation: one level of a U-Net, down or up."""
 
     features: int

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from research.experiment import PyTree, Variables
 from research.nn.normalisation import BatchNorm
 from research.nn.regularisation import Dropout
+from research.nn.rematerialisation import recomputing
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -33,6 +34,7 @@ def forward(
     key: jax.Array | None = None,
     axis: str | None = None,
     frozen: Callable[[str], bool] | None = None,
+    remat: str = "none",
     **options: Any,
 ) -> tuple[PyTree, PyTree]:
     """Applies a model to its inputs.
@@ -51,6 +53,7 @@ def forward(
         out below the first parameter that learns. Batch normalisation whose scale is frozen uses
         its running statistics in training too, and leaves them as they are; dropout and stochastic
         depth are off inside a module of which every parameter is frozen.
+      remat: what is computed again in the backward pass: see `recomputing`.
       options: further arguments of the model, such as features=True, or method="begin".
 
     Returns:
@@ -73,7 +76,7 @@ def forward(
     named: dict[str, Any] = (
         {"axis": axis} if "axis" in {field.name for field in dataclasses.fields(model)} else {}
     )
-    with held:
+    with held, recomputing(remat):
         outputs, new_state = model.clone(**named).apply(
             casted, *arguments, train=True, rngs=rngs, mutable=[*state, "auxiliary"], **options
         )

@@ -11,6 +11,7 @@ from research.nn.activations import ACTIVATIONS, Activation
 from research.nn.convolution import Conv, Padding
 from research.nn.initialisers import INITIALISERS, Initialiser
 from research.nn.normalisation import batch_norm
+from research.nn.rematerialisation import Block
 
 
 class ConvNorm(nn.Module):
@@ -55,7 +56,7 @@ Fork = tuple[Layer, ...]  # layers side by side on the same input
 Branch = Sequence[Layer | Pool | Fork]
 
 
-class InceptionModule(nn.Module):
+class InceptionModule(Block):
     """Branches side by side, concatenated by channel.
 
     1x1 convolutions before the larger ones are bottlenecks: they keep the multiplications few.

@@ -10,6 +10,7 @@ from research.nn.convolution import Conv, Padding
 from research.nn.initialisers import INITIALISERS, Initialiser
 from research.nn.normalisation import batch_norm
 from research.nn.regularisation import Dropout
+from research.nn.rematerialisation import Block
 
 
 def divisible(channels: int | float, divisor: int = 8) -> int:
@@ -46,7 +47,7 @@ class SqueezeExcitation(nn.Module):
         return x * self.gate(layer(x.shape[-1], name="fc2")(weight))
 
 
-class DepthwiseSeparable(nn.Module):
+class DepthwiseSeparable(Block):
     """A 3x3 filter for each channel, then a 1x1 mix of channels, an activation after each.
 
     Howard et al., "MobileNets", 2017, figure 3. It costs 1 / channels + 1 / 9 of a dense 3x3.
@@ -69,7 +70,7 @@ class DepthwiseSeparable(nn.Module):
         return self.activation(norm(name="bn2")(x))
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(Block):
     """A block: widen by 1x1, filter each channel, narrow by linear 1x1; add the input if alike.
 
     Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", 2018, figure 3; with

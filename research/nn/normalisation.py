@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from research.hardware.target import target
 from research.nn.regularisation import Dropout
 
 Norm = Callable[..., nn.Module]  # takes the layer's name
@@ -62,27 +63,72 @@ class BatchNorm(nn.Module):
         running_variance = self.variable("batch_stats", "var", jnp.ones, shape)
         mean, variance = running_mean.value, running_variance.value
         if train:
-            mean, variance = self.moments(x)
+            both = self.moments(x)
+            mean, variance = both[0], both[1]
             if not self.is_initializing():
                 running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
                 running_variance.value = (
                     momentum * running_variance.value + (1 - momentum) * variance
                 )
-        y = (x - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias
-        return y.astype(x.dtype)
+        factor = jax.lax.rsqrt(variance + self.epsilon) * scale
+        if train and groups_of(x) > 1:
+            return scaled_in_groups(x, jnp.stack([mean, factor, bias]))
+        return ((x - mean) * factor + bias).astype(x.dtype)
 
-    def moments(
-        self, x: Float[Array, "batch *rest"]
-    ) -> tuple[Float[Array, " channel"], Float[Array, " channel"]]:
-        """Returns the batch's mean and variance of each channel, in float32, over all devices."""
-        x = x.astype(jnp.float32)
-        dimensions = tuple(range(x.ndim - 1))
+    def moments(self, x: Float[Array, "batch *rest"]) -> Float[Array, "2 channel"]:
+        """Returns the batch's mean and variance of each channel, in float32, over all devices.
 
-        def over_devices(value: Array) -> Array:
-            return value if self.axis is None else jax.lax.pmean(value, self.axis)
+        Devices exchange one message, the moments of the rows of each.
+        """
+        groups, x = groups_of(x), x.astype(jnp.float32)
+        if groups > 1:
+            of_each = jax.vmap(own_moments)(x.reshape(groups, -1, *x.shape[1:]))
+            return pooled(jax.lax.with_sharding_constraint(of_each, target().everywhere))
+        if self.axis is None or target().own_statistics:
+            return own_moments(x)
+        return pooled(jax.lax.all_gather(own_moments(x), self.axis))
 
-        mean = over_devices(x.mean(dimensions))
-        return mean, over_devices(jnp.square(x - mean).mean(dimensions))
+
+def own_moments(x: Float[Array, "row *rest channel"]) -> Float[Array, "2 channel"]:
+    """Returns mean and biased variance of each channel of these rows, in two passes."""
+    dimensions = tuple(range(x.ndim - 1))
+    mean = x.mean(dimensions)
+    return jnp.stack([mean, jnp.square(x - mean).mean(dimensions)])
+
+
+def groups_of(x: Float[Array, "batch *rest"]) -> int:
+    """Returns in how many parts, a device's each, a function sees rows; 1 if they are uneven."""
+    devices = target().devices
+    return devices if len(x) % devices == 0 else 1
+
+
+def pooled(of_each: Float[Array, "group 2 channel"]) -> Float[Array, "2 channel"]:
+    """Returns mean and variance of all values from those of groups of one size.
+
+    The variance of the means is added, around their own mean: nothing large is subtracted from
+    something large (Chan, Golub and LeVeque 1979).
+    """
+    mean, variance = of_each.mean(0)
+    return jnp.stack([mean, variance + jnp.square(of_each[:, 0] - mean).mean(0)])
+
+
+def scaled_in_groups(
+    x: Float[Array, "batch *rest"], scaling: Float[Array, "3 channel"]
+) -> Float[Array, "batch *rest"]:
+    """Returns (x - mean) factor + shift, where each device has its rows.
+
+    Each device has a copy of the three, so that their gradient is one message: the sum over copies.
+
+    Args:
+      scaling: mean, factor and shift.
+    """
+    groups = groups_of(x)
+    copies = jnp.broadcast_to(scaling, (groups, *scaling.shape))
+    copies = jax.lax.with_sharding_constraint(copies, target().split)
+    copies = copies.reshape(groups, 3, *(1,) * (x.ndim - 1), x.shape[-1])
+    split = x.reshape(groups, -1, *x.shape[1:])
+    y = (split - copies[:, 0]) * copies[:, 1] + copies[:, 2]
+    return y.astype(x.dtype).reshape(x.shape)
 
 
 def batch_norm(train: bool, axis: str | None, momentum: float = 0.9, epsilon: float = 1e-5) -> Norm:
@@ -124,7 +170,8 @@ def counting_values() -> Iterator[dict[str, int]]:
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         layer = context.module
         if isinstance(layer, BatchNorm) and context.method_name == "moments":
-            devices = 1 if layer.axis is None else jax.lax.axis_size(layer.axis)
+            alone = layer.axis is None or target().own_statistics
+            devices = 1 if alone else jax.lax.axis_size(layer.axis)
             counts["/".join(layer.path)] = math.prod(args[0].shape[:-1]) * devices
         return call(*args, **kwargs)
 

@@ -12,9 +12,10 @@ from research.nn.convolution import Conv
 from research.nn.initialisers import Initialiser
 from research.nn.normalisation import Norm
 from research.nn.pooling import blur_pool
+from research.nn.rematerialisation import Block
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Block):
     """The sum activation(F(x) + x), F two 3x3 convolutions, or 1x1, a narrow 3x3 and 1x1.
 
     Where F changes the shape, a strided 1x1 convolution projects the shortcut (equation 2), or it

@@ -14,6 +14,8 @@ OptimizerName = Literal[
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lamb"
 ]
 ParallelMode = Literal["auto", "single", "jit", "pmap"]
+Shard = Literal["none", "state", "params"]
+BatchStatistics = Literal["global", "device"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine", "one_cycle"]
 
 
@@ -38,9 +40,17 @@ class LoopConfig(Configuration, Protocol):
     @property
     def deterministic(self) -> bool: ...
     @property
+    def profile(self) -> str: ...
+    @property
+    def debug_nans(self) -> bool: ...
+    @property
     def data_dir(self) -> str: ...
     @property
     def parallel(self) -> ParallelMode: ...
+    @property
+    def shard(self) -> Shard: ...
+    @property
+    def batch_statistics(self) -> BatchStatistics: ...
     @property
     def eval_batch_size(self) -> int: ...
     @property
@@ -101,6 +111,12 @@ class RunConfig:
         "auto: jit on several devices, else single; a run keeps what was taken.",
         changes_result=False,
     )
+    shard: Shard = option(
+        "none",
+        "What devices share out to save memory: state, the optimizer's state (ZeRO-1); params, the "
+        "parameters as well (fully sharded). Not with pmap.",
+        changes_result=False,
+    )
     log_every: int = option(
         50, "Steps between logged training metrics.", minimum=1, changes_result=False
     )
@@ -144,6 +160,20 @@ class RunConfig:
         "no kernels chosen by a race. Slower there; CPUs compute so anyway.",
         changes_result=False,
     )
+    profile: str = option(
+        "",
+        "START,COUNT: write a trace of these steps to the run's folder, for XProf and Perfetto.",
+        changes_result=False,
+        saved=False,
+        only=("train",),
+    )
+    debug_nans: bool = option(
+        False,
+        "Look at every step, and name the first layer and step that is not finite. Slower.",
+        changes_result=False,
+        saved=False,
+        only=("train",),
+    )
     # Names of the options that were not given; none of a Config that is made in Python.
     unchosen: tuple[str, ...] = not_a_flag(())
 
@@ -154,6 +184,12 @@ class PrecisionConfig:
 
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "Type of activations and of the weights they meet; parameters stay float32."
+    )
+    remat: Literal["none", "blocks", "full"] = option(
+        "none",
+        "Activations that the backward pass computes again, to save memory: blocks, those that "
+        "follow convolutions in the network's blocks; full, all within blocks. The numbers stay.",
+        changes_result=False,
     )
 
 
@@ -180,6 +216,11 @@ class OptimizationConfig:
     )
     accumulate: int = option(
         1, "Parts a batch is worked through in, one after another, to save memory.", minimum=1
+    )
+    batch_statistics: BatchStatistics = option(
+        "global",
+        "global: batch normalisation sees the batch of all devices, so their number changes no "
+        "result; device: each device its own rows, which exchanges nothing forward and backward.",
     )
     statistics_batches: int = option(
         0,

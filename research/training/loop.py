@@ -26,8 +26,10 @@ from research.training.chosen import chosen_by, weights_of_run
 from research.training.config import LoopConfig
 from research.training.evaluation import SplitResult, flat_metrics, make_evaluate, report_of
 from research.training.interrupts import Interrupts, Stopped
+from research.training.not_finite import check_step
 from research.training.parallel import CompiledByShape, Parallel, placed_batches, whole_shapes
 from research.training.plan import TIMED, last_step, long_run, make_plan
+from research.training.profiling import Profile, steps_of
 from research.training.programs import step_cost, train_steps
 from research.training.spending import (
     COMPILATION,
@@ -56,7 +58,8 @@ def new_state(experiment: Experiment, config: LoopConfig, parallel: Parallel) ->
     def create(variables: Variables, seed: jax.Array) -> TrainState:
         return state_lib.create(experiment.training, variables, config.ema_decay > 0, seed)
 
-    return jax.jit(create, out_shardings=parallel.replicated)(variables, seed)
+    places = parallel.places(jax.eval_shape(create, variables, seed))
+    return jax.jit(create, out_shardings=places)(variables, seed)
 
 
 class Window:
@@ -112,14 +115,17 @@ def train(
         data, trained_on, unseen = overlap.at_training(
             experiment.data(), trained_before(config.init_from)
         )
+        steps_of(config.profile)  # refuses what is no START,COUNT
         plan = make_plan(config, len(data.train.examples), experiment.training.steps)
         first = data.train.batch(0)
         state = new_state(experiment, config, parallel)
 
         # --- Errors are raised here, before anything is written ---
-        steps = train_steps(experiment.training, config)
+        steps = train_steps(experiment.training, config, parallel)
         step_fn = CompiledByShape(
-            functools.partial(parallel.compile, steps, donate=True), compiling
+            # --debug_nans looks at the state before a step.
+            functools.partial(parallel.compile, steps, donate=not config.debug_nans),
+            compiling,
         )
         with counting_values() as normalised:
             step_fn.program(state, parallel.put_batch(first))
@@ -196,6 +202,7 @@ def train(
         # --- Train ---
         progress = stack.enter_context(TrainingProgress(plan.steps, start))
         interrupts = stack.enter_context(Interrupts())
+        profile = stack.enter_context(Profile(config.profile, run.path))
         if noisy:
             progress.say(noisy)
         for line in overlap.lines(unseen):
@@ -207,8 +214,14 @@ def train(
         evaluations: dict[str, SplitResult] = {}
         stack.enter_context(spending.on(TRAINING))
         for step, batch in enumerate(placed_batches(batches, parallel), start + 1):
+            profile.before(step)
+            before = state
             (state, totals), _ = step_fn(state, batch)
             window.add(totals)
+            profile.after(step, totals)
+            if config.debug_nans:
+                rows = parallel.get_rows(batch)
+                check_step(experiment.training, config.accumulate, before, rows, totals)
             spending.count(TRAINING, data.train.batch_size)
             progress.advance(step)
             if step - start == 1:

@@ -6,6 +6,7 @@ by `make(axis)`; training and evaluation steps share it.
 
 import collections
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,17 +33,61 @@ class Parallel(NamedTuple):
     devices: int  # over all processes
     replicated: jax.sharding.Sharding
     split: jax.sharding.Sharding
+    shard: str = "none"  # what devices share out of a state: "none", "state" or "params"
+    own_statistics: bool = False  # batch statistics of training are of each device's rows
 
     @property
     def target(self) -> Target:
         """Returns what functions are compiled for."""
         device: Any = next(iter(self.replicated.device_set))
-        return Target(device.platform, self.replicated if self.mode == "jit" else None)
+        if self.mode != "jit" or self.own_statistics:  # a function sees the rows of one device
+            return Target(device.platform, own_statistics=self.own_statistics)
+        return Target(device.platform, self.replicated, self.split)
+
+    def places(self, values: PyTree) -> PyTree:
+        """Returns the sharding of each array of values: replicated, but for what is shared out.
+
+        That is the optimizer's state of a `TrainState`, and with "params" all that is trained, its
+        average and the parameters of variables too.
+        """
+        mesh = self.replicated.mesh if isinstance(self.replicated, NamedSharding) else None
+
+        def place(path: Any, x: Any) -> jax.sharding.Sharding:
+            names = {getattr(key, "name", getattr(key, "key", None)) for key in path}
+            shared = {"state": {"opt_state"}, "params": {"opt_state", "params"}}.get(self.shard)
+            if mesh is None or self.mode != "jit" or not shared or not names & shared:
+                return self.replicated
+            sides = [side if side % self.devices == 0 else 0 for side in x.shape]
+            if not any(sides):
+                return self.replicated
+            return NamedSharding(mesh, P(*[None] * sides.index(max(sides)), AXIS))
+
+        return jax.tree.map_with_path(place, values)
+
+    def over_devices(self, function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+        """Returns (params, model state, batch, key) -> what function(axis, ...) returns on all.
+
+        Each device sees its rows of the batch; what it returns must be the same on all of them.
+        """
+        if not isinstance(self.replicated, NamedSharding):
+            return functools.partial(function, None)
+        if self.mode == "pmap":
+            return functools.partial(function, AXIS)
+        return jax.shard_map(
+            functools.partial(function, AXIS),
+            mesh=self.replicated.mesh,
+            in_specs=(P(), P(), P(AXIS), P()),
+            out_specs=P(),
+            check_vma=False,
+        )
 
     def put(self, values: PyTree) -> PyTree:
-        """Places values (parameters, state) on every device; all processes have the same."""
+        """Places values (parameters, state) on every device, or shares them out.
+
+        All processes have the same values.
+        """
         if distributed.count() == 1:
-            return jax.device_put(values, self.replicated)
+            return jax.device_put(values, self.places(values))
 
         def everywhere(x: np.ndarray) -> jax.Array:
             return jax.make_array_from_callback(x.shape, self.replicated, lambda index: x[index])
@@ -62,6 +107,16 @@ class Parallel(NamedTuple):
             return jax.device_put(dict(batch), self.split)
         return {k: jax.make_array_from_process_local_data(self.split, x) for k, x in batch.items()}
 
+    def shapes(self, batch: Batch) -> Batch:
+        """Returns the shapes that `put_batch` gives a batch, from those of its arrays."""
+        if self.mode != "pmap":
+            return batch
+        parts = self.devices
+        return {
+            k: jax.ShapeDtypeStruct((parts, x.shape[0] // parts, *x.shape[1:]), x.dtype)
+            for k, x in batch.items()
+        }
+
     def get_rows(self, outputs: PyTree) -> PyTree:
         """Returns per-example outputs of the global batch on the host, in one leading dimension."""
         if self.mode == "pmap":
@@ -79,30 +134,39 @@ class Parallel(NamedTuple):
         """
         return self.lower(make, values, batch, donate).compile()
 
-    def lower(self, make: Make, values: PyTree, batch: Batch, donate: bool = False) -> Any:
+    def lower(
+        self,
+        make: Make,
+        values: PyTree,
+        batch: Batch,
+        donate: bool = False,
+    ) -> Any:
         """Returns the program of make(axis) for these shapes, before XLA compiles it.
 
         Args:
           make: from the axis to reduce over (None: the function sees the global batch).
-          values: replicated argument, as `put` returns it, or shapes alone.
+          values: the argument that `put` places, or shapes alone.
           batch: as `put_batch` returns it, or shapes alone.
           donate: let the outputs reuse the memory of `values`, which must not be used again.
         """
         donated = (0,) if donate else ()
-        if self.mode == "pmap":
-            # None in in_axes and out_axes keeps the state without a leading device dimension.
-            function = jax.pmap(
-                make(AXIS), AXIS, in_axes=(None, 0), out_axes=(None, 0), donate_argnums=donated
-            )
-        else:
-            function = jax.jit(
-                make(None),
-                in_shardings=(self.replicated, self.split),
-                out_shardings=(self.replicated, self.split),
-                donate_argnums=donated,
-            )
         with compiled_for(self.target):
-            return function.lower(values, batch)
+            if self.mode == "pmap":
+                # None in in_axes and out_axes keeps the state without a leading device dimension.
+                return jax.pmap(
+                    make(AXIS), AXIS, in_axes=(None, 0), out_axes=(None, 0), donate_argnums=donated
+                ).lower(values, batch)
+            function = make(None)
+            places = results = self.replicated
+            if self.shard != "none":
+                places = self.places(values)
+                results = self.places(jax.eval_shape(function, values, batch)[0])
+            return jax.jit(
+                function,
+                in_shardings=(places, self.split),
+                out_shardings=(results, self.split),
+                donate_argnums=donated,
+            ).lower(values, batch)
 
 
 def whole_shapes(batch: Batch) -> Batch:
@@ -126,9 +190,9 @@ def placed_batches(batches: Iterator[Batch], parallel: Parallel) -> Iterator[Bat
 def for_evaluation(config: LoopConfig, over: Sequence[Any] | None = None) -> Parallel:
     """Returns the parallel mode for batches of --eval_batch_size, or else --batch_size."""
     if config.eval_batch_size:
-        size = config.eval_batch_size
-        return create(config.parallel, size, flag="--eval_batch_size", over=over)
-    return create(config.parallel, config.batch_size, over=over)
+        size, flag = config.eval_batch_size, "--eval_batch_size"
+        return create(config.parallel, size, flag=flag, over=over, shard=config.shard)
+    return create(config.parallel, config.batch_size, over=over, shard=config.shard)
 
 
 def for_training(config: LoopConfig, over: Sequence[Any] | None = None) -> Parallel:
@@ -141,7 +205,14 @@ def for_training(config: LoopConfig, over: Sequence[Any] | None = None) -> Paral
       UserError: where they, or the batches of evaluation, do not divide by the devices.
     """
     for_evaluation(config, over)
-    return create(config.parallel, config.batch_size, config.accumulate, over=over)
+    return create(
+        config.parallel,
+        config.batch_size,
+        config.accumulate,
+        over=over,
+        shard=config.shard,
+        own_statistics=config.batch_statistics == "device",
+    )
 
 
 class CompiledByShape:
@@ -170,12 +241,19 @@ class CompiledByShape:
         return self.program(values, batch)(values, batch)
 
 
+def devices_of(mode: str, over: Sequence[Any] | None = None) -> int:
+    """Returns how many devices share a batch in a parallel mode."""
+    return 1 if mode == "single" else len(jax.devices() if over is None else over)
+
+
 def create(
     mode: str,
     batch_size: int,
     accumulate: int = 1,
     flag: str = "--batch_size",
     over: Sequence[Any] | None = None,
+    shard: str = "none",
+    own_statistics: bool = False,
 ) -> Parallel:
     """Makes the parallel mode over all devices.
 
@@ -184,10 +262,17 @@ def create(
       batch_size: of the global batch; must divide by devices x accumulate.
       flag: the name of the flag that gives this number.
       over: devices to compile for, in the place of this machine's.
+      shard: what they share out of a state: "none", "state" or "params".
+      own_statistics: batch statistics of training are of each device's rows.
 
     Raises:
-      UserError: where it does not divide, and for a mode that several processes do not have.
+      UserError: where it does not divide, and for a mode that several processes, or --shard, do not
+        have.
     """
+    if shard != "none" and mode == "pmap":
+        raise UserError(f"--shard={shard}: is not for --parallel=pmap; leave one of them out.")
+    if shard != "none" and distributed.count() > 1:
+        raise UserError(f"--shard={shard}: is for one process so far; leave it out.")
     there = jax.devices() if over is None else over
     devices = len(there)
     if mode in ("single", "pmap") and distributed.count() > 1:
@@ -208,4 +293,5 @@ def create(
         return Parallel(mode, 1, device, device)
     # Explicit axes, make_mesh's default, break Linen's gradients.
     mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=over)
-    return Parallel(mode, devices, NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS)))
+    everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+    return Parallel(mode, devices, everywhere, split, shard, own_statistics)

@@ -61,14 +61,16 @@ def batch_shapes(source: "Source", rows: int) -> Batch:
     }
 
 
-def train_steps(training: Training, config: LoopConfig) -> Make:
+def train_steps(training: Training, config: LoopConfig, parallel: Parallel) -> Make:
     """Returns make(axis) -> step, for `Parallel.compile`.
 
     Of an axis it is one function, however often it is asked for, and so JAX traces it once.
     """
 
+    over_devices = parallel.over_devices if parallel.own_statistics else None
+
     def make(axis: str | None) -> Any:
-        return make_train_step(training, axis, config.accumulate, config.ema_decay)
+        return make_train_step(training, axis, config.accumulate, config.ema_decay, over_devices)
 
     return functools.cache(make)
 
@@ -89,8 +91,8 @@ def training_program(
 ) -> Program:
     """Returns the training step for a global batch of these shapes."""
     state = state_shapes(experiment, config)
-    steps = train_steps(experiment.training, config)
-    lowered = parallel.lower(steps, state, batch, donate=True)
+    steps = train_steps(experiment.training, config, parallel)
+    lowered = parallel.lower(steps, state, parallel.shapes(batch), donate=True)
     cost = step_cost(steps, parallel, state, batch)
     return Program("training", lowered, cost, len(batch["index"]))
 
@@ -101,6 +103,6 @@ def evaluation_program(
     """Returns the evaluation step for a global batch of these shapes."""
     variables = state_shapes(experiment, config).variables
     steps = functools.cache(functools.partial(make_eval_step, experiment.evaluation))
-    lowered = parallel.lower(steps, variables, batch)
+    lowered = parallel.lower(steps, variables, parallel.shapes(batch))
     cost = step_cost(steps, parallel, variables, batch)
     return Program("evaluation", lowered, cost, len(batch["index"]))

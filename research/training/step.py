@@ -4,12 +4,14 @@ This file alone masks, sums and reduces: losses and measures return a value for 
 values travel as (sum, weight) and are divided once, on the host.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from research.experiment import (
     Axis,
@@ -21,6 +23,7 @@ from research.experiment import (
     Variables,
     gather,
 )
+from research.hardware.target import target
 from research.random import step_key, stream
 from research.training.state import TrainState
 
@@ -80,8 +83,25 @@ def parts_of(batch: Batch, key: jax.Array, accumulate: int) -> tuple[Batch, Keys
     return parts, Keys(jnp.broadcast_to(augment, (accumulate,)), own)
 
 
+# (axis, params, model state, batch, key) -> values of all devices, made a function without axis.
+OverDevices = Callable[[Callable[..., PyTree]], Callable[..., PyTree]]
+
+
+def add_in_one_message(axis: Axis, *trees: PyTree) -> tuple[PyTree, ...]:
+    """Sums all arrays of trees over the devices of an axis, as one vector."""
+    if axis is None:
+        return trees
+    vector, back = ravel_pytree(trees)
+    summed: tuple[PyTree, ...] = back(jax.lax.psum(vector, axis))
+    return summed
+
+
 def make_train_step(
-    training: Training, axis: Axis, accumulate: int = 1, ema_decay: float = 0.0
+    training: Training,
+    axis: Axis,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+    over_devices: OverDevices | None = None,
 ) -> Callable[[TrainState, Batch], tuple[tuple[TrainState, Totals], None]]:
     """Returns a pure (state, batch) -> ((state, totals), None).
 
@@ -94,10 +114,14 @@ def make_train_step(
         those of the whole batch; batch statistics and batch-wide losses see one part at a time.
       ema_decay: of the moving average of all variables; 0 for none. It starts at 0.1 and rises
         as (1 + t) / (10 + t), so that the first, random weights are soon forgotten.
+      over_devices: runs forward and backward on each device's rows, with batch statistics of these
+        alone; None where batch statistics are of the whole batch. See `Parallel.over_devices`.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[tuple[TrainState, Totals], None]:
-        key = step_key(state.seed, state.step)
+    def gradients(
+        axis: Axis, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
+    ) -> tuple[PyTree, PyTree, dict[str, jax.Array], jax.Array]:
+        """Returns gradients, the new model state, the sums of losses, and the number of rows."""
         batch = without_padding(batch, axis)
         count = add_over(axis, batch["mask"].astype(jnp.float32).sum())
 
@@ -115,21 +139,34 @@ def make_train_step(
         gradient = jax.grad(part_loss, has_aux=True)
         parts = parts_of(batch, key, accumulate)
         if accumulate == 1:
-            grads, (model_state, sums) = gradient(state.params, state.model_state, *parts)
+            grads, (model_state, sums) = gradient(params, model_state, *parts)
         else:
 
             def add_part(carry, part_and_keys):
                 model_state, grads = carry
-                more, (model_state, sums) = gradient(state.params, model_state, *part_and_keys)
+                more, (model_state, sums) = gradient(params, model_state, *part_and_keys)
                 return (model_state, jax.tree.map(jnp.add, grads, more)), sums
 
             # optax.microbatching adds gradients up, too, but hands no batch statistics from a part
             # to the next.
-            zeros = jax.tree.map(jnp.zeros_like, state.params)
-            (model_state, grads), sums = jax.lax.scan(add_part, (state.model_state, zeros), parts)
+            zeros = jax.tree.map(jnp.zeros_like, params)
+            (model_state, grads), sums = jax.lax.scan(add_part, (model_state, zeros), parts)
             sums = jax.tree.map(lambda x: x.sum(0), sums)
 
-        grads, sums = add_over(axis, (grads, sums))
+        if axis is not None and target().own_statistics:  # the mean of all devices' statistics
+            devices = jax.lax.axis_size(axis)
+            model_state = jax.tree.map(lambda x: x / devices, model_state)
+            grads, sums, model_state = add_in_one_message(axis, grads, sums, model_state)
+        else:
+            grads, sums = add_in_one_message(axis, grads, sums)
+        return grads, model_state, sums, count
+
+    def step(state: TrainState, batch: Batch) -> tuple[tuple[TrainState, Totals], None]:
+        key = step_key(state.seed, state.step)
+        found = (
+            functools.partial(gradients, axis) if over_devices is None else over_devices(gradients)
+        )
+        grads, model_state, sums, count = found(state.params, state.model_state, batch, key)
         updates, opt_state = training.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average

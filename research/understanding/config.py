@@ -267,5 +267,6 @@ class InputOptimizationConfig(LookConfig, PictureConfig, QuestionConfig, RunConf
     epochs: ClassVar[float] = 0.0
     accumulate: ClassVar[int] = 1
     statistics_batches: ClassVar[int] = -1
+    batch_statistics: ClassVar[Literal["global"]] = "global"
     ema_decay: ClassVar[float] = 0.0
     eval_batch_size: ClassVar[int] = 0

@@ -110,14 +110,18 @@ def test_a_step_costs_the_same_in_parts():
     experiment, (batch,) = toys.experiment(), toys.batches(1, size=64, ragged=64)
     state = jax.eval_shape(lambda: toys.new_state(experiment))
 
-    def flops(accumulate):
+    def flops(accumulate, mode="single", own=False):
         config = TrainingConfig(accumulate=accumulate, batch_size=64)
-        steps = train_steps(experiment.training, config)
-        return step_cost(steps, parallel.create("single", 64), state, batch).flops
+        devices = parallel.create(mode, 64, own_statistics=own)
+        steps = train_steps(experiment.training, config, devices)
+        return step_cost(steps, devices, state, batch).flops
 
     convolution = 64 * 8 * 8 * 2 * 27 * 8 * (22 / 24) ** 2  # without what meets padding
     assert 2 * convolution < flops(1) < 3 * convolution  # forward, and the kernel's gradient
     assert flops(4) == pytest.approx(flops(1), rel=0.02)
+    # Eight devices do it together, each with its rows, whatever they normalise by.
+    assert flops(1, "jit", own=True) == pytest.approx(flops(1), rel=0.02)
+    assert flops(1, "jit") == pytest.approx(flops(1), rel=0.02)
 
 
 def test_integers_are_no_floating_point():

@@ -77,7 +77,7 @@ def test_a_sample_is_looked_at_and_all_of_it_by_thorough(place, tmp_path, capsys
     assert run("classification", f"folder:{tmp_path / 'set'}", "--sample=4", decay, *given) == 0
     penalised = float(numbers(r"loss +([\d.]+) with the penalty", capsys.readouterr().out))
     assert penalised > first + 1 > 1  # half the squares of some hundred weights of He's deviation
-    assert float(numbers(r"memory +([\d.]+) MiB on each device for a step of 8", said)) > 0
+    assert float(numbers(r"memory +([\d.]+) MiB of .* on each device for a step of 8", said)) > 0
     assert run("classification", f"folder:{tmp_path / 'set'}", "--thorough", *given) == 2
     assert "a/10.png: is truncated" in capsys.readouterr().err
 

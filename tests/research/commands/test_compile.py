@@ -73,6 +73,7 @@ def test_both_steps_are_told(data, tmp_path, capsys):
     assert training["fits"] and training["roofline"] is None
 
 
+@pytest.mark.families
 def test_what_does_not_fit_exits_with_1_and_says_what_would(data, capsys):
     memory = [*LINEAR, data, "--device_memory=1MiB", "--batch_size=512"]
     assert compiled("cpu:2", *memory) == 1

@@ -1,0 +1,59 @@
+"""--batch_size=auto against a search through all sizes, and in a run's own folder."""
+
+import json
+
+import pytest
+
+import launch
+from research.training.fitting import largest_batch
+
+
+@pytest.mark.parametrize("curve", [lambda n: 100 + 3 * n, lambda n: 40 + n * n, lambda n: 1000])
+@pytest.mark.parametrize("limit", [50, 103, 106, 107, 196, 2000, 10**6])
+@pytest.mark.parametrize(("unit", "most"), [(1, 1000), (8, 64), (3, 100), (16, 16)])
+def test_it_is_the_largest_of_all_that_fit(curve, limit, unit, most):
+    asked = []
+
+    def peak(size):
+        asked.append(size)
+        return curve(size) if size <= 512 else None  # refused by the compiler
+
+    sizes = [unit * 2**k for k in range(12) if unit * 2**k <= most]
+    fitting = [n for n in sizes if n <= 512 and curve(n) <= limit]
+    found = largest_batch(peak, limit, unit, most)
+    assert found == ((fitting[-1], curve(fitting[-1])) if fitting else None)
+    assert max(asked) <= max(most, unit)
+
+
+def test_proportional_memory_needs_few_compilations():
+    asked = []
+
+    def peak(size):
+        asked.append(size)
+        return 1000 + 7 * size
+
+    assert largest_batch(peak, 1000 + 7 * 5000, 8, 10**6) == (4096, 1000 + 7 * 4096)
+    assert len(asked) <= 4
+
+
+@pytest.mark.families  # programs of several runs
+def test_a_run_holds_the_number_taken_and_goes_on_with_it(tmp_path, capsys):
+    given = ["--experiment=classification", "--model=linear", "--parallel=single", "--steps=2"]
+    given += [f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}"]
+    given += ["--compilation_cache=", "--batch_size=auto"]
+    assert launch.main(["x", *given, "--device_memory=400KB", "--stop_after=0.5"]) == 0
+    said = capsys.readouterr().out
+    (line,) = (line for line in said.splitlines() if line.startswith("--batch_size="))
+    size = int(line.partition("=")[2].partition(":")[0])
+    assert size & (size - 1) == 0 and 8 <= size <= 512
+    assert f"--batch_size={size}\n" in (tmp_path / "run" / "flags.txt").read_text()
+    # The memory of another machine changes nothing of a run that has begun.
+    assert launch.main(["x", *given, "--device_memory=4GB"]) == 0
+    assert (
+        json.loads((tmp_path / "run" / "config.json").read_text())["config"]["batch_size"] == size
+    )
+    assert launch.main(["x", *given[:-1], "--batch_size=auto", "--mode=evaluate"]) == 2
+    assert "--batch_size=auto: is for training" in capsys.readouterr().err
+    assert launch.main(["x", *given, "--device_memory=1KB", f"--workdir={tmp_path / 'b'}"]) == 2
+    assert "not even 1 examples fit" in capsys.readouterr().err
+    assert launch.main(["x", *given[:-1], "--batch_size=-1"]) == 2

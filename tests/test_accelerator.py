@@ -1,0 +1,30 @@
+"""benchmarks/accelerator.py in small, on this machine's CPU: it is to work the first time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).resolve().parent.parent / "benchmarks" / "accelerator.py"
+
+
+@pytest.mark.families
+def test_every_part_gives_figures(tmp_path):
+    given = ["--tiny", f"--out={tmp_path}", f"--data_dir={tmp_path / 'data'}", "--seconds=600"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, FILE, *given], check=True, env=environment, timeout=650)
+    parts = json.loads((tmp_path / "accelerator.json").read_text())["parts"]
+    assert {k: x["failed"] for k, x in parts.items() if "failed" in x} == {}
+    by_part = {name: found["rows"] for name, found in parts.items()}
+    assert [row["bits equal twice"] for row in by_part["deterministic"]] == [True, True]
+    assert [row["what"] for row in by_part["remat"]] == [
+        "--remat=none",
+        "--remat=blocks",
+        "--remat=full",
+    ]
+    assert by_part["remat"][0]["MiB a step"] > by_part["remat"][2]["MiB a step"] > 0
+    assert by_part["training"][0]["images a second"] > 0
+    assert "| what |" in (tmp_path / "accelerator.md").read_text()
