@@ -73,6 +73,7 @@ EXAMPLES: dict[str, Example] = {
         "sparse connections; what is shifted comes out shifted",
         "fields.equivariance",
     ),
+    "shifts": Example("E35 E51", "digits that move, and mirrored ones", "shifts.shifts"),
     "dilation": Example("D13 D14 D15", "gaps between a filter's cells", "fields.dilation"),
     "transposed": Example(
         "E70 E71", "transposed convolution: every value stamps the filter", "fields.transposed"

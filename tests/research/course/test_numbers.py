@@ -195,6 +195,10 @@ BOUNDS = {
         "zca_likeness": (0.5, 1), "pca_likeness": (-0.2, 0.2),
     },
     "augmentation": {"other_epochs": (0.01, 1)},
+    "shifts": {
+        "still_accuracy": (0.9, 1), "shifted_accuracy": (0, 0.7),
+        "shifted_accuracy_learned": (0.8, 1), "mirrored_accuracy": (0.8, 0.95),
+    },
     "ensembles": {"jensen_gap": (0, 1), "best_member_gap": (-1, 0)},
     "side_branches": {"branch_gain": (1, 3), "faded_branch_gain": (5, 20)},
     "hello": {"states_apart": (0.1, 2)},
@@ -206,7 +210,7 @@ DEAR = {
     "anchors", "augmentation", "batch_norm", "bottleneck", "components", "compression",
     "equivariance", "regularised_ascent", "gradient_reach", "hello", "inception",
     "initialisation", "pyramid", "residual_block", "scaling", "triplets", "windows", "xor",
-    "yolo_target", "zero_start",
+    "yolo_target", "zero_start", "shifts",
 }  # fmt: skip
 
 
