@@ -42,8 +42,6 @@ class Runner:
         self.folder, self.done, self.rows = folder, {}, []
 
     def run(self, command):
-        # All worked examples take less in one process than ten in theirs.
-        command = re.sub(r"(--experiment=worked_examples --example=)\w+$", r"\1all", command)
         if command not in self.done:
             self.done[command] = self.launch(command, len(self.done))
         return self.done[command]
