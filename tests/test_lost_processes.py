@@ -255,12 +255,20 @@ def test_every_experiment_ends_as_in_one_process(tmp_path, name):
         if name in PREDICTING:
             inputs = f"--inputs={tmp_path / 'own' / 'pictures'}"
             commands.append(["--mode=predict", *run, inputs, f"--workdir={count}/predicted"])
+        if count == 2:  # what one process trained is evaluated by two
+            of_one = ["--checkpoint=1", cache, "--workdir=2/of-one"]
+            commands.append(["--mode=evaluate", *of_one])
         together({"launch": commands, "devices": count}, tmp_path, count)
     for file in ("result.json", "evaluated/result.json"):
         one, two = (json.loads((tmp_path / str(n) / file).read_text()) for n in (1, 2))
         assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-3, abs=1e-4, nan_ok=True)
         assert two.get("flops") == one.get("flops")
         assert two["examples"] == one["examples"] and two["notes"] == one["notes"]
+    one, two = (
+        json.loads((tmp_path / file / "result.json").read_text())["metrics"]
+        for file in ("1/evaluated", "2/of-one")
+    )
+    assert two == pytest.approx(one, rel=1e-4, abs=1e-5, nan_ok=True)
     if name in PREDICTING:
         rows = [tmp_path / str(n) / "predicted/predictions.jsonl" for n in (1, 2)]
         one, two = ([json.loads(row) for row in path.read_text().splitlines()] for path in rows)

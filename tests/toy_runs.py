@@ -11,7 +11,6 @@ import toys
 from research.data.sources.examples import Arrays
 from research.data.sources.source import Source
 from research.distributed.folder import open_run
-from research.distributed.group import part
 from research.experiment import Data
 from research.training import parallel as parallel_lib
 from research.training.config import TrainingConfig
@@ -22,7 +21,7 @@ def source(count, seed=None):
     rng = np.random.default_rng(count)
     images = rng.normal(size=(count, 8, 8, 3)).astype("f")
     labels = (images.mean((1, 2, 3)) > 0).astype("i")  # learnable
-    return Source(Arrays({"image": images, "label": labels}), 16, seed, part=part())
+    return Source(Arrays({"image": images, "label": labels}), 16, seed)
 
 
 def data():

@@ -44,6 +44,9 @@ def prepared(launch: Launch, config: LoopConfig) -> Iterator[None]:
     refuse_auto(launch, config)
     if launch.show and launch.distributed != "off":
         raise UserError("--show: is for one process; leave --distributed out.")
+    asked = "parallel" not in config.unchosen and config.parallel in ("single", "pmap")
+    if asked and launch.distributed != "off":
+        raise UserError(f"--parallel={config.parallel}: is for one process; leave it out.")
     if config.deterministic:
         make_deterministic()
     reuse_memory()

@@ -130,7 +130,8 @@ def _write(path: Path, examples: Examples, encode: Encode) -> None:
     """Writes under another name and renames: a half-written file is never read."""
     unfinished = path.with_suffix(f".{os.getpid()}.npy")
     console().print(f"encoding {len(examples):,} images into {path}, once", markup=False)
-    source = Source(examples, _BATCH, cache_bytes=0)  # decodes the next while one is encoded
+    # Decodes the next while one is encoded; each of several processes needs all of them.
+    source = Source(examples, _BATCH, cache_bytes=0, part=(0, 1))
     array = None
     try:
         for number, batch in enumerate(source.iterate(), 1):

@@ -21,7 +21,6 @@ from research.data.sources.splits import (
     hold_out,
     refuse_second_validation,
 )
-from research.distributed import group as distributed
 from research.errors import UserError
 from research.experiment import Data
 
@@ -158,7 +157,6 @@ def make_data(
             seed=seed if training else None,
             cache_bytes=cache_bytes(splits, config),
             workers=config.workers,
-            part=distributed.part(),
             order=order if training else None,
             collate=collate if training else None,
             alone=alone and not training,

@@ -258,7 +258,7 @@ def create(
     """Makes the parallel mode over all devices.
 
     Args:
-      mode: "auto" (jit on several devices), "single", "jit" or "pmap".
+      mode: "auto" (jit on several devices), "single", "jit" or "pmap"; several processes have jit.
       batch_size: of the global batch; must divide by devices x accumulate.
       flag: the name of the flag that gives this number.
       over: devices to compile for, in the place of this machine's.
@@ -266,8 +266,7 @@ def create(
       own_statistics: batch statistics of training are of each device's rows.
 
     Raises:
-      UserError: where it does not divide, and for a mode that several processes, or --shard, do not
-        have.
+      UserError: where it does not divide, and for a mode that --shard does not have.
     """
     if shard != "none" and mode == "pmap":
         raise UserError(f"--shard={shard}: is not for --parallel=pmap; leave one of them out.")
@@ -275,8 +274,8 @@ def create(
         raise UserError(f"--shard={shard}: is for one process so far; leave it out.")
     there = jax.devices() if over is None else over
     devices = len(there)
-    if mode in ("single", "pmap") and distributed.count() > 1:
-        raise UserError(f"--parallel={mode}: is for one process; several have jit.")
+    if distributed.count() > 1:
+        mode = "jit"  # whatever a run of one process kept: it may go on in several
     if mode == "auto":
         mode = "jit" if devices > 1 else "single"
     if mode == "single":

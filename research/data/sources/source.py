@@ -29,6 +29,7 @@ from research.data.sources.examples import (
     file_of,
     read_many,
 )
+from research.distributed import group as distributed
 from research.errors import UserError
 from research.spacing import spaced
 
@@ -85,7 +86,8 @@ class Source:
       collate: a pure function of each finished batch and of the positions in the split that the
         global batch holds, such as one that cuts captions to the length of their bucket. Batches
         may then differ in shape, but must not from one part of a global batch to another.
-      part: (i, n): `batch` returns the i-th of n equal parts of each global batch, for machine i.
+      part: (i, n): `batch` returns the i-th of n equal parts of each global batch; by default this
+        process' part.
       alone: examples differ in shape, so a batch of a pass holds one, beside padding; they are
         not held in memory.
       originals: the same examples, or their scored fields, at their original sizes; see
@@ -100,7 +102,7 @@ class Source:
     cache_bytes: int = 2**30
     workers: int = 0
     collate: Callable[[Batch, Int32[np.ndarray, " row"]], Batch] | None = None
-    part: tuple[int, int] = (0, 1)
+    part: tuple[int, int] = dataclasses.field(default_factory=distributed.part)
     order: Callable[[int], np.ndarray] | None = None
     alone: bool = False
     originals: Examples | None = None
