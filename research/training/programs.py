@@ -76,11 +76,12 @@ def train_steps(training: Training, config: LoopConfig, parallel: Parallel) -> M
 
 
 def step_cost(steps: Make, parallel: Parallel, state: PyTree, batch: Batch) -> Cost:
-    """Counts the operations of one step on this process' part of a batch, however it is split.
+    """Counts the operations of one step, however the batch is split.
 
     Args:
       steps: of `train_steps`, or evaluation's.
       state: what the step takes beside the batch; arrays, or shapes alone.
+      batch: all of it, or its shapes.
     """
     with compiled_for(parallel.target):
         return count_flops(steps(None), state, dict(batch))
