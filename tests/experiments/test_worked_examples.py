@@ -35,6 +35,7 @@ def test_own_picture_and_own_kernel(tmp_path, capsys, figures):
     assert (own.images[1] != 0).any(0).sum() == 2
 
 
+@pytest.mark.families
 def test_own_boxes_are_suppressed_step_by_step(tmp_path, capsys, figures):
     boxes = "--boxes=0 0 2 2 0.9; 0 0 2 2.2 0.8; 5 5 7 7 0.7"
     assert run(tmp_path, "--example=suppression", boxes) == 0
