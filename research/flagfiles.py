@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from research.data.files import at_home, read_text
 from research.errors import UserError, nearest
 
 
@@ -38,9 +39,9 @@ def expand(argv: list[str], presets: Path, opened: tuple[Path, ...] = ()) -> lis
 
 def _find(said: str, presets: Path) -> Path:
     """Finds the file that --flagfile names."""
-    path = Path(said).expanduser()
+    path = at_home(said)
     inside = presets.parent.parent / path
-    if not path.exists() and inside.is_relative_to(presets) and inside.is_file():
+    if not os.path.exists(path) and inside.is_relative_to(presets) and inside.is_file():
         return inside
     return Path(os.path.abspath(path))
 
@@ -48,12 +49,10 @@ def _find(said: str, presets: Path) -> Path:
 def _lines(path: Path, said: str) -> list[str]:
     """Returns the lines of a flag file that are flags."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read_text(path, f"--flagfile={said}").splitlines()]
+    except UserError as error:
         known = [p.name for p in path.parent.glob("*.flags")] if path.parent.is_dir() else []
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        hint = nearest(path.name, known)
-        raise UserError(f"--flagfile={said}: cannot be read ({reason}).{hint}") from error
+        raise UserError(f"{error}.{nearest(path.name, known)}") from None
     return [line for line in lines if line and not line.startswith(("#", "//"))]
 
 

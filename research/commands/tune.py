@@ -3,7 +3,6 @@
 A tuning is a study whose variants are the trials: the same folders, locks and processes.
 """
 
-import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from research.comparison import tuning_tables as tables
 from research.comparison.search import Space, draw, grid, read_space
 from research.comparison.study import Study
 from research.comparison.tuning import Finer, Trial, finer, ranked, read_trial, rungs
+from research.data.files import read_json
 from research.data.sources.splits import VALIDATION
 from research.errors import UserError
 from research.experiment import Look
@@ -36,7 +36,8 @@ from research.modes import Launch
 from research.record.locks import lock
 from research.record.progress import console
 from research.record.report import save_csv
-from research.record.run_folder import save_figures, write_json, write_text
+from research.record.run_folder import save_figures
+from research.record.whole_files import write_json, write_text
 from research.training.config import LoopConfig
 
 FILE, BEST = "tune.json", "best.flags"
@@ -212,9 +213,11 @@ def read(path: Path) -> dict[str, Any]:
     """Reads the tune.json in a folder; {} where there is none."""
     file = path / FILE
     try:
-        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        return {name: found[name] for name in found if name not in ("budget", "next", "trials")}
-    except (OSError, ValueError, TypeError) as error:
+        found: dict[str, Any] = read_json(file) if file.exists() else {}
+        return {
+            name: value for name, value in found.items() if name not in ("budget", "next", "trials")
+        }
+    except (UserError, AttributeError) as error:
         raise UserError(f"{file}: cannot be read; choose another --workdir.") from error
 
 

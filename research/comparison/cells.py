@@ -1,7 +1,6 @@
 """The cells of a study, a variant with a seed each: claimed, done, or failed for a reason."""
 
 import contextlib
-import json
 import os
 import re
 import traceback
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
 from research.comparison.runs import FAILURE, RESULT
+from research.data.files import read_json
 from research.errors import NotFiniteError, UserError
 from research.record.locks import FILE as LOCK
 from research.record.locks import LockedError, lock
-from research.record.run_folder import read_stopped, write_json
+from research.record.run_folder import read_stopped
+from research.record.whole_files import write_json
 
 MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 
@@ -70,8 +71,8 @@ def failure_of(folder: Path) -> Failure | None:
     if not file.exists() or (folder / RESULT).exists():
         return None
     try:
-        return Failure(**json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
+        return Failure(**read_json(file))
+    except (UserError, TypeError) as error:
         raise UserError(f"{file}: cannot be read; delete it to run this cell again.") from error
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from research.comparison.runs import LOG, parsed
+from research.comparison.runs import log_lines, parsed
 
 MOST_POINTS = 400  # of a curve: more than a picture is wide
 
@@ -36,8 +36,7 @@ def read_curves(folder: Path, names: Iterable[str], most: int = MOST_POINTS) -> 
     A long curve is thinned to its points at multiples of a power of two, and its last: runs that
     logged at the same steps, however many, keep some steps in common.
     """
-    file = folder / LOG
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = log_lines(folder)
     curves = {}
     for name in names:
         # Only what is kept is parsed: most of the time would go into the rest.

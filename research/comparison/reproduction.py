@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from research.comparison.runs import LOG, parsed
+from research.comparison.runs import log_lines, parsed
 from research.errors import UserError
 from research.experiment import PyTree
 from research.training.checkpoint import read_arrays, steps, verify
@@ -56,8 +56,7 @@ class Tensor(NamedTuple):
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Returns the lines of a run's log."""
-    file = folder / LOG
-    return [parsed(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [parsed(line) for line in log_lines(folder)]
 
 
 def first_logged(

@@ -4,16 +4,16 @@ Its folder holds the declaration, study.json, and a run's folder for each cell:
 <study>/<variant>/seed=<n>/.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from research.comparison.cells import Cell
+from research.data.files import read_json
 from research.errors import UserError, nearest
 from research.record.locks import lock
-from research.record.run_folder import write_json
+from research.record.whole_files import write_json
 
 FILE = "study.json"
 REPEATS = 5  # the fewest seeds that a verdict may rest on
@@ -159,11 +159,11 @@ def read_study(folder: Path) -> Study:
     if not file.is_file():
         raise UserError(f"{folder}: is no study's folder, it holds no {FILE}.")
     try:
-        found: dict[str, Any] = json.loads(file.read_text())
+        found: dict[str, Any] = read_json(file)
         variants = {name: tuple(row["flags"]) for name, row in found.pop("variants").items()}
         tuples = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
         return Study(**{**found, **tuples, "variants": variants})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: is no declaration of a study; choose another folder.") from error
 
 

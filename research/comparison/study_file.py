@@ -21,6 +21,8 @@ learning_rate = [0.1, 0.01]
 """
 
 import itertools
+import math
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +30,7 @@ from typing import Any, NamedTuple
 
 from research import config as config_lib
 from research.config import Option
+from research.data.files import at_home, read_text
 from research.errors import UserError, nearest
 
 KEYS: dict[str, tuple[type, ...]] = {
@@ -51,6 +54,7 @@ ELSEWHERE = {
     "workdir": "--workdir says it in the shell",
     "experiment": "experiment = ... says it, above all tables",
 }
+MOST_CROSSED = 10_000  # combinations of a grid
 Flags = Mapping[str, Any]
 
 
@@ -86,7 +90,7 @@ def find(said: str, presets: Path) -> Path:
     Raises:
       UserError: where there is none.
     """
-    path = Path(said).expanduser()
+    path = at_home(said)
     ours = presets / "studies"
     for file in (path, presets.parent.parent / path, ours / f"{said}.toml"):
         if file.is_file() and (file == path or file.is_relative_to(ours)):
@@ -105,10 +109,10 @@ def read(path: Path) -> StudyFile:
       UserError: where it is no TOML, or a key or a value is not one of a study's.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--study={path}: cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        found = tomllib.loads(read_text(path, f"--study={path}"))
+    except RecursionError:
+        raise UserError(f"--study={path}: is nested too deeply.") from None
+    except ValueError as error:  # no TOML, or a number of thousands of digits
         raise UserError(f"--study={path}: is no TOML ({error}).") from error
     for key, value in found.items():
         if key not in KEYS:
@@ -128,10 +132,10 @@ def read(path: Path) -> StudyFile:
         if not isinstance(flags, dict):
             raise UserError(f"--study={path}: [variants.{name}] is needed, with its flags below.")
         beside = path.parent / str(flags.get("flagfile", ""))
-        if beside.is_file():  # such as the best.flags of a tuning
+        if os.path.isfile(beside):  # such as the best.flags of a tuning
             flags["flagfile"] = str(beside)
     experiment = found.get("experiment", "")
-    if experiment.endswith(".py") and (path.parent / experiment).is_file():  # as in flag files
+    if experiment.endswith(".py") and os.path.isfile(path.parent / experiment):  # as in flag files
         experiment = str(path.parent / experiment)
     said = {key: str(found.get(key, "")) for key in ("metric", "baseline", "question", "claim")}
     return StudyFile(
@@ -160,6 +164,8 @@ def crossed(variants: Mapping[str, Flags], grid: Flags, path: Path) -> dict[str,
             raise UserError(f"--study={path}: {flag} stands in [grid] and in [variants.{name}].")
     if not grid:
         return dict(variants)
+    if (count := math.prod(map(len, grid.values()))) > MOST_CROSSED:
+        raise UserError(f"--study={path}: [grid] has {count:,} combinations; try fewer values.")
     found: dict[str, Flags] = {}
     for name, flags in (variants or {"": {}}).items():
         for values in itertools.product(*grid.values()):

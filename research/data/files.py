@@ -1,12 +1,17 @@
-"""A person's own folders: what lies in them, in natural order, and what of it is passed over."""
+"""A person's own folders: what lies in them, in natural order, and what of it is passed over.
 
+Files may come from anybody, so what reads them here bounds what they can ask for.
+"""
+
+import json
 import os
 import re
+import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from research.errors import UserError
 
@@ -17,6 +22,9 @@ _TOOL_FOLDERS = (
     "system volume information",
 )  # fmt: skip
 
+# Bytes of a file that is read whole: the largest published lists of annotations have 6 GB.
+MOST_BYTES = 2**33
+_MOST_DIGITS = 4000  # of a number in a name; Python reads 4300
 
 # Images that are not read: they are counted, where images are looked for.
 _OTHER_IMAGES = (
@@ -162,25 +170,70 @@ def in_utf8(name: str, folder: Path) -> str:
     return name
 
 
-def read_text(path: Path, said: str = "") -> str:
-    """Reads a file of text in UTF-8, with or without a byte order mark.
+def read_bytes(path: Path, said: str = "", most: int = MOST_BYTES) -> bytes:
+    """Reads a file whole.
 
     Args:
       said: the file in messages, such as "--text=a.txt"; "" for its path.
+      most: bytes that it may have; it is not read where it has more.
+
+    Raises:
+      UserError: naming the file, where it cannot be read, is too large, or is a pipe or a device,
+        of which an archive may hold some, and which never end.
+    """
+    said = said or str(path)
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
+            status = os.fstat(f.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{said}: is a pipe or a device, and no file; save it as one")
+            if status.st_size > most:
+                raise UserError(f"{said}: has {status.st_size:,} bytes; {most:,} at most are read")
+            return f.read()
+    except OSError as error:
+        raise UserError(f"{said}: cannot be read ({error.strerror})") from None
+    except ValueError:  # of a name with a zero in it
+        raise UserError(f"{said!r}: is no name of a file") from None
+
+
+def read_text(path: Path, said: str = "") -> str:
+    """Reads a file of text in UTF-8, with or without a byte order mark; see `read_bytes`.
 
     Raises:
       UserError: naming the file, where it cannot be read or is in another encoding.
     """
     said = said or str(path)
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{said}: cannot be read ({error.strerror})") from None
+        return read_bytes(path, said).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{said}: is not UTF-8 (byte {error.start}); convert it, as with "
             "iconv -f latin1 -t utf-8"
         ) from None
+
+
+def read_json(
+    path: Path, said: str = "", table: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
+    """Reads a file of JSON; see `read_text`.
+
+    Args:
+      table: makes an object of its keys and values; None for a dict.
+
+    Raises:
+      UserError: naming the file, where it is no JSON, is nested too deeply, or holds a number of
+        thousands of digits.
+    """
+    said = said or str(path)
+    text = read_text(path, said)
+    try:
+        return json.loads(text, object_pairs_hook=table)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{said}: is no JSON (line {error.lineno}: {error.msg})") from None
+    except RecursionError:
+        raise UserError(f"{said}: is no JSON of any use: it is nested too deeply") from None
+    except ValueError:
+        raise UserError(f"{said}: holds a number of thousands of digits") from None
 
 
 def composed(name: str) -> str:
@@ -222,8 +275,12 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Makes a sort key under which 2 comes before 10, and numbers before letters."""
-    parts = filter(None, re.split(r"(\d+)", name))
-    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts), name
+
+    def key(part: str) -> tuple[int, int, str]:
+        number = part.isdecimal() and len(part) <= _MOST_DIGITS
+        return (0, int(part), "") if number else (1, 0, part.lower())
+
+    return tuple(map(key, filter(None, re.split(r"(\d+)", name)))), name
 
 
 def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-import zipfile
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from research.data.files import composed, count_line, few, find, natural, read_text, subfolders
 from research.data.images.reading import EXTENSIONS
 from research.errors import UserError
+from research.record import arrays
 from research.record.progress import console
 
 
@@ -94,7 +95,7 @@ def read_pairs(file: Path) -> list[tuple[str, str]]:
                 f"{file}, line {number}: has {len(names)} columns; two image files are needed"
             )
         paths = [str(file.parent / name) for name in names]
-        if missing := [path for path in paths if not Path(path).is_file()]:
+        if missing := [path for path in paths if not os.path.isfile(path)]:
             raise UserError(f"{file}, line {number}: {missing[0]}: no such file")
         pairs.append((paths[0], paths[1]))
     if not pairs:
@@ -131,18 +132,19 @@ def load_embeddings(
       UserError: a file that cannot be read, is empty, or is of another network.
     """
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            values = {name: stored[name] for name in ("embedding", "path", "identity", "network")}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        values = arrays.load(file, ("embedding", "path", "identity", "network").__contains__)
+        theirs = dict(json.loads(str(values["network"])))
+        embeddings, names = values["embedding"], (values["path"], values["identity"])
+        if embeddings.ndim != 2 or any(column.shape != embeddings.shape[:1] for column in names):
+            raise ValueError("its columns differ")
+    except (*arrays.DAMAGE, RecursionError) as error:
         raise UserError(f"--gallery={file}: is no embeddings.npz of --mode=predict") from error
-    theirs = json.loads(str(values["network"]))
     for what, ours in network.items():
         if theirs.get(what) != ours:
             raise UserError(
                 f"--gallery={file}: was made with other {what} than the checkpoint has, so its "
                 "distances mean nothing; give the folder of its images instead"
             )
-    if not len(values["embedding"]):
+    if not len(embeddings):
         raise UserError(f"--gallery={file}: is empty")
-    names = (tuple(values[name].tolist()) for name in ("path", "identity"))
-    return Identities(*names), values["embedding"]
+    return Identities(*(tuple(map(str, column.tolist())) for column in names)), embeddings

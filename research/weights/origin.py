@@ -7,13 +7,13 @@ beside weights, by --init_as, and by a file's or folder's name as timm publishes
 """
 
 import dataclasses
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from research.data.config import Resize
+from research.data.files import read_json
 from research.data.images.preprocessing import Preprocessing
 from research.errors import UserError, choose
 from research.models import Entry
@@ -183,8 +183,8 @@ def origin_of(
 def hub_config(file: Path) -> Mapping[str, Any]:
     """Reads timm's config.json beside weights; empty if there is none of timm's."""
     try:
-        found = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(file.parent / "config.json")
+    except UserError:
         return {}
     fits = isinstance(found, dict) and isinstance(found.get("pretrained_cfg"), dict)
     return found if fits and isinstance(found.get("architecture"), str) else {}

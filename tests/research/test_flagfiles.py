@@ -53,7 +53,7 @@ def test_an_experiment_beside_the_flag_file_is_meant(tmp_path, monkeypatch):
         ("a.flag", r"--flagfile=.*a.flag: cannot be read \(No such .*Did you mean 'a.flags'\?"),
         ("", r"cannot be read \(Is a directory\)"),
         ("none/a.flags", r"cannot be read \(No such file or directory\)\.$"),
-        ("b.flags", r"--flagfile=.*b.flags: cannot be read \(it is no text\)"),
+        ("b.flags", r"--flagfile=.*b.flags: is not UTF-8"),
         ("a.flags", r"--flagfile=.*a.flags: holds itself"),
     ],
 )

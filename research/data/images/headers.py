@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,9 @@ ORIENTATION = 0x112  # tag of EXIF
 KIND, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES_PER_PIXEL, PLANAR, EXTRA_SAMPLES = (
     254, 258, 262, 277, 284, 338,
 )  # fmt: skip
+_WIDTH, _HEIGHT = 256, 257
 _CMYK = 5
+MOST_PIXELS = 2**28  # of an image that is decoded: 0.8 GB in RGB
 # What Pillow raises of damaged files.
 DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, RuntimeError, OverflowError, KeyError, IndexError,
@@ -28,7 +31,10 @@ _NOT_A_PAGE = 1 | 4  # a smaller version, and a mask, of another page
 
 
 def unread(data: bytes) -> str:
-    """Returns why an intact encoded image cannot be read (its bands or pages); "" if it can."""
+    """Returns why an intact encoded image cannot be read (size, bands, pages); "" if it can."""
+    height, width = stated_size(data)
+    if height * width > MOST_PIXELS:
+        return f"has {width:,} x {height:,} pixels, more than {MOST_PIXELS:,}; cut it into tiles"
     pages = tiff_pages(io.BytesIO(data))
     if pages:
         tags = pages[0]
@@ -54,6 +60,65 @@ def _frames(data: bytes) -> int:
             return getattr(picture, "n_frames", 1)
     except (*DAMAGE, PIL.Image.DecompressionBombError):
         return 1  # of damage, decoding says more
+
+
+def stated_size(data: bytes) -> tuple[int, int]:
+    """Returns the (height, width) that an encoded image says it has; (0, 0) if it says nothing.
+
+    A file of a few bytes may say anything, and decoders take the memory first.
+    """
+    if data.startswith(PNG):
+        width, height = _numbers(">II", data, 16)
+    elif data.startswith(b"\xff\xd8"):
+        height, width = _numbers(">HH", data, _frame_sides(data))
+    elif data.startswith(b"GIF8"):
+        width, height = _numbers("<HH", data, 6)
+    elif data.startswith(b"BM"):
+        old = data[14:18] == b"\x0c\0\0\0"
+        width, height = map(abs, _numbers("<HH" if old else "<ii", data, 18))
+    elif data[8:16] == b"WEBPVP8X":  # the other two kinds have at most 2**28 pixels
+        low = _numbers("<BHBH", data, 24)
+        width, height = 1 + low[0] + (low[1] << 8), 1 + low[2] + (low[3] << 8)
+    elif data[4:8] == b"ftyp":  # AVIF has several, of its tiles and of the whole
+        places = [match.start() for match in re.finditer(b"ispe", data)]
+        width, height = max((_numbers(">II", data, place + 8) for place in places), default=(0, 0))
+    elif data[:1] == b"P" and data[1:2] in b"123456":
+        width, height = _netpbm(data[:1000])
+    else:
+        tags = tiff_tags(data)
+        width, height = numbers(tags, _WIDTH, 0)[0], numbers(tags, _HEIGHT, 0)[0]
+    return height, width
+
+
+def _numbers(form: str, data: bytes, place: int) -> tuple[int, ...]:
+    """Returns the numbers at a place; zeros where the data end before."""
+    count = len(form) - 1
+    if place < 0 or place + struct.calcsize(form) > len(data):
+        return (0,) * count
+    return struct.unpack_from(form, data, place)
+
+
+def _frame_sides(data: bytes) -> int:
+    """Returns the place of the sides in a JPEG's first frame header (SOF); -1 if there is none."""
+    position = 2
+    while data[position : position + 1] == b"\xff":
+        marker = data[position + 1 : position + 2]
+        if marker == b"\xff":
+            position += 1
+        elif b"\xc0" <= marker <= b"\xcf" and marker not in b"\xc4\xc8\xcc":
+            return position + 5
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return -1
+
+
+def _netpbm(head: bytes) -> tuple[int, int]:
+    """Returns the width and height in a PBM, PGM or PPM file's header; zeros if it has none."""
+    words = b" ".join(line.partition(b"#")[0] for line in head.split(b"\n")).split()
+    sides = words[1:3]
+    if len(sides) < 2 or not all(side.isdigit() and len(side) < 20 for side in sides):
+        return 0, 0
+    return int(sides[0]), int(sides[1])
 
 
 def is_wide(file: str | Path) -> bool:

@@ -84,7 +84,7 @@ def read_classes(path: Path) -> Classes:
         if not words or line.lstrip().startswith("#"):
             continue
         digits = 0
-        while digits < len(words) and digits < 3 and words[digits].isdecimal():
+        while digits < len(words) and digits < 3 and _is_number(words[digits]):
             digits += 1
         digits = 3 if digits == 3 else min(digits, 1)
         name, values = " ".join(words[digits:]), [int(word) for word in words[:digits]]
@@ -103,6 +103,10 @@ def read_classes(path: Path) -> Classes:
     if not 2 <= len(names) <= MOST_CLASSES:
         raise UserError(f"{path}: names {len(names)} classes; it takes 2 to {MOST_CLASSES}")
     return Classes(tuple(names), keys, forms == {3})
+
+
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) < 10
 
 
 def decode_mask(

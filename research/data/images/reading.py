@@ -15,10 +15,11 @@ import PIL.Image
 import PIL.ImageOps
 from jaxtyping import UInt8
 
-from research.data.files import count_line, find
+from research.data.files import count_line, find, read_bytes
 from research.data.images.headers import (
     BITS_PER_SAMPLE,
     DAMAGE,
+    MOST_PIXELS,
     ORIENTATION,
     PLANAR,
     PNG,
@@ -43,8 +44,9 @@ Image = UInt8[np.ndarray, "height width channel"]
 
 WHITE = 65535  # of 16 bits
 
-# As OpenCV's: microscopes and satellites give more than Pillow takes for an attack.
-PIL.Image.MAX_IMAGE_PIXELS = 2**29  # errors from twice as many on
+MOST_ENCODED = 2**31  # bytes of an image file: those of MOST_PIXELS in RGB of 16 bits, plain
+# `unread` is the judge: microscopes and satellites give more than Pillow takes for an attack.
+PIL.Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # errors from twice as many on
 
 # Damage is reported as our UserError. OpenCV 5 has moved the function.
 (cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2).setLogLevel(0)
@@ -59,11 +61,12 @@ def read(path: str | Path, white: int = WHITE) -> Image:
       UserError: naming the file, when it cannot be read, is no image, ends early, has other bands
         than grey or RGB, several pages, or 16-bit values beyond `white`.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return decode_image(data, str(path), white)
+    return decode_image(read_encoded(path), str(path), white)
+
+
+def read_encoded(path: str | Path) -> bytes:
+    """Reads an image file as it is, encoded; see `files.read_bytes`."""
+    return read_bytes(Path(path), most=MOST_ENCODED)
 
 
 def decode_image(data: bytes, name: str, white: int = WHITE) -> Image:
@@ -132,8 +135,8 @@ def _wide(files: list[str]) -> list[str]:
 
 def _largest(file: str) -> int:
     try:
-        image = _pixels(Path(file).read_bytes(), file)
-    except (OSError, UserError):
+        image = _pixels(read_encoded(file), file)
+    except UserError:
         return 0
     colours = image[..., :3] if image.ndim == 3 else image
     return int(colours.max()) if image.dtype == np.uint16 else 0
@@ -141,9 +144,9 @@ def _largest(file: str) -> int:
 
 def _pixels(data: bytes, name: str) -> np.ndarray:
     """Decodes values as they are stored: grey, or blue, green, red and perhaps alpha; upright."""
-    transparent, image = has_alpha(data), None
     if reason := unread(data):
         raise UserError(f"{name}: {reason}")
+    transparent, image = has_alpha(data), None
     if data and not transparent:  # OpenCV turns what it reads so
         image = _decoded(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     elif data.startswith(PNG) or data[8:12] == b"WEBP":

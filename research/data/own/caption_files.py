@@ -10,14 +10,13 @@ JSON                    {"a.jpg": ["A child ...", ...]}
 
 import csv
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from research.data.files import read_text
+from research.data.files import read_json, read_text
 from research.data.own.folders import SPLITS
 from research.errors import UserError
 
@@ -48,11 +47,7 @@ def lines(file: Path) -> Iterator[Line]:
     if not first:
         raise UserError(f"{file}: is empty")
     if first in "{[":
-        try:
-            content = json.loads(text, object_pairs_hook=lambda rows: _table(file, rows))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file}: line {error.lineno} is no JSON ({error.msg})") from None
-        yield from _from_json(file, content)
+        yield from _from_json(file, read_json(file, table=lambda rows: _table(file, rows)))
     elif _TOKEN.fullmatch(text.lstrip().splitlines()[0]):
         for number, row in enumerate(text.split("\n"), 1):
             if row.strip():

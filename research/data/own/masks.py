@@ -22,7 +22,14 @@ from research.data.images.masks import (
     read_classes,
     to_classes,
 )
-from research.data.images.reading import EXTENSIONS, WHITE, read, upright_size, white_of
+from research.data.images.reading import (
+    EXTENSIONS,
+    WHITE,
+    read,
+    read_encoded,
+    upright_size,
+    white_of,
+)
 from research.data.own.folders import SPLITS
 from research.data.sources.division import how_drawn
 from research.data.sources.examples import Example
@@ -49,7 +56,7 @@ class MaskSplit:
 
     def __getitem__(self, index: int, /) -> Example:
         image, mask = self.pairs[index]
-        values = decode_mask(_bytes(mask), mask, self.classes.colours)
+        values = decode_mask(read_encoded(mask), mask, self.classes.colours)
         return {
             "image": read(image, self.white),
             "segmentation": to_classes(values, self.classes, mask),
@@ -219,7 +226,7 @@ def _look(
     def look(pair: Pair) -> _Seen | UserError:
         try:
             image, mask = pair
-            values = decode_mask(_bytes(mask), mask, table is not None and table.colours)
+            values = decode_mask(read_encoded(mask), mask, table is not None and table.colours)
             if table is not None:
                 values = to_classes(values, table, mask)
             try:
@@ -296,10 +303,3 @@ def _occurring(seen: dict[Pair, _Seen], classes: Classes, numbered: bool, where:
             f"{where}: every mask is {classes.names[0]} alone; there is nothing to learn"
         )
     return occurring
-
-
-def _bytes(file: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None

@@ -8,12 +8,12 @@ import functools
 import gzip
 import io
 import tarfile
-import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import defusedxml.ElementTree
 import numpy as np
 
 from research.data.stored.encoding import Keyed, png
@@ -148,7 +148,7 @@ def voc_splits(builder: Any, files: Files) -> dict[str, Keyed]:
 def _voc_objects(content: bytes) -> list[dict[str, Any]]:
     from tensorflow_datasets.core.features import BBox
 
-    tree = ElementTree.fromstring(content)
+    tree = defusedxml.ElementTree.fromstring(content)
     text = lambda element, path: (element.findtext(path) or "").strip().lower()
     width, height = (float(text(tree, f"size/{side}")) for side in ("width", "height"))
     return [

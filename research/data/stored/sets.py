@@ -6,6 +6,7 @@ import errno
 import fcntl
 import functools
 import io
+import math
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset
 from research.data.tasks import Record, Task
 from research.errors import UserError
+from research.record import checksums
+from research.record.checksums import DamagedError
 
 T = TypeVar("T")
 
@@ -31,6 +34,9 @@ _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQ
 # Names, with or without _id, of features by which examples belong together: pictures of one person,
 # by one hand, of one typeface. TFDS has no mark for them.
 GROUPS = ("group", "writer", "drawer", "patient", "subject", "person", "identity", "family")
+# Bytes of a set that are compared when it is opened: 3 to 8 s. Of larger files sizes are, and their
+# records carry checksums of their own; --mode=check compares all.
+MOST_COMPARED = 2**32
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -68,6 +74,7 @@ def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) ->
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces even no download
                 builder.download_and_prepare(**options)
             made = Path(os.fspath(builder.data_dir))
+            checksums.write(made)
             target = root / made.relative_to(scratch)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -107,15 +114,44 @@ def _workshop(root: Path) -> Iterator[str]:
         os.close(lock)
 
 
-def open_prepared(name: str, folder: Path, task: Task) -> Dataset:
-    """Opens the set in a folder data_dir/NAME[/CONFIG]/VERSION.
+def check_intact(folder: Path, most: int | float = math.inf) -> int | None:
+    """Compares a prepared set with the checksums that were written when it was prepared.
+
+    Args:
+      most: bytes of content that are compared; of larger files sizes alone.
+
+    Returns:
+      How many bytes were compared; None for a set that was prepared without checksums.
 
     Raises:
+      DamagedError: with the file's name, and what to do.
+    """
+    if not (folder / checksums.NAME).is_file():
+        return None
+    try:
+        return sum(row["size"] for row in checksums.verify(folder, most=most).values())
+    except DamagedError as error:
+        said = str(error).removesuffix(".")
+        raise DamagedError(f"{said}; move the folder away and prepare the set anew") from None
+
+
+@functools.cache
+def _checked(folder: Path, written: int) -> None:
+    """Compares a set once in a process; what was prepared anew is another."""
+    check_intact(folder, MOST_COMPARED)
+
+
+def open_prepared(name: str, folder: Path, task: Task) -> Dataset:
+    """Opens the set in a folder data_dir/NAME[/CONFIG]/VERSION, whose files are compared first.
+
+    Raises:
+      DamagedError: where a file is other than it was prepared.
       UserError: where its examples lack fields of the task, or are stored in a format that only
         TensorFlow reads.
     """
     import tensorflow_datasets as tfds
 
+    _checked(folder, (folder / _MARK).stat().st_mtime_ns)
     info = tfds.builder_from_directory(folder).info
     if info.file_format.value != "array_record":
         raise UserError(

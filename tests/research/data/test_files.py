@@ -106,6 +106,43 @@ def test_paths_that_lead_out_are_refused(name, tmp_path):
     assert inside(tmp_path, "b/a..png", "row 3") == tmp_path / "b/a..png"
 
 
+def test_a_file_is_read_whole_within_bounds(tmp_path):
+    put(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_text("abc")
+    assert files.read_bytes(tmp_path / "a.txt", most=3) == b"abc"
+    with pytest.raises(UserError, match=r"a.txt: has 3 bytes; 2 at most are read"):
+        files.read_bytes(tmp_path / "a.txt", most=2)
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", Path(os.devnull), Path("/dev/zero")):
+        with pytest.raises(UserError, match="is a pipe or a device"):
+            files.read_bytes(name)
+    for name in ("x" * 300, "none", "a\0b"):
+        with pytest.raises(UserError, match=r"cannot be read|is no name of a file"):
+            files.read_text(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ('{"a": %s}' % ("9" * 5000), "a number of thousands of digits"),
+        ('{"a": 1,}', r"is no JSON \(line 1"),
+        ("", r"is no JSON \(line 1"),
+    ],
+)
+def test_json_of_any_depth_and_size_is_content_or_one_line(text, message, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=f"a.json: .*{message}"):
+        files.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text("[1e999, NaN, 1]")  # readers judge what numbers mean
+    assert files.read_json(tmp_path / "a.json")[0] == float("inf")
+
+
+def test_long_rows_of_digits_are_sorted():
+    assert sorted(["a10", "a2", "9" * 5000], key=files.natural) == ["9" * 5000, "a2", "a10"]
+
+
 def test_the_line_of_counts():
     assert count_line(5, {"hidden": 0}) == "images: 5 found, 5 used"
     line = count_line(5, {"hidden": 1, "unreadable": 2}, "boxes")

@@ -1,12 +1,11 @@
 """coco:IMAGES_DIR:ANNOTATIONS.json, the format of https://cocodataset.org/#format-data ."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data.files import Found, at_home, composed, few, find, inside, read_text
+from research.data.files import Found, at_home, composed, few, find, inside, read_json
 from research.data.images.objects import Objects
 from research.data.images.reading import EXTENSIONS
 from research.data.own.annotations import Annotated, Annotations, shown, side_of
@@ -83,10 +82,7 @@ def _places(location: str) -> list[tuple[str, Path, Path]]:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file}: is no JSON (line {error.lineno}: {error.msg})") from None
+    content = read_json(file)
     if isinstance(content, dict) and "shapes" in content:
         raise UserError(f"{file}: is labelme's, of one image; write labelme:DIR, its folder")
     wanted = ("images", "annotations", "categories")

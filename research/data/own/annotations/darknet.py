@@ -5,6 +5,7 @@ of a class a line), `train = train.txt` and `valid = valid.txt` (lists of images
 lie beside them). Darknet is run from the folder above: data/ before a path is this file's own.
 """
 
+import os
 from pathlib import Path
 
 from research.data.files import read_text
@@ -55,6 +56,6 @@ def _place(file: Path, text: str) -> Path:
     if ".." in Path(text).parts or Path(text).is_absolute():
         raise UserError(f"{file}: {text} leads out of {file.parent}")
     for place in (file.parent / text, file.parent / text.removeprefix("data/")):
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     raise UserError(f"{file}: {text} is not there ({place}); mend it, or take it out")

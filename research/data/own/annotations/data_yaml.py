@@ -3,6 +3,7 @@
 https://docs.ultralytics.com/datasets/detect . Everything in it is read as text: `no` is a name.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,8 +36,19 @@ class DataYaml(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+class _Loader(yaml.SafeLoader):
+    """A reader of YAML without aliases, by which a few bytes become any number of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias, *NAME, is not read here; write what it stands for")
+        return super().compose_node(parent, index)
+
+
 def find(root: Path) -> DataYaml | None:
     """Reads the file in a folder that has `names`; returns None if no file has.
+
+    Nothing that it names may lie outside of the folder: nobody has looked at the file, perhaps.
 
     Raises:
       UserError: for several, and as `read` does.
@@ -50,7 +62,15 @@ def find(root: Path) -> DataYaml | None:
             f"--dataset=yolo:{root}: holds {few([file.name for file in files])}; write which by "
             f"--dataset=yolo:{files[0]}"
         )
-    return read(files[0]) if files else None
+    if not files:
+        return None
+    found = read(files[0])
+    for place in (found.root, *(place for places in found.splits.values() for place in places)):
+        if not Path(os.path.abspath(place)).is_relative_to(os.path.abspath(root)):
+            raise UserError(
+                f"{files[0]}: {place} is outside of {root}; --dataset=yolo:{files[0]} allows it"
+            )
+    return found
 
 
 def read(file: Path) -> DataYaml:
@@ -94,9 +114,11 @@ def read(file: Path) -> DataYaml:
 
 def _content(file: Path) -> dict[str, Any]:
     try:
-        node = yaml.compose(read_text(file), Loader=yaml.SafeLoader)
+        node = yaml.compose(read_text(file), Loader=_Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{file}: is no YAML ({' '.join(str(error).split())})") from None
+    except RecursionError:
+        raise UserError(f"{file}: is no YAML of any use: it is nested too deeply") from None
     if not isinstance(node, yaml.MappingNode):
         return {}
     wanted = ("names", "nc", "path", "kpt_shape", "task", *_SPLITS)
@@ -146,10 +168,10 @@ def _root(file: Path, path: Any, given: dict[str, list[str]]) -> tuple[Path, tup
     if path is None or not isinstance(path, str):
         return here, ()
     root = here / at_home(path)
-    if root.is_dir():
+    if os.path.isdir(root):
         return root, ()
     texts = [text for texts in given.values() for text in texts]
-    if all((here / text).exists() for text in texts):
+    if all(os.path.exists(here / text) for text in texts):
         return here, (f"{file.name}: its path {path} is not there; its own folder is taken",)
     raise UserError(f"{file}: its path {path} is no folder; mend it, or take it out")
 
@@ -158,14 +180,14 @@ def _place(file: Path, root: Path, text: str) -> Path:
     """Finds a folder of images or a list of them; Roboflow writes ../ before folders beside it."""
     place = root / at_home(text)
     within = root / text.removeprefix("../")
-    if within != place and within.exists():
-        if place.exists():
+    if within != place and os.path.exists(within):
+        if os.path.exists(place):
             raise UserError(
                 f"{file}: {text} is {place.resolve()}, and {within.resolve()} is there too; "
                 "write which by its whole path"
             )
         place = within
-    if not place.exists():
+    if not os.path.exists(place):
         raise UserError(f"{file}: {text} is not there ({place}); mend it, or take it out")
     if place.is_file() and place.suffix.lower() != ".txt":
         raise UserError(f"{file}: {text} is neither a folder nor a .txt list of images")
@@ -189,7 +211,7 @@ def read_list(file: Path, root: Path) -> Sequence[Path]:
             for candidate, base in zip(candidates, (file.parent, root, root), strict=True)
         ):
             raise UserError(f"{file}, line {number}: {line} leads out of {root}")
-        there = next((candidate for candidate in candidates if candidate.is_file()), None)
+        there = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
         if there is None:
             missing.append(line)
         else:

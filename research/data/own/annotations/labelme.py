@@ -4,13 +4,12 @@ A rectangle or polygon is the box around it; a circle is its centre and a point 
 label and group are parts of one object.
 """
 
-import json
 import math
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.data.files import at_home, by_name, few, find, natural, read_text, subfolders
+from research.data.files import at_home, by_name, few, find, natural, read_json, subfolders
 from research.data.images.objects import Objects
 from research.data.images.reading import EXTENSIONS
 from research.data.own.annotations import Annotated, Annotations, shown, side_of
@@ -87,10 +86,7 @@ def _annotated(file: Path, image: Path, shapes: _Shapes, numbers: dict[str, int]
 
 
 def _read(file: Path) -> _Shapes:
-    try:
-        content = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file}: is no JSON (line {error.lineno}: {error.msg})") from None
+    content = read_json(file)
     rows = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not {"imageHeight", "imageWidth"} <= content.keys():
         raise UserError(f"{file}: is not labelme's; it has no shapes, imageHeight and imageWidth")

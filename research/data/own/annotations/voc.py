@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 import defusedxml.ElementTree
 
-from research.data.files import at_home, by_name, few, find, natural, read_text, subfolders
+from research.data.files import (
+    at_home,
+    by_name,
+    few,
+    find,
+    natural,
+    read_bytes,
+    read_text,
+    subfolders,
+)
 from research.data.images.objects import Objects
 from research.data.images.reading import EXTENSIONS
 from research.data.own.annotations import Annotated, Annotations
@@ -124,9 +133,10 @@ class _File(NamedTuple):
 
 
 def _read(file: Path) -> _File:
+    content = read_bytes(file)
     try:
         # Entities, which may make a file swell to any size, are refused.
-        tree = defusedxml.ElementTree.fromstring(file.read_bytes())
+        tree = defusedxml.ElementTree.fromstring(content)
         objects = [
             (
                 _text(found, "name"),
@@ -136,8 +146,6 @@ def _read(file: Path) -> _File:
             for found in tree.findall("object")
         ]
         height, width = (float(tree.findtext(f"size/{k}") or 0) for k in ("height", "width"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UserError(f"{file}: is no VOC annotation ({error})") from None
     if not (height > 0 and width > 0):

@@ -136,7 +136,7 @@ def test_a_file_may_begin_with_a_byte_order_mark(folder):
         ("nothing of the sort", "names no columns image and caption"),
         ("image,caption,split\n0_a.jpg,x", r"line 2 has 2 columns, the first line 3"),
         (token_file(SAID) + "more words\n", r"line 21 is not IMAGE#NUMBER"),
-        ('{"0_a.jpg": ["a dog",]}', r"line 1 is no JSON"),
+        ('{"0_a.jpg": ["a dog",]}', r"is no JSON \(line 1"),
         ('[{"caption": "a dog"}]', "entry 0 needs the keys image and captions"),
         ('{"0_a.jpg": []}', "0_a.jpg has no caption"),
         ('[{"image": "0_a.jpg", "caption": "a", "split": "sample"}]', "'sample' is no split"),

@@ -121,10 +121,12 @@ def test_places_of_data_yaml(layout, text, tmp_path):
     assert boxes(f"{location}/birds.yaml") == expected
 
 
-def test_data_yaml_alone_leads_outside_its_folder(tmp_path):
+def test_data_yaml_alone_leads_outside_its_folder_and_only_where_it_is_named(tmp_path):
     split_folders(tmp_path / "far", "{0}/{1}")
     location = describe(tmp_path / "here", "path: ../far\ntrain: images/train\nval: images/val")
-    assert boxes(location)["validation"] == {"val": [CORNERS]}
+    with pytest.raises(UserError, match=r"far is outside of .*here; --dataset=yolo:.*yaml allows"):
+        boxes(location)
+    assert boxes(f"{location}/data.yaml")["validation"] == {"val": [CORNERS]}
     (tmp_path / "here" / "train.txt").write_text("../far/images/train/train.png\n")
     with pytest.raises(UserError, match=r"train.txt, line 1: .* leads out of"):
         boxes(describe(tmp_path / "here", "train: train.txt"))
@@ -171,6 +173,10 @@ def test_names_are_text_whatever_yaml_takes_them_for(names, expected, tmp_path):
         ("train: {a: b}", "its train is no path and no list of paths"),
         ("kpt_shape: [17]", "its kpt_shape is not"),
         ("nc: 2\nnc: 3", "says nc twice"),
+        ("task: " + "[" * 3000, "nested too deeply"),
+        # Nine lines like this are a billion names.
+        ("a: &a [x, x]\ntask: [*a, *a]", "an alias, *NAME, is not read here"),
+        ("train: /", "/ is outside of "),
         ("train: images\nval: images\nvalid: images", "has both val and valid"),
     ],
 )
