@@ -60,8 +60,9 @@ class LaunchConfig:
     ] = option(
         "train",
         "train; evaluate or predict with --checkpoint; prepare a data set; list what there is; "
-        "check data, model and one step before a long run; preview: draw augmented training "
-        "examples; compile: both steps for the devices of --topology, which need not be there; "
+        "check data, model and one step before a long run, or by --checkpoint whether a run's "
+        "files are as they were written; preview: draw augmented training examples; compile: both "
+        "steps for the devices of --topology, which need not be there; "
         "study: train every variant of --study "
         "or --variant with every seed, and compare; tune: search flags on validation data; "
         "compare: finished --runs, with intervals and a verdict; reproduce: train a --run again "

@@ -115,9 +115,14 @@ def run(
         return reproduce(launch, config, given, experiments.parent / "launch.py")
     assert module is not None, "the other modes are of an experiment"
     if launch.mode == "check":
-        from research.commands.check import check
+        if launch.checkpoint:
+            from research.commands.intact import check_runs
 
-        check(module, config)
+            check_runs(launch.checkpoint)
+        else:
+            from research.commands.check import check
+
+            check(module, config)
     elif launch.mode == "compile":
         from research.commands.compile import run_compilation
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from research import config as config_lib
 from research.assembly import taken
 from research.assembly.defaults import power_of_two
+from research.commands.intact import check_set
 from research.data.config import Augmentation, CheckConfig, DataConfig, ObjectAugmentation
 from research.data.sources import near_duplicates, overlap
 from research.data.sources.examples import name_of
@@ -91,6 +92,8 @@ def check(module: ModuleType, config: LoopConfig) -> None:
     out = console()
     asked = config if isinstance(config, CheckConfig) else CheckConfig()
     config = with_sample(config)
+    if isinstance(config, DataConfig):
+        check_set(config.dataset, config.data_dir)
     limit = memory_limit(config)
     config = with_batch_size(module, config, limit)
     experiment = module.build(config)

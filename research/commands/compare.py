@@ -30,7 +30,8 @@ from research.figures import comparison as figures_lib
 from research.modes import Launch
 from research.record.progress import console
 from research.record.report import save_csv
-from research.record.run_folder import save_figures, write_json, write_text
+from research.record.run_folder import save_figures
+from research.record.whole_files import write_json, write_text
 from research.training.checkpoint import locate, read_metadata
 
 NAME = "compare"  # of the files

@@ -18,7 +18,8 @@ from research.experiment import Data, Experiment
 from research.modes import Launch, modes_of
 from research.nn.ensemble import ensemble
 from research.record.progress import console
-from research.record.run_folder import fingerprint, save_figures, write_json
+from research.record.run_folder import fingerprint, save_figures
+from research.record.sealing import write_result
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.chosen import opened_weights
@@ -154,7 +155,7 @@ def run_evaluation(
         **report_of(whole.evaluation, evaluations),
         "examples": save_outcomes(path, evaluations),
     }
-    write_json(path / "result.json", result)
+    write_result(path, result)
     if show:
         show_suspicious(whole, config, weights, data, evaluations, path)
     show_result(result, path)

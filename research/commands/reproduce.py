@@ -17,7 +17,8 @@ from research.errors import UserError
 from research.modes import Launch
 from research.record.progress import console
 from research.record.report import Report
-from research.record.run_folder import read_result, write_json
+from research.record.run_folder import read_result
+from research.record.whole_files import write_json
 from research.runtime import DETERMINISTIC, machine, processors
 from research.training.config import LoopConfig
 

@@ -11,10 +11,11 @@ import numpy as np
 from research.errors import UserError, nearest
 from research.experiment import Batch, Data, Evaluation, Experiment, Names, PyTree, Variables
 from research.figures.sheet import sheet
-from research.record.outcomes import FOLDER, Outcomes
+from research.record.outcomes import Outcomes
 from research.record.progress import console
 from research.record.report import save_rows
 from research.record.run_folder import save_figures
+from research.record.sealing import EXAMPLES
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
 from research.training.drawing import draw_example, examples_of
@@ -84,8 +85,8 @@ def show_suspicious(
             console().print(f"doubtful {split} {line}", markup=False)
     if not rows:
         raise UserError("--show=suspicious: no example counts; give data with labels.")
-    save_rows(path / FOLDER / "suspicious", rows)
-    console().print(f"doubtful {path / FOLDER / 'suspicious.csv'}, all {len(rows)}", markup=False)
+    save_rows(path / EXAMPLES / "suspicious", rows)
+    console().print(f"doubtful {path / EXAMPLES / 'suspicious.csv'}, all {len(rows)}", markup=False)
 
 
 def losses_of(

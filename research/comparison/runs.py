@@ -6,11 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from research.data.files import read_json, read_text
 from research.errors import UserError
+from research.record import sealing
+from research.record.sealing import CONFIG, LOG, RESULT
 
-CONFIG, RESULT, LOG, FAILURE = "config.json", "result.json", "metrics.jsonl", "failure.json"
+FAILURE = "failure.json"
 # Flags that make another run of the same variant, and not another variant.
 REPEATS = ("seed", "split_seed", "fold")
+# The kinds of what is read of these files.
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    CONFIG: {
+        "experiment": str,
+        **dict.fromkeys(("config", "plan", "environment", "parallel", "fingerprint"), dict),
+    },
+    RESULT: {"best": list, "step": int, **dict.fromkeys(("metrics", "protocol", "bias"), dict)},
+    FAILURE: dict.fromkeys(("kind", "reason", "traceback"), str),
+}
 
 
 class Run(NamedTuple):
@@ -61,16 +73,22 @@ def read_run(folder: Path) -> Run:
     Raises:
       UserError: where one of its files is damaged.
     """
+    sealing.verify(folder)
     begun, result, failed = (_read(folder / name) for name in (CONFIG, RESULT, FAILURE))
     logged = last_row(folder / LOG)
     failure = ""
     if not result:
         step, of = logged.get("step", 0), begun.get("plan", {}).get("steps")
-        failure = f"unfinished: step {step:,} of {of:,}" if of else "unfinished"
+        known = isinstance(step, int) and isinstance(of, int)
+        failure = f"unfinished: step {step:,} of {of:,}" if known else "unfinished"
         failure = failure if begun else "not begun"
         if failed:
             failure = str(failed.get("reason") or failed.get("kind"))
-    training = {name: value for name, value in logged.items() if name.startswith("train/")}
+    training = {
+        name: float(value)
+        for name, value in logged.items()
+        if name.startswith("train/") and isinstance(value, int | float)
+    }
     return Run(
         folder,
         begun.pop("experiment", ""),
@@ -84,24 +102,33 @@ def read_run(folder: Path) -> Run:
 
 def _read(file: Path) -> dict[str, Any]:
     """Reads a JSON object; {} where there is no such file."""
-    try:
-        found = json.loads(file.read_text())
-    except FileNotFoundError:
+    if not file.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); leave its run out.") from error
+    try:
+        found = read_json(file)
+    except UserError as error:
+        raise UserError(f"{error}; leave its run out.") from None
     if not isinstance(found, dict):
         raise UserError(f"{file}: holds no JSON object; leave its run out.")
+    for name, value in found.items():
+        if not isinstance(value, KINDS[file.name].get(name, object)):
+            raise UserError(f"{file}: {name} is not what runs write; leave its run out.")
     return found
+
+
+def log_lines(folder: Path) -> list[str]:
+    """Returns the lines of a run's log; none where there is no log."""
+    file = folder / LOG
+    return read_text(file).splitlines() if file.exists() else []
 
 
 def parsed(line: str) -> dict[str, Any]:
-    """Returns a log line's content; {} for one that a killed process left unfinished."""
+    """Returns a log line's content; {} for what is none, such as one left unfinished."""
     try:
-        found: dict[str, Any] = json.loads(line)
-    except ValueError:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def last_row(file: Path, size: int = 2**16) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from research.code.files import Code
 from research.distributed import group as distributed
 from research.errors import UserError
+from research.record import checksums
 from research.record.run_folder import RunFolder
 from research.training.config import LoopConfig
 
@@ -28,6 +29,8 @@ class ReadFolder(RunFolder):
     def keep(self, name: str, text: str) -> None: ...
 
     def log(self, step: int, metrics: Mapping[str, float], warning: str | None = None) -> None: ...
+
+    def seal(self, **more: checksums.Entry) -> None: ...
 
     def finish(self, result: Mapping[str, Any]) -> None: ...
 

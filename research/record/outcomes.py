@@ -12,8 +12,6 @@
 In a name, "/" is written "%2F" and "%" "%25".
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +20,9 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from research.errors import UserError
-from research.record.run_folder import whole_file
+from research.record import arrays, sealing
+from research.record.whole_files import whole_file
 
-FOLDER = "examples"  # of a run's folder
 MOST_BYTES = 2**24  # of what is held of a split, or of its targets, in one array; more is left out
 
 PyTree = Any
@@ -61,7 +59,7 @@ def mean(values: np.ndarray, weights: np.ndarray) -> float:
 
 def path_of(folder: Path, split: str) -> Path:
     """Returns the file of a split in a run's folder."""
-    return folder / FOLDER / f"{split}.npz"
+    return folder / sealing.EXAMPLES / f"{split}.npz"
 
 
 def save(path: Path, outcomes: Outcomes) -> dict[str, str]:
@@ -100,29 +98,31 @@ def read(path: Path, whole: bool = True) -> Outcomes:
     Raises:
       UserError: where the file is missing or damaged.
     """
+    sealing.verify_examples(path)
     found: dict[str, Any] = {"values": {}, "weights": {}, "held": {}, "targets": {}}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in file.files:
-                kind, *inside = name.split("/")
-                if kind in ("held", "targets") and not whole:
-                    continue
-                tree = found
-                for part in [kind, *map(_read, inside)][:-1]:
-                    tree = tree.setdefault(part, {})
-                tree[_read(inside[-1]) if inside else kind] = file[name]
+        for name, value in arrays.load(path, lambda name: whole or not _is_large(name)).items():
+            kind, *inside = name.split("/")
+            tree = found
+            for part in [kind, *map(_read, inside)][:-1]:
+                tree = tree.setdefault(part, {})
+            tree[_read(inside[-1]) if inside else kind] = value
         index = found.pop("index")
     except FileNotFoundError:
         raise UserError(
             f"{path}: is missing; runs of earlier versions left none. "
             "--mode=evaluate --checkpoint=RUN writes it."
         ) from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except arrays.DAMAGE as error:
         raise UserError(
             f"{path}: is damaged ({error}); --mode=evaluate --checkpoint=RUN writes it again."
         ) from None
     names = tuple(found.pop("names", np.array([], np.str_)).tolist())
     return Outcomes(index, names, **found)
+
+
+def _is_large(name: str) -> bool:
+    return name.partition("/")[0] in ("held", "targets")
 
 
 def _arrays(tree: PyTree, name: str) -> Iterator[tuple[str, PyTree]]:

@@ -8,10 +8,10 @@ experiment.
 import contextlib
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
 import numpy as np
@@ -21,19 +21,19 @@ from research import config as config_lib
 from research.code import files as code_lib
 from research.code.files import Code
 from research.code.running import check_complete
+from research.data.files import read_json
 from research.errors import UserError
 from research.experiment import PyTree
-from research.record import installed
+from research.record import checksums, installed, sealing
 from research.record.locks import FILE as LOCK
 from research.record.locks import lock
+from research.record.sealing import LOG, RESULT, STOPPED
 from research.record.trackers import Follower, TensorBoard, check_tracker
+from research.record.whole_files import as_json, write_json, write_text
 from research.training.config import FOLLOWING, LoopConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-STOPPED = "stopped.json"
 
 
 def fingerprint(tree: PyTree) -> str:
@@ -45,36 +45,6 @@ def fingerprint(tree: PyTree) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes values as `write_text` does."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file as `whole_file` does."""
-    with whole_file(path, "w") as file:
-        file.write(text)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path, mode: Literal["w", "wb"]) -> Iterator[IO[Any]]:
-    """Opens a file to write that is either complete or missing, even if the process is killed.
-
-    Raises:
-      OSError: with the file's name, such as for a full disk.
-    """
-    with tempfile.NamedTemporaryFile(mode, dir=path.parent, suffix=".tmp", delete=False) as file:
-        name = Path(file.name)
-        try:
-            yield file
-            file.close()
-            name.chmod(0o644)  # temporary files are private; results are not
-            name.replace(path)
-        except OSError as error:
-            name.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def unused_path(folder: Path, stem: str, suffix: str) -> Path:
@@ -105,14 +75,14 @@ def save_images(folder: Path, files: Sequence[str], pictures: Iterable[np.ndarra
 
 def read_result(path: Path) -> dict[str, Any] | None:
     """Returns the content of a run's result.json; None if the run has not finished."""
-    file = path / "result.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    file = path / RESULT
+    return read_json(file) if file.exists() else None
 
 
 def read_stopped(path: Path) -> dict[str, Any]:
     """Returns the content of a run's stopped.json; {} if --stop_after has not left it."""
     file = path / STOPPED
-    return json.loads(file.read_text()) if file.exists() else {}
+    return read_json(file) if file.exists() else {}
 
 
 def as_begun(path: Path, config: LoopConfig) -> LoopConfig:
@@ -122,10 +92,10 @@ def as_begun(path: Path, config: LoopConfig) -> LoopConfig:
     """
     file = path / "config.json"
     try:
-        begun = json.loads(file.read_text())["config"]
+        begun = read_json(file)["config"]
         following = set(FOLLOWING).intersection(config.unchosen, begun)
         kept = {name: begun[name] for name in following}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return config  # a new folder; `check_workdir` says what is wrong with an old one
     left = tuple(name for name in config.unchosen if name not in kept)
     return config_lib.replace(config, {**kept, "unchosen": left})
@@ -134,7 +104,7 @@ def as_begun(path: Path, config: LoopConfig) -> LoopConfig:
 def check_workdir(
     path: Path, experiment: str, config: LoopConfig, code: Code | None = None
 ) -> None:
-    """Raises UserError if `path` holds a run of another configuration; writes nothing.
+    """Raises UserError if `path` holds a run of another configuration, or damaged files of one.
 
     The same holds for another code of a person's own, and where its files would be overwritten.
     """
@@ -149,11 +119,12 @@ def check_workdir(
             f"--workdir={path}: holds a run already; choose another folder, or go on with "
             "--resume=auto."
         )
+    sealing.verify(path)
     try:
-        found = json.loads(file.read_text())
+        found = read_json(file)
         name, values = found["experiment"], found["config"]
         made_by = found.get("fingerprint", {}).get("code")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (UserError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: cannot be read; choose another --workdir.") from error
     if name != experiment:
         raise UserError(
@@ -211,6 +182,8 @@ class RunFolder:
         self.path, self.experiment, self.config, self.code = path, experiment, config, code
         self._curves: TensorBoard | None = None
         self._follower: Follower | None = None
+        self._log = hashlib.sha256()  # of what the log holds, and how many bytes these are
+        self._logged = 0
         check_tracker(config.tracker)
         self._made = not path.exists()
         self._lock = lock(path) if held is None else None
@@ -242,6 +215,7 @@ class RunFolder:
             experiment = f"{code_lib.KEPT}/{experiment}"
         (self.path / "figures").mkdir(exist_ok=True)
         if start == 0 or not (self.path / "config.json").exists():
+            (self.path / checksums.NAME).unlink(missing_ok=True)  # of what is written anew
             text = config_lib.to_flagfile(experiment, self.config)
             (self.path / "flags.txt").write_text(text)
             write_text(self.path / installed.NAME, installed.lock())
@@ -250,11 +224,12 @@ class RunFolder:
                 self.path / "config.json",
                 {"experiment": self.experiment, "config": config, **facts},
             )
-        file = self.path / "metrics.jsonl"
+        file = self.path / LOG
+        kept = sealing.logged_until(file, start)
+        self._log, self._logged = hashlib.sha256(kept), len(kept)
+        self.seal()  # first: a process that is killed between leaves a log that is longer
         if file.exists():
-            lines = [json.loads(line) for line in file.read_text().splitlines() if _whole(line)]
-            kept = [line for line in lines if line["step"] <= start]
-            file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            os.truncate(file, len(kept))
         self._curves = TensorBoard(self.path, start)
 
     def keep(self, name: str, text: str) -> None:
@@ -264,21 +239,36 @@ class RunFolder:
     def log(self, step: int, metrics: Mapping[str, float], warning: str | None = None) -> None:
         """Appends one line to metrics.jsonl and one point to each TensorBoard curve."""
         said = {"warning": warning} if warning else {}
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"step": step, **metrics, **said}) + "\n")
+        line = (json.dumps({"step": step, **metrics, **said}) + "\n").encode()
+        with open(self.path / LOG, "ab") as file:
+            file.write(line)
+        self._log.update(line)
+        self._logged += len(line)
         assert self._curves is not None, "begin() comes first"
         self._curves.send(step, metrics, warning)
         if self._follower is not None:
             self._follower.catch_up()
 
+    def seal(self, **more: checksums.Entry) -> None:
+        """Writes the checksums of the run's files, and of its log as far as it goes.
+
+        Args:
+          more: of files that are written next.
+        """
+        log = {"sha256": self._log.hexdigest(), "size": self._logged}
+        checksums.write(self.path, {**sealing.begun(self.path), LOG: log, **more})
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes result.json, the sign that the run is complete."""
-        write_json(self.path / "result.json", result)
+        self.seal(**sealing.ended(self.path, as_json(result)))
+        write_text(self.path / RESULT, as_json(result))
         (self.path / STOPPED).unlink(missing_ok=True)
 
     def leave(self, result: Mapping[str, Any]) -> None:
         """Writes stopped.json, the sign that the run got as far as --stop_after says."""
-        write_json(self.path / STOPPED, {"stop_after": self.config.stop_after, **result})
+        told = as_json({"stop_after": self.config.stop_after, **result})
+        self.seal(**{STOPPED: checksums.of_bytes(told.encode())})
+        write_text(self.path / STOPPED, told)
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -303,12 +293,3 @@ def _remove(path: Path) -> None:
     """Removes a file or an empty folder, if it exists."""
     with contextlib.suppress(OSError):
         path.rmdir() if path.is_dir() else path.unlink()
-
-
-def _whole(line: str) -> bool:
-    """Returns False for a line that a killed process left unfinished."""
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True

@@ -6,7 +6,6 @@ checksums.json, which is written last: a folder without it is unfinished, one th
 is damaged. Arrays are read as NumPy, so a checkpoint opens on any number of devices of any kind.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from research.data.files import read_json
 from research.errors import UserError
 from research.experiment import PyTree, Variables
 from research.record import checksums
@@ -55,8 +55,8 @@ def _finished(path: Path) -> bool:
 def _schema(path: Path) -> int | None:
     """Returns the version of a checkpoint's layout; None if it cannot be read."""
     try:
-        return int(json.loads((path / METADATA).read_text())["schema"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(read_json(path / METADATA)["schema"])
+    except (UserError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
@@ -103,7 +103,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
             f"{path}: was written by a newer version (schema {schema}, this one reads up to "
             f"{SCHEMA}); update the code."
         )
-    return json.loads((path / METADATA).read_text())
+    found: dict[str, Any] = read_json(path / METADATA)
+    return found
 
 
 # What Orbax raises of files that are cut or altered, and of trees that differ.

@@ -275,6 +275,7 @@ def train(
                     "environment": surroundings,
                 }
                 with spending.on(OTHER):
+                    run.seal()
                     checkpointer.save(state, description, best=is_best)
             if stopping:
                 checkpointer.wait()

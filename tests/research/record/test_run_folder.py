@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from research.record.run_folder import write_text
+from research.record.whole_files import write_text
 
 
 def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path):
