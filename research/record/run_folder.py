@@ -255,8 +255,8 @@ class RunFolder:
         Args:
           more: of files that are written next.
         """
-        log = {"sha256": self._log.hexdigest(), "size": self._logged}
-        checksums.write(self.path, {**sealing.begun(self.path), LOG: log, **more})
+        log = {LOG: {"sha256": self._log.hexdigest(), "size": self._logged}} if self._logged else {}
+        checksums.write(self.path, {**sealing.begun(self.path), **log, **more})
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes result.json, the sign that the run is complete."""
