@@ -1,7 +1,7 @@
 """Options of worked examples, by the examples that use them; imports no JAX."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from research.config import option, redefault
 from research.training.config import ParallelMode, RunConfig
@@ -57,6 +57,7 @@ class WorkedExamplesConfig(Suppressed, Angle, Filtered, RunConfig):
     eval_batch_size: ClassVar[int] = 0
     steps: ClassVar[int] = 0
     epochs: ClassVar[float] = 0.0
+    batch_statistics: ClassVar[Literal["global"]] = "global"
     accumulate: ClassVar[int] = 1
     statistics_batches: ClassVar[int] = -1
     ema_decay: ClassVar[float] = 0.0

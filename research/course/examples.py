@@ -5,12 +5,14 @@ Topics are those of docs/course: A to E with their numbers.
 
 import importlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from research.config import used_by
 from research.course import config
 from research.course.config import WorkedExamplesConfig
-from research.course.worked import Worked
+
+if TYPE_CHECKING:
+    from research.course.worked import Worked
 
 
 class Example(NamedTuple):
@@ -28,7 +30,7 @@ class Example(NamedTuple):
     function: str
     options: tuple[type, ...] = ()
 
-    def load(self) -> Callable[[WorkedExamplesConfig], Worked]:
+    def load(self) -> "Callable[[WorkedExamplesConfig], Worked]":
         """Imports its function, and with it JAX."""
         file, _, name = self.function.partition(".")
         found: Callable[[WorkedExamplesConfig], Worked] = getattr(

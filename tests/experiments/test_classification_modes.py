@@ -120,7 +120,7 @@ def test_diagnosis_shows_which_initialisation_keeps_signals_alive(tmp_path, caps
     )
     assert code == 0
     rows = read(out / "diagnose.json")
-    assert len(rows) == 2 * 4 * 5
+    assert len(rows) == 2 * 5 * 5
     gradient = {}
     for row in rows:
         gradient.setdefault((row["activation"], row["initialiser"]), []).append(row["gradient"])
