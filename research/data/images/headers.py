@@ -223,9 +223,15 @@ def looks_intact(file: str | Path) -> bool:
 
 
 def is_truncated(data: bytes) -> bool:
-    """Returns whether the end marker of a PNG or JPEG file is missing."""
+    """Returns whether the end of a PNG or JPEG file is missing, by its chunks or its marker.
+
+    A PNG's chunk may say that it has gigabytes, and OpenCV takes that memory before it reads them.
+    """
     if data.startswith(PNG):
-        return b"IEND" not in data
+        place = 8
+        while place + 12 <= len(data) and data[place + 4 : place + 8] != b"IEND":
+            place += 12 + int.from_bytes(data[place : place + 4], "big")
+        return place + 12 > len(data)
     if not data.startswith(b"\xff\xd8"):
         return False
     # The marker must follow the picture: thumbnails in the header have their own.

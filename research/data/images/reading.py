@@ -146,6 +146,9 @@ def _pixels(data: bytes, name: str) -> np.ndarray:
     """Decodes values as they are stored: grey, or blue, green, red and perhaps alpha; upright."""
     if reason := unread(data):
         raise UserError(f"{name}: {reason}")
+    # OpenCV 4 fills in what is missing, and says nothing.
+    if is_truncated(data):
+        raise UserError(f"{name}: is truncated, the end of the image is missing")
     transparent, image = has_alpha(data), None
     if data and not transparent:  # OpenCV turns what it reads so
         image = _decoded(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
@@ -155,9 +158,6 @@ def _pixels(data: bytes, name: str) -> np.ndarray:
             image = turned(_with_holes(image, data), orientation(data))
     elif transparent:
         image = _decoded_by_pillow(data, name)
-    # OpenCV 4 fills in what is missing, and says nothing.
-    if is_truncated(data):
-        raise UserError(f"{name}: is truncated, the end of the image is missing")
     if image is None:
         raise UserError(f"{name}: is damaged, or no image")
     return image
