@@ -266,6 +266,7 @@ def test_predict_names_the_classes_of_ones_own_files_without_the_data_set(place)
     assert "1.png: " in done.stdout
 
 
+@pytest.mark.processes
 def test_check_says_what_a_long_run_would_meet(place):
     done = shell("--mode=check", *flags(place), cwd=place)
     assert done.returncode == 0, done.stderr

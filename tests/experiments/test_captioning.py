@@ -249,6 +249,7 @@ def test_a_words_score_is_its_highest_logit_up_to_the_end_of_the_sentence():
     assert len(lengths) > 1
 
 
+@pytest.mark.families
 def test_without_attention_the_whole_network_learns_from_captions_cut_short(place):
     folder = place / "TELL"
     flags = ["--model=show_and_tell", "--steps=2", "--validation=0.2", f"--workdir={folder}"]

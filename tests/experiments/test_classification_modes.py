@@ -50,6 +50,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.families
 def test_two_layers_learn_xor_and_one_does_not(tmp_path, capsys, figures):
     flags = ["--variant=--model=linear", "--variant=--model=xor", "--repeats=2"]
     assert study(tmp_path, *flags) == 0

@@ -219,6 +219,7 @@ def test_dream_goes_through_the_only_size_that_a_network_takes(ask, place):
     assert large.shape == (40, 70, 3)
 
 
+@pytest.mark.families
 def test_dream_takes_a_strip(place, colour):
     picture, out = paint(place, "strip.png", 12, 300), place / "strip"
     flags = ["--method=dream", "--size=150", "--octaves=1", "--steps=2", f"--inputs={picture}"]

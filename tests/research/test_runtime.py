@@ -97,7 +97,9 @@ def test_the_commit_is_that_of_the_code_and_not_of_a_repository_around_it(tmp_pa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are listed in /proc")
-@pytest.mark.parametrize(("asked", "threads"), [("", 1), ("3", 3)])
+@pytest.mark.parametrize(
+    ("asked", "threads"), [("", 1), pytest.param("3", 3, marks=pytest.mark.families)]
+)
 def test_cores_threads_and_memory_are_those_of_the_process(asked, threads):
     """On one core; XLA's threads are counted where the system lists them."""
     given = {k: v for k, v in os.environ.items() if k not in ("NPROC", "XLA_FLAGS")}

@@ -101,6 +101,7 @@ def test_a_sampled_check_reads_no_more_than_the_sample(place, monkeypatch, capsy
     assert "train      16 examples, 3 of them" in said and "test       4 examples, 3 of" in said
 
 
+@pytest.mark.families
 def test_a_large_step_is_tried_with_fewer_rows_which_say_what_all_need(place, monkeypatch, capsys):
     assert segmentation(place) == 0
     whole = capsys.readouterr().out
