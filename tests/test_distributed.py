@@ -90,7 +90,7 @@ def test_a_run_goes_on_in_more_and_in_fewer_processes(toy):
 def test_each_example_is_evaluated_once_and_as_in_one_process(toy):
     folder, alone = toy
     expected = alone.evaluations["test"].outcomes
-    found = outcomes.read(outcomes.path_of(folder / "together", "test"))
+    found = outcomes.read(outcomes.path_of(folder / "together/outcomes", "test"))
     np.testing.assert_array_equal(found.index, expected.index)
     for name, values in expected.values.items():
         close(found.values[name], values)

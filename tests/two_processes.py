@@ -35,7 +35,7 @@ def train_toy(folder: Path) -> None:
     config = dataclasses.replace(toy_runs.CONFIG, parallel="auto", stop_after=share)
     finished = toy_runs.run(folder, config, toys.experiment(data=toy_runs.data, batch_wide=True))
     if is_first():
-        save_outcomes(folder, finished.evaluations)
+        save_outcomes(folder / "outcomes", finished.evaluations)
     (folder / f"result-{jax.process_index()}.json").write_text(json.dumps(finished.result))
 
 
