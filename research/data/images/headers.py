@@ -20,6 +20,8 @@ KIND, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES_PER_PIXEL, PLANAR, EXTRA_SAMPLES = (
 _WIDTH, _HEIGHT = 256, 257
 _CMYK = 5
 MOST_PIXELS = 2**28  # of an image that is decoded: 0.8 GB in RGB
+_FEW = 2**24  # pixels, which any file may have
+_DENSEST = 100_000  # pixels a byte; a blank page of one bit, as fax machines send it, has 80,000
 # What Pillow raises of damaged files.
 DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, RuntimeError, OverflowError, KeyError, IndexError,
@@ -35,6 +37,8 @@ def unread(data: bytes) -> str:
     height, width = stated_size(data)
     if height * width > MOST_PIXELS:
         return f"has {width:,} x {height:,} pixels, more than {MOST_PIXELS:,}; cut it into tiles"
+    if height * width > max(_FEW, _DENSEST * len(data)):
+        return f"says it has {width:,} x {height:,} pixels, more than {len(data):,} bytes can hold"
     pages = tiff_pages(io.BytesIO(data))
     if pages:
         tags = pages[0]

@@ -36,10 +36,23 @@ class DataYaml(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+_DEEPEST = 20  # lists in lists; a set's file has two
+
+
 class _Loader(yaml.SafeLoader):
-    """A reader of YAML without aliases, by which a few bytes become any number of values."""
+    """A reader of YAML without aliases, by which a few bytes become any number of values.
+
+    Nor are lists in lists read without end, for which PyYAML takes seconds.
+    """
+
+    def fetch_flow_collection_start(self, TokenClass: type) -> None:
+        if self.flow_level >= _DEEPEST:
+            raise yaml.YAMLError("it is nested too deeply")
+        super().fetch_flow_collection_start(TokenClass)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if len(self.indents) > _DEEPEST:
+            raise yaml.YAMLError("it is nested too deeply")
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias, *NAME, is not read here; write what it stands for")
         return super().compose_node(parent, index)
@@ -117,8 +130,6 @@ def _content(file: Path) -> dict[str, Any]:
         node = yaml.compose(read_text(file), Loader=_Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{file}: is no YAML ({' '.join(str(error).split())})") from None
-    except RecursionError:
-        raise UserError(f"{file}: is no YAML of any use: it is nested too deeply") from None
     if not isinstance(node, yaml.MappingNode):
         return {}
     wanted = ("names", "nc", "path", "kpt_shape", "task", *_SPLITS)

@@ -109,6 +109,14 @@ def test_a_chunk_that_says_it_has_gigabytes_takes_no_memory():
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 2**18  # KiB
 
 
+@pytest.mark.parametrize("decode", [decode_image, decode_mask])
+def test_more_pixels_than_the_bytes_can_hold_are_refused(decode):
+    with pytest.raises(UserError, match=r"has 14,680,074 x 12 pixels, more than [\d,]+ bytes can"):
+        decode(tiff(14_680_074, 12), "a")
+    flat = encoded("PNG", (2**13, 2**12), "1")  # all of one colour, as dense as PNGs become
+    assert decode(flat, "a").shape[:2] == (2**12, 2**13)
+
+
 def test_the_limit_is_of_pixels_that_are_really_read():
     assert np.prod(stated_size(png(2**14, 2**14)), dtype=np.int64) == MOST_PIXELS
     with pytest.raises(UserError, match="damaged"):  # within the limit, it is decoded
