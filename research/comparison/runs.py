@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,8 +49,13 @@ class Run(NamedTuple):
 
     @property
     def numbers(self) -> dict[str, float]:
-        """Returns the metrics that were logged last in training, and the final evaluation's."""
-        return {**self.logged, **self.result.get("metrics", {})}
+        """Returns the metrics that were logged last in training, and the final evaluation's.
+
+        What could not be measured, null in the file, is left out.
+        """
+        measured = self.result.get("metrics", {}).items()
+        known = {name: float(value) for name, value in measured if value is not None}
+        return {**self.logged, **known}
 
     @property
     def best(self) -> tuple[str, str]:
@@ -113,7 +119,19 @@ def _read(file: Path) -> dict[str, Any]:
     for name, value in found.items():
         if not isinstance(value, KINDS[file.name].get(name, object)):
             raise UserError(f"{file}: {name} is not what runs write; leave its run out.")
+    if file.name == RESULT and not _is_result(found):
+        raise UserError(f"{file}: is not what runs write; leave its run out.")
     return found
+
+
+def _is_result(found: Mapping[str, Any]) -> bool:
+    """Returns whether metrics are numbers, or null, and the best one is named by two words."""
+    metrics, best = found.get("metrics", {}), found.get("best", ["", "max"])
+    numbers = all(
+        x is None or type(x) is float or (type(x) is int and abs(x) < sys.float_info.max)
+        for x in metrics.values()
+    )
+    return numbers and len(best) == 2 and all(isinstance(x, str) for x in best)
 
 
 def log_lines(folder: Path) -> list[str]:
