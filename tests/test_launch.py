@@ -1,11 +1,8 @@
-"""launch.py as a person uses it: every mode as a process of its own, and every refusal."""
+"""A run from the shell: repeated, stopped, killed, evaluated and used, in processes of its own."""
 
-import contextlib
 import json
-import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,28 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from launched import ENVIRONMENT, ROOT, flags, read, shell
 
 import launch
-from research import models
-from research.models.counts import COUNTS
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}  # conftest's XLA_FLAGS too
-
-
-def shell(*flags, cwd, **options):
-    """Runs launch.py with one CPU device, as on a laptop."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch.py"), *map(str, flags)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -48,24 +26,6 @@ def place(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     (folder / "output.txt").write_text(done.stdout)
     return folder
-
-
-def flags(folder, steps=8):
-    return [
-        "--experiment=classification",
-        "--model=convnet",
-        "--batch_size=64",
-        f"--steps={steps}",
-        "--eval_every=4",
-        "--log_every=2",
-        "--rotation=10",
-        f"--data_dir={folder / 'data'}",
-        f"--compilation_cache={folder / 'cache'}",
-    ]
-
-
-def read(path):
-    return json.loads(Path(path).read_text())
 
 
 def test_training_leaves_a_run_folder_that_explains_itself(place):
@@ -274,92 +234,6 @@ def test_check_says_what_a_long_run_would_meet(place):
         assert text in done.stdout
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.families)])
-def test_list_names_everything_that_can_be_asked_for(place, capsys, monkeypatch, every):
-    """Parameters are those that the models have now: of three, all of them take half a minute."""
-    shown = models.available(task=None)
-    counted = shown if every else ("resnet18", "lenet5", "unet")
-    assert COUNTS.keys() == shown.keys()
-    assert {n: COUNTS[n] for n in counted} == {
-        n: models.count_parameters(shown[n]) for n in counted
-    }
-    monkeypatch.setenv("COLUMNS", "200")
-    assert launch.main(["x", "--mode=list", f"--data_dir={place / 'data'}"]) == 0
-    printed = capsys.readouterr().out
-    for text in (
-        "--experiment=classification",
-        "--flagfile=experiments/presets/classification/mnist.flags",
-        "--mode=study --study=xor",
-        "11,689,512",  # resnet18
-        "61,706",  # lenet5
-        "digits",
-        "--mode=prepare --dataset=cifar10",
-        "folder:PATH",
-        *(f"--model={name} " for name in shown),
-    ):
-        assert text in printed
-
-
-def test_prepare_says_at_once_what_is_missing(place):
-    done = shell("--mode=prepare", "--dataset=mnist", f"--source={place}", cwd=place)
-    assert done.returncode == 2
-    assert "train-images-idx3-ubyte.gz" in done.stderr and len(done.stderr.splitlines()) == 1
-
-
-@pytest.fixture(scope="module")
-def own(place):
-    """The flags that train on a folder of thirty pictures, and did so in OWN."""
-    rng = np.random.default_rng(0)
-    for number, name in enumerate(("dark", "light", "middle")):
-        folder = place / "own" / name
-        folder.mkdir(parents=True)
-        for i in range(10):
-            image = rng.integers(0, 80, (20, 24, 3)) + 80 * number
-            cv2.imwrite(str(folder / f"{i}.png"), image.astype(np.uint8))
-    given = [f"--dataset=folder:{place / 'own'}", "--batch_size=8", "--image_size=16"]
-    given = [*flags(place), *given]
-    done = shell(*given, f"--workdir={place / 'OWN'}", cwd=place)
-    assert done.returncode == 0, done.stderr
-    return given
-
-
-@contextlib.contextmanager
-def replaced(file, content):
-    """A file with another content, for a while."""
-    before = file.read_bytes()
-    file.write_bytes(content)
-    try:
-        yield
-    finally:
-        file.write_bytes(before)
-
-
-def test_ones_own_folder_is_trained_on_and_another_number_of_classes_refused(place, own, capsys):
-    assert "test/accuracy/dark" in read(place / "OWN" / "result.json")["metrics"]
-
-    evaluate = ["x", "--mode=evaluate", f"--checkpoint={place / 'RUN'}", "--compilation_cache="]
-    assert launch.main([*evaluate, f"--dataset=folder:{place / 'own'}"]) == 2
-    assert "has 3 classes (dark, light, middle, ...), the checkpoint" in capsys.readouterr().err
-
-    with replaced(place / "own" / "dark" / "0.png", b"not an image"):
-        assert launch.main(["x", *own, f"--workdir={place / 'NEVER'}"]) == 2
-    assert "dark/0.png" in capsys.readouterr().err and not (place / "NEVER").exists()
-
-
-def test_help_is_the_manual_and_does_not_load_jax(place):
-    done = shell("--experiment=classification", "--help", cwd=place)
-    assert done.returncode == 0 and "--learning_rate=NUMBER" in done.stdout
-    assert "--label_smoothing" in done.stdout and "Optimisation:" in done.stdout
-    code = "import sys, launch, experiments\nfor name in experiments.names():\n"
-    code += "    try: launch.main(['x', f'--experiment={name}', '--help'])\n"
-    code += "    except SystemExit: pass\n"
-    code += "heavy = {'jax', 'flax', 'optax', 'tensorflow', 'tensorflow_datasets', 'sklearn'}\n"
-    code += "assert not heavy & set(sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
-    )
-
-
 def test_training_imports_no_tensorflow_and_no_torch(place):
     code = (
         "import sys, launch\n"
@@ -399,52 +273,3 @@ def test_a_workdir_that_cannot_be_written_is_named(place, capsys):
     assert launch.main(["x", *flags(place), f"--workdir={place / 'file' / 'run'}"]) == 2
     assert str(place / "file" / "run") in capsys.readouterr().err
     assert (place / "file").read_text() == "kept"
-
-
-def test_a_loss_that_is_not_finite_is_one_line_and_no_mistake_of_a_flag(place, own, capsys):
-    run = f"--workdir={place / 'NAN'}"
-    assert launch.main(["x", *own, "--optimizer=sgd", "--learning_rate=1e38", run]) == 1
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and "at step" in lines[0] and lines[0].startswith("error: the loss is")
-
-
-def test_a_full_disk_is_one_line(place, own):
-    """A limit on the size of files refuses as a full disk does, and needs no disk to fill."""
-    # The weights are 115 kB, in a few files, of sizes that differ from run to run.
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-    done = shell(*own, f"--workdir={place / 'FULL'}", cwd=place, preexec_fn=limit)
-    assert done.returncode == 1
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    assert str(place / "FULL" / "checkpoints") in lines[0] and "File too large" in lines[0]
-    assert "none was saved" in lines[0]
-    # With room again, the same command does the rest.
-    assert shell(*own, f"--workdir={place / 'FULL'}", cwd=place).returncode == 0
-    assert (
-        read(place / "FULL" / "result.json")["fingerprint"]
-        == read(place / "OWN" / "result.json")["fingerprint"]
-    )
-
-
-def test_a_run_does_not_go_on_with_other_data(place, own, tmp_path, capsys):
-    run = tmp_path / "run"  # as if it had been killed at its end
-    shutil.copytree(place / "OWN", run, ignore=shutil.ignore_patterns("result.json"))
-    other = cv2.imencode(".png", np.full((20, 24, 3), 90, np.uint8))[1].tobytes()
-    with replaced(place / "own" / "dark" / "1.png", other):
-        assert launch.main(["x", *own, f"--workdir={run}"]) == 2
-    assert "the training data have changed" in capsys.readouterr().err
-    assert not (run / "result.json").exists()
-
-
-def test_details_compare_what_models_cost(place, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    flags = ["x", "--mode=list", f"--data_dir={place / 'data'}", "--details=lenet5,linear"]
-    assert launch.main(flags) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "--model=" in line]
-    assert [row[0] for row in rows] == ["--model=lenet5", "--model=linear"]
-    assert "61,706" in rows[0] and all(row[-1] == "ms" and float(row[-2]) > 0 for row in rows)
-    # Products of LeCun 1998: 117,600 + 240,000 + 48,000 + 10,080 + 840, two operations each.
-    assert 832 < float(rows[0][rows[0].index("kFLOPs") - 1]) < 900
-    assert launch.main([*flags[:-1], "--details=lenet"]) == 2
-    assert launch.main(["x", "--experiment=classification", "--details=lenet5"]) == 2
-    assert "--details: is for --mode=list" in capsys.readouterr().err
