@@ -4,20 +4,21 @@
     python benchmarks/accelerator.py --tiny --out=DIR   # the same program in small, on a CPU
     python benchmarks/accelerator.py --parts=remat,nms
 
-Each part is a process of its own, so that one that fails or hangs takes no other with it; parts
-that do not end within --seconds are left out, and said to be. Written are accelerator.md and
-accelerator.json, beside this file or in --out, with the device's name. What needs a package that is
-not there (torch, torchvision) says so.
+Each part is a process of its own, so that one that fails or hangs takes no other with it. A part
+that is not done after --part_seconds, or when --seconds are over, is said to be left out. Written,
+anew after each part, are accelerator.md and accelerator.json, beside this file or in --out, with
+the device's name. What needs a package that is not there (torch, torchvision) says so.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,16 @@ HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parent
 sys.path[:0] = [str(HOUSE), str(HERE)]
 
-Rows = list[dict[str, Any]]
-EXPERIMENTS = ("classification", "detection", "segmentation", "embedding", "captioning")
+Rows = Iterable[dict[str, Any]]  # given one by one: what is there when the time is over counts
+EXPERIMENTS = (
+    "classification",
+    "detection",
+    "segmentation",
+    "embedding",
+    "captioning",
+    "denoising",
+    "language",
+)
 
 
 class Sizes:
@@ -36,7 +45,7 @@ class Sizes:
         self.tiny = tiny
         self.model = "resnet18_cifar" if tiny else "resnet50"
         self.side, self.batch = (16, 4) if tiny else (224, 256)
-        self.seconds = 0.01 if tiny else 3.0
+        self.seconds, self.rounds = (0.01, 1) if tiny else (2.0, 3)
         self.steps = 3 if tiny else 100
         self.experiments = ("classification",) if tiny else EXPERIMENTS
 
@@ -52,26 +61,57 @@ def case_of(sizes: Sizes, precision: str = "bfloat16") -> Any:
 
 
 def training(sizes: Sizes) -> Rows:
-    """Images a second and the share of the device's peak, beside torch.compile."""
+    """Images a second and the share of the device's peak, beside PyTorch eager and compiled."""
     import jax
     import models as ours
 
     from research.flops import count_flops
 
-    case, clock = case_of(sizes), time.perf_counter
+    case = case_of(sizes)
     _, experiment = case.experiment()
     shapes = jax.eval_shape(experiment.network.init, jax.random.key(0))
     forward = count_flops(experiment.evaluation.predict, shapes, case.arrays()).flops
-    kind = jax.devices()[0].device_kind
-    peak = next((t for name, t in ours.PEAK_TFLOPS.items() if kind.startswith(name)), None)
+    peak = ours.peak_flops(0.0)
     contenders = [ours.ours(case)[0], *ours.torchs(case, compiled=True)[0]]
-    rows = []
-    for contender in contenders:
-        rate = contender.rate(sizes.seconds, clock)
-        used = None if peak is None else 3 * forward * rate / (1e12 * peak)
-        rows.append({"what": contender.name, "images a second": rate * case.batch, "MFU": used})
+    rates = ours.measure(contenders, sizes.rounds, sizes.seconds, time.perf_counter)
+    rows: list[dict[str, Any]] = []
+    for name, found in rates.items():
+        rate = statistics.median(found)
+        used = None if peak is None else 3 * forward * rate / peak
+        ratios = [mine / other for mine, other in zip(rates["ours"], found, strict=True)]
+        row = {"what": name, "images a second": rate * case.batch, "MFU": used}
+        rows.append({**row, "ours / it": statistics.median(ratios)})
     if len(contenders) == 1:
         rows.append({"what": "PyTorch", "images a second": "torch is not installed"})
+    return rows
+
+
+def precision(sizes: Sizes) -> Rows:
+    """How far logits are from those of float32 with all its digits, which GPUs round to TF32."""
+    import jax
+    import numpy as np
+
+    def logits(name: str, digits: str | None = None) -> tuple[Any, float]:
+        case = case_of(sizes, name)
+        _, experiment = case.experiment()
+        variables = experiment.network.init(jax.random.key(0))
+        images = jax.device_put(experiment.network.see(case.arrays()))
+        with jax.default_matmul_precision(digits):
+            forward = jax.jit(experiment.network.evaluate).lower(variables, images).compile()
+        ms = timed(lambda: forward(variables, images), jax.block_until_ready, sizes.seconds)
+        return np.asarray(forward(variables, images), np.float64), ms
+
+    found = {
+        "float32, all digits": logits("float32", "highest"),
+        "--precision=float32": logits("float32"),
+        "--precision=bfloat16": logits("bfloat16"),
+    }
+    truth = found["float32, all digits"][0]
+    rows: list[dict[str, Any]] = []
+    for name, (values, ms) in found.items():
+        away = float(np.sqrt(np.mean((values - truth) ** 2)) / truth.std())
+        rate = 1e3 * sizes.batch / ms
+        rows.append({"what": name, "images a second": rate, "RMS away / deviation": away})
     return rows
 
 
@@ -119,59 +159,58 @@ def launched(flags: list[str], folder: Path) -> dict[str, Any]:
 
 def experiments(sizes: Sizes) -> Rows:
     """Default runs, so many steps of each."""
-    rows = []
     for name in sizes.experiments:
         with tempfile.TemporaryDirectory() as folder:
             flags = [f"--experiment={name}", f"--steps={sizes.steps}"]
             result = launched([*flags, "--model=linear"] if sizes.tiny else flags, Path(folder))
-        rows.append(
-            {
-                "what": name,
-                "examples a second": result["examples_per_second"].get("training"),
-                "seconds": result["seconds"],
-                "of them compiling": result["compile_seconds"],
-                "MiB at most": result["peak_memory"] / 2**20,
-            }
-        )
-    return rows
+        yield {
+            "what": name,
+            "examples a second": result["examples_per_second"].get("training"),
+            "seconds": result["seconds"],
+            "of them compiling": result["compile_seconds"],
+            "MiB at most": result["peak_memory"] / 2**20,
+        }
 
 
 def replicas(sizes: Sizes) -> Rows:
-    """Four seeds in one program beside one by one."""
+    """Eight seeds in one program beside one by one."""
     import replicas as ways
 
-    options = argparse.Namespace(
-        worker="one",
-        worker_case="mlp",
-        replicas=2 if sizes.tiny else 4,
-        data_dir=os.environ["ACCELERATOR_DATA"],
-    )
-    seconds = {}
-    for name, train in ways.compiled(options).items():
-        began = time.perf_counter()
-        train()
-        seconds[name] = time.perf_counter() - began
-    first = seconds["one by one"]
-    return [{"what": k, "seconds": s, "one by one / it": first / s} for k, s in seconds.items()]
+    for case in ("mlp",) if sizes.tiny else ("mlp", "convnet", "resnet18"):
+        options = argparse.Namespace(
+            worker="one",
+            worker_case=case,
+            replicas=2 if sizes.tiny else 8,
+            data_dir=os.environ["ACCELERATOR_DATA"],
+        )
+        seconds: dict[str, list[float]] = {}
+        trained = ways.compiled(options)
+        for _ in range(sizes.rounds):
+            for name, train in trained.items():
+                began = time.perf_counter()
+                train()
+                seconds.setdefault(name, []).append(time.perf_counter() - began)
+        first = seconds["one by one"]
+        for name, found in seconds.items():
+            ratios = [one / it for one, it in zip(first, found, strict=True)]
+            row = {"what": f"{case}, {name}", "seconds": statistics.median(found)}
+            yield {**row, "one by one / it": statistics.median(ratios)}
 
 
 def deterministic(sizes: Sizes) -> Rows:
-    """Whether two runs end in the same bits, and what --deterministic costs."""
-    rows = []
+    """Whether two runs of the default end in the same bits, and what --deterministic costs."""
     asked = os.environ.get("ACCELERATOR_DETERMINISTIC") == "1"
-    network = ["--model=mlp"] if sizes.tiny else ["--model=resnet18_cifar", "--image_size=32"]
-    flags = ["--experiment=classification", f"--steps={sizes.steps}", *network]
-    if asked:
-        flags.append("--deterministic")
+    flags = ["--experiment=classification", f"--steps={sizes.steps}"]
+    flags += ["--model=mlp"] * sizes.tiny + ["--deterministic"] * asked
     found = []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as folder:
             found.append(launched(flags, Path(folder)))
-    same = found[0]["fingerprint"] == found[1]["fingerprint"]
-    rate = max(result["examples_per_second"]["training"] for result in found)
-    name = "--deterministic" if asked else "as it comes"
-    rows.append({"what": name, "bits equal twice": same, "examples a second": rate})
-    return rows
+    yield {
+        "what": "--deterministic" if asked else "as it comes",
+        "bits equal twice": found[0]["fingerprint"] == found[1]["fingerprint"],
+        "examples a second": max(one["examples_per_second"]["training"] for one in found),
+    }
 
 
 def remat(sizes: Sizes) -> Rows:
@@ -184,8 +223,7 @@ def remat(sizes: Sizes) -> Rows:
     from research.training import parallel
     from research.training.programs import train_steps
 
-    rows = []
-    for way in ("none", "blocks", "full"):
+    for way in ("full", "blocks", "none"):  # a device tells its highest use so far
         config, experiment = case_of(sizes).experiment()
         config = classification.Config(**{**vars(config), "remat": way})
         experiment = classification.build(config, experiment.facts)
@@ -202,9 +240,11 @@ def remat(sizes: Sizes) -> Rows:
         jax.block_until_ready(state)
         seconds = (time.perf_counter() - began) / sizes.steps
         memory = memory_of(step)
-        mib = None if memory is None else memory.peak / 2**20
-        rows.append({"what": f"--remat={way}", "ms a step": 1e3 * seconds, "MiB a step": mib})
-    return rows
+        used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        row = {"what": f"--remat={way}", "ms a step": 1e3 * seconds}
+        row["MiB, as --mode=check says"] = None if memory is None else memory.peak / 2**20
+        yield {**row, "MiB in use at most": used and used / 2**20}
+        del state, placed, step, steps
 
 
 def timed(call: Callable[[], Any], wait: Callable[[Any], Any], seconds: float) -> float:
@@ -232,7 +272,7 @@ def nms(sizes: Sizes) -> Rows:
     keep = jax.jit(lambda b, s: ours(b, s, 100 if many > 100 else many))
     placed = jax.device_put((boxes, scores))
     found = timed(lambda: keep(*placed), jax.block_until_ready, sizes.seconds)
-    rows: Rows = [{"what": f"nms of {many}, ours", "ms": found}]
+    rows = [{"what": f"nms of {many}, ours", "ms": found}]
     try:
         import torch
         from torchvision.ops import nms as theirs
@@ -268,41 +308,52 @@ def mining(sizes: Sizes) -> Rows:
 
 PARTS: dict[str, Callable[[Sizes], Rows]] = {
     "training": training,
-    "remat": remat,
     "loop": loop,
+    "precision": precision,
     "deterministic": deterministic,
     "nms": nms,
     "mining": mining,
-    "replicas": replicas,
     "experiments": experiments,
+    "remat": remat,
+    "replicas": replicas,
 }
 
 
 def child(part: str, tiny: bool) -> None:
-    """Measures one part, and prints its rows as the last line."""
+    """Measures one part, and prints each of its rows as a line of JSON, the device's first."""
     import jax
 
-    rows = PARTS[part](Sizes(tiny))
-    device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    print(json.dumps({"device": device, "jax": jax.__version__, "rows": rows}), flush=True)
+    from research.runtime import use_compilation_cache
+
+    use_compilation_cache("~/.cache/fovea/jax")
+    for row in PARTS[part](Sizes(tiny)):
+        device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+        print(MARK + json.dumps({"device": device, "jax": jax.__version__, "row": row}), flush=True)
+
+
+MARK = "measured: "  # what is on these lines is a row; the launcher writes others
 
 
 def measured(part: str, tiny: bool, limit: float, **environment: str) -> dict[str, Any]:
-    """Runs a part in a process of its own; {"failed": why} where it gives nothing."""
+    """Runs a part in a process of its own; "failed" says why there are no rows, or no more."""
     command = [sys.executable, str(Path(__file__)), f"--child={part}", *["--tiny"] * tiny]
     # PyTorch's parts share the device's memory.
     given = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment}
+    why = {}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=max(limit, 1), env=given, cwd=HOUSE
         )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"was not done within {limit:.0f} s"}
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no word"]
-        return {"failed": lines[-1][:200]}
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+        written = done.stdout
+        if done.returncode:
+            why = {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1][:200]}
+    except subprocess.TimeoutExpired as error:
+        written = (error.stdout or b"").decode()  # bytes, whatever was asked for
+        why = {"failed": f"was not done within {limit:.0f} s"}
+    lines = [line for line in written.splitlines() if line.startswith(MARK)]
+    found = [json.loads(line.removeprefix(MARK)) for line in lines]
+    known = {k: one[k] for one in found for k in ("device", "jax")}
+    return {**known, "rows": [one["row"] for one in found], **why}
 
 
 def shown(value: Any) -> str:
@@ -318,7 +369,8 @@ def page(result: dict[str, Any]) -> str:
     for part, found in result["parts"].items():
         lines += [f"## {part}", "", (PARTS[part].__doc__ or "").strip(), ""]
         if "failed" in found:
-            lines += [f"Not measured: {found['failed']}.", ""]
+            lines += [f"Not measured, or not whole: {found['failed']}.", ""]
+        if not found["rows"]:
             continue
         columns = list(dict.fromkeys(name for row in found["rows"] for name in row))
         lines += [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
@@ -333,6 +385,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small sizes, for a CPU")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--seconds", type=float, default=340.0, help="for all parts together")
+    parser.add_argument("--part_seconds", type=float, default=120.0, help="for one part")
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--data_dir", default="data")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -343,28 +396,29 @@ def main() -> None:
     if options.child:
         child(options.child, options.tiny)
         return
-    began, parts = time.perf_counter(), {}
+    began = time.perf_counter()
+    parts: dict[str, Any] = {}
     known: dict[str, Any] = {"device": "unknown device", "jax": "?"}
     for part in options.parts.split(","):
         ways = ("0", "1") if part == "deterministic" else ("",)
         for way in ways:
             left = options.seconds - (time.perf_counter() - began)
-            found = measured(part, options.tiny, left, ACCELERATOR_DETERMINISTIC=way)
+            limit = min(left, options.part_seconds)
+            found = measured(part, options.tiny, limit, ACCELERATOR_DETERMINISTIC=way)
             known |= {k: found[k] for k in ("device", "jax") if k in found}
-            if "rows" in found and "rows" in parts.get(part, {}):
-                found["rows"] = parts[part]["rows"] + found["rows"]
-            parts[part] = found
-        print(part, found.get("failed") or found["rows"], flush=True)
-    result = {
-        "command": "python benchmarks/accelerator.py" + (" --tiny" if options.tiny else ""),
-        "date": time.strftime("%Y-%m-%d"),
-        **known,
-        "seconds": time.perf_counter() - began,
-        "parts": parts,
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "accelerator.json").write_text(json.dumps(result, indent=2) + "\n")
-    (options.out / "accelerator.md").write_text(page(result))
+            found["rows"] = parts.get(part, {"rows": []})["rows"] + found["rows"]
+            parts[part] = {k: v for k, v in found.items() if k not in ("device", "jax")}
+        print(part, found.get("failed", ""), found["rows"], flush=True)
+        result = {
+            "command": "python benchmarks/accelerator.py" + (" --tiny" if options.tiny else ""),
+            "date": time.strftime("%Y-%m-%d"),
+            **known,
+            "seconds": time.perf_counter() - began,
+            "parts": parts,
+        }
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "accelerator.json").write_text(json.dumps(result, indent=2) + "\n")
+        (options.out / "accelerator.md").write_text(page(result))
 
 
 if __name__ == "__main__":

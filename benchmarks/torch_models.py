@@ -123,9 +123,12 @@ class Steps:
     ) -> None:
         """Takes uint8 images [B, H, W, C] and labels [B]; precision is float32 or bfloat16."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(self.device)
+        # What GPUs compute convolutions of bfloat16 fastest by.
+        order = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        torch.backends.cudnn.benchmark = True
+        self.model = model.to(self.device, memory_format=order)
         channel_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        self.images = torch.from_numpy(channel_first).to(self.device)
+        self.images = torch.from_numpy(channel_first).to(self.device, memory_format=order)
         self.labels = torch.from_numpy(labels).long().to(self.device)
         self.low = precision == "bfloat16"
         self.optimizer = torch.optim.SGD(

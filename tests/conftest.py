@@ -1,4 +1,8 @@
-"""Eight fake CPU devices for every test; must run before JAX is used for the first time."""
+"""Eight fake CPU devices for every test; must run before JAX is used for the first time.
+
+DEVICE=gpu (or tpu) computes on a real one: for tests of numbers, since those of several devices
+want eight.
+"""
 
 import gc
 import os
@@ -14,14 +18,17 @@ if version("jaxlib").startswith("0.10."):  # halves the time; an unknown option 
         "--xla_cpu_use_fusion_emitters=false",
         "--xla_cpu_parallel_codegen_split_count=1",
     ]
-if not os.environ.get("OPTIMISED"):
+DEVICE = os.environ.get("DEVICE", "cpu")
+if DEVICE != "cpu":
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # many workers share it
+elif not os.environ.get("OPTIMISED"):
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK]).strip()
 
 import jax  # noqa: E402
 import pictures  # noqa: E402
 import pytest  # noqa: E402
 
-jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_platforms", DEVICE if DEVICE == "cpu" else f"{DEVICE},cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
 # Tests compile the same small programs again and again; the cache lives as long as the session.

@@ -21,10 +21,14 @@ def test_every_part_gives_figures(tmp_path):
     by_part = {name: found["rows"] for name, found in parts.items()}
     assert [row["bits equal twice"] for row in by_part["deterministic"]] == [True, True]
     assert [row["what"] for row in by_part["remat"]] == [
-        "--remat=none",
-        "--remat=blocks",
         "--remat=full",
+        "--remat=blocks",
+        "--remat=none",
     ]
-    assert all(row["MiB a step"] > 0 for row in by_part["remat"])  # so small, nothing is saved
+    assert all(
+        row["MiB, as --mode=check says"] > 0 for row in by_part["remat"]
+    )  # so small, nothing is saved
     assert by_part["training"][0]["images a second"] > 0
+    away = [row["RMS away / deviation"] for row in by_part["precision"]]
+    assert away[0] == 0 and away[1] < 1e-5 < away[2]  # a CPU keeps the digits of float32
     assert "| what |" in (tmp_path / "accelerator.md").read_text()

@@ -59,7 +59,7 @@ def supervised_contrastive_loss(
       The loss of each example, nats, and whether its nearest other is of its class.
     """
     found = pairs(embeddings, labels, mask, axis)
-    logits = scale * embeddings @ found.others.T
+    logits = scale * jnp.matmul(embeddings, found.others.T, precision="highest")
     real = found.positive | found.negative
     # Rows without any other would be all -inf.
     logits = jnp.where(real | ~real.any(1, keepdims=True), logits, -jnp.inf)

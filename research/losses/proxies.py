@@ -10,11 +10,19 @@ def normalise(x: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:
     return x * jax.lax.rsqrt(jnp.maximum((x**2).sum(-1, keepdims=True), 1e-12))
 
 
+def cosines_of(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    """Returns the cosines of all rows of a with all of b, with all digits of float32.
+
+    Rounded to a GPU's TF32, the cosine of a small angle no longer falls as the angle grows.
+    """
+    return jnp.matmul(normalise(a), normalise(b).T, precision="highest")
+
+
 def softmax_logits(
     embeddings: Float[Array, "batch d"], weights: Float[Array, "classes d"], scale: float
 ) -> Float[Array, "batch classes"]:
     """Returns scale cos(embedding, weight): Wang et al., "NormFace", 2017, equation 5."""
-    return scale * normalise(embeddings) @ normalise(weights).T
+    return scale * cosines_of(embeddings, weights)
 
 
 def arcface_logits(
@@ -32,7 +40,7 @@ def arcface_logits(
     Args:
       margin: radians.
     """
-    cosines = normalise(embeddings) @ normalise(weights).T
+    cosines = cosines_of(embeddings, weights)
     # The gradient of the sine is infinite at cosines of ±1.
     sines = jnp.sqrt(jnp.maximum(1.0 - cosines**2, 1e-7))
     shifted = cosines * jnp.cos(margin) - sines * jnp.sin(margin)
@@ -53,7 +61,7 @@ def proxy_nca_loss(
     d is scale times the squared distance of embeddings and proxies of length 1. The sum leaves the
     true class out, so the loss may be negative.
     """
-    cosines = normalise(embeddings) @ normalise(proxies).T
+    cosines = cosines_of(embeddings, proxies)
     distance = scale * (2.0 - 2.0 * cosines)
     true = jax.nn.one_hot(labels, len(proxies), dtype=bool)
     others = jax.nn.logsumexp(jnp.where(true, -jnp.inf, -distance), axis=1)
