@@ -240,10 +240,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return caption_cross_entropy(logits, known_words(batch["tokens"]))[0]
 
     def measure(outputs: Any, batch: "Batch") -> dict[str, tuple[jax.Array, jax.Array]]:
-        said = (outputs["tokens"] > END).sum(1).astype(jnp.float32)
-        unfinished = (outputs["tokens"] != END).all(1).astype(jnp.float32)
-        ones = jnp.ones_like(said)
-        return {"words": (said, ones), "unfinished": (unfinished, ones)}
+        return metrics.measure(outputs["tokens"])
 
     def said_and_true(kept: Any, targets: "Batch") -> tuple[list[Any], list[Any]]:
         """Returns the words of each caption, and of each of its references."""

@@ -173,53 +173,20 @@ def pretrained(
       UserError: for names that are unknown, weights that do not fit --model, and flags that have no
         effect.
     """
-    import jax
+    from research.weights.classifier import open_pretrained
 
-    from research.weights import into
-    from research.weights.classifier import open_classifier, refuse_training
-
-    refuse_training(config, given)
-    known = open_classifier(config, given)
-    config = dataclasses.replace(config, model=known.model)
-    facts = {
-        "class_names": list(known.class_names),
-        "preprocessing": known.preprocessing.to_json(),
-        "train_examples": 1,
-        "monitored": "",
-    }
-    shapes = jax.eval_shape(build(config, facts).network.init, jax.random.key(0))
-    source = f"--model={config.model} --init_from={config.init_from}"
-    return config, facts, into(shapes, known.tensors, source=source).variables
+    return open_pretrained(config, given, build)
 
 
 def diagnose(config: Config) -> "Report":
     """Measures the effect of initialisation and nonlinearity on signals, layer by layer.
 
-    Takes four initialisers with tanh and ReLU, or those that --initializer and --activation name,
+    Takes five initialisers with tanh and ReLU, or those that --initializer and --activation name,
     before any training.
     """
-    import functools
-
-    import jax
-
-    from research import models
-    from research.losses.classification import softmax_cross_entropy
     from research.understanding import activations
 
-    experiment = build(config)
-    batch = experiment.data().train.batch(0)
-    classes = len(experiment.facts["class_names"])
-    targets = jax.nn.one_hot(batch["label"], classes)
-    entry = models.available()[config.model]
-    attributes = models.attributes(entry, config.model_options)
-    return activations.compare(
-        functools.partial(entry.make, **attributes, num_classes=classes),
-        experiment.network.see(batch),
-        lambda logits: softmax_cross_entropy(logits, targets),
-        (config.initializer,) if config.initializer else activations.COMPARED_INITIALISERS,
-        (config.activation,) if config.activation else activations.COMPARED_ACTIVATIONS,
-        config.seed,
-    )
+    return activations.of_classifier(config, build(config))
 
 
 MODES = Modes(reports={"diagnose": diagnose}, pretrained=pretrained)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from research.config import option, redefault, refuse_unused
 from research.data.config import Augmentation
 from research.losses.config import USED_BY, LossConfig
+from research.recognition.config import RecognitionConfig
 from research.training.config import AugmentedTrainingConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -20,36 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictionConfig:
-    """Prediction"""
-
-    gallery: str = option(
-        "",
-        "Known identities: a folder with one subfolder or file for each, or the "
-        "embeddings.npz that an earlier prediction left.",
-        changes_result=False,
-        saved=False,
-        only=("predict",),
-    )
-    pairs: str = option(
-        "",
-        "CSV file of pairs to verify, two image files a line.",
-        changes_result=False,
-        saved=False,
-        only=("predict",),
-    )
-    threshold: float = option(
-        0.0,
-        "Distance beyond which nobody is the same; 0: as was found when it was evaluated.",
-        minimum=0.0,
-        changes_result=False,
-        saved=False,
-        only=("predict",),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(LossConfig, PredictionConfig, AugmentedTrainingConfig):
+class Config(LossConfig, RecognitionConfig, AugmentedTrainingConfig):
     """Embedding"""
 
     model: str = option("conv4", "Backbone; --mode=list shows all with parameter counts.")

@@ -10,10 +10,10 @@ package.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from experiments import open_trained
-from research.config import Retiring, refuse_unused
+from research.config import refuse_unused
 from research.errors import UserError, choose
 from research.modes import Modes
 from research.understanding.config import InputOptimizationConfig
@@ -25,31 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(InputOptimizationConfig, Retiring):
+class Config(InputOptimizationConfig):
     """Input optimisation"""
-
-    # Flags of training, which had no effect; runs that earlier versions made hold them.
-    RETIRED: ClassVar[Mapping[str, Any]] = {
-        "dataset": "",
-        "validation": 0.0,
-        "skip_corrupt": False,
-        "eval_batch_size": 0,
-        "cache_mb": 1024,
-        "workers": 0,
-        "precision": "float32",
-        "epochs": 10.0,
-        "optimizer": "adamw",
-        "schedule": "cosine",
-        "warmup": 0.05,
-        "momentum": 0.9,
-        "weight_decay": 1e-4,
-        "clip_norm": 0.0,
-        "accumulate": 1,
-        "statistics_batches": 0,
-        "ema_decay": 0.0,
-        "freeze": "",
-        "transfer_rate": 1.0,
-    }
 
 
 def opened(config: Config) -> "TrainedNetwork":

@@ -174,15 +174,7 @@ def build(config: Config, facts: "Facts | None" = None) -> "Experiment":
         return {"next_character": picture}
 
     def describe(outputs: Any, batch: "Batch") -> list[dict[str, Any]]:
-        rows = zip(batch["beginning"], batch["length"], outputs["tokens"], strict=True)
-        texts = [
-            (characters.decode(beginning[:length]), characters.decode(tokens))
-            for beginning, length, tokens in rows
-        ]
-        return [
-            {"summary": f"{beginning}{rest}", "beginning": beginning, "text": rest}
-            for beginning, rest in texts
-        ]
+        return text_lib.continued(batch, outputs["tokens"], characters)
 
     following = Evaluator(
         metrics.protocol(config.sequence_length, config.validation),

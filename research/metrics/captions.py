@@ -1,4 +1,4 @@
-"""Metrics of captions, on the host: BLEU, ROUGE-L, CIDEr-D, exact match, diversity, attributes.
+"""Metrics of captions: BLEU, ROUGE-L, CIDEr-D, exact match, diversity, attributes.
 
 Sentences are compared as lists of words. Score freely decoded sentences only: a network that sees
 the reference's words ("teacher forcing") gets far higher scores than its captions deserve.
@@ -9,10 +9,12 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import sacrebleu
+from jaxtyping import Array, Float, Int
 
-from research.data.text.tokens import TOKENISATION
+from research.data.text.tokens import END, TOKENISATION
 from research.metrics.bias import Bias, Ratio, ratio_of_sums
 
 Words = Sequence[str]
@@ -36,6 +38,16 @@ PROTOCOL = {
     "caption that mentions none counts as one that is wrong",
     "true_captions": "share of captions that are of the scenes' language and hold of the picture",
 }
+
+
+def measure(
+    tokens: Int[Array, "batch length"],
+) -> dict[str, tuple[Float[Array, " batch"], Float[Array, " batch"]]]:
+    """Returns the words of each caption, and whether it was cut before its end; with weights."""
+    words = (tokens > END).sum(1).astype(jnp.float32)
+    unfinished = (tokens != END).all(1).astype(jnp.float32)
+    ones = jnp.ones_like(words)
+    return {"words": (words, ones), "unfinished": (unfinished, ones)}
 
 
 def protocol(decoding: str) -> dict[str, str]:

@@ -4,8 +4,9 @@ Glorot and Bengio, "Understanding the difficulty of training deep feedforward ne
 2010; He et al., "Delving deep into rectifiers", 2015.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -14,8 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from rich.table import Column, Table
 
-from research.experiment import PyTree, Variables
+from research import models
+from research.experiment import Experiment, PyTree, Variables
 from research.figures import activations as figures
+from research.losses.classification import softmax_cross_entropy
 from research.nn.activations import ACTIVATIONS, Activation
 from research.nn.forward import forward
 from research.nn.initialisers import INITIALISERS
@@ -23,6 +26,22 @@ from research.record.report import Report
 
 # A unit whose nonlinearity is flatter than this passes hardly any gradient on.
 FLAT = 0.05
+
+
+@runtime_checkable
+class DiagnosisOptions(Protocol):
+    """The flags that choose a classifier, and how it is initialised."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def model_options(self) -> tuple[str, ...]: ...
+    @property
+    def initializer(self) -> str: ...
+    @property
+    def activation(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
 
 
 class LayerStatistics(NamedTuple):
@@ -159,6 +178,28 @@ def compare(
                 for depth, layer in enumerate(layers, 1)
             ]
     return Report(rows, table(rows), {"signals": figures.signals(rows)})
+
+
+def of_classifier(options: DiagnosisOptions, experiment: Experiment) -> Report:
+    """Compares fresh classifiers on the first batch of their training data.
+
+    Args:
+      options: --initializer and --activation, where they are given, are the only ones compared.
+      experiment: built of the same options.
+    """
+    batch = experiment.data().train.batch(0)
+    classes = len(experiment.facts["class_names"])
+    targets = jax.nn.one_hot(batch["label"], classes)
+    entry = models.available()[options.model]
+    attributes = models.attributes(entry, options.model_options)
+    return compare(
+        functools.partial(entry.make, **attributes, num_classes=classes),
+        experiment.network.see(batch),
+        lambda logits: softmax_cross_entropy(logits, targets),
+        (options.initializer,) if options.initializer else COMPARED_INITIALISERS,
+        (options.activation,) if options.activation else COMPARED_ACTIVATIONS,
+        options.seed,
+    )
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:

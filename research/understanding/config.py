@@ -5,9 +5,10 @@ first line of a docstring is the heading in --help.
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from research.config import option, redefault
+from research.config import Retiring, option, redefault
 from research.data.config import DataConfig
 from research.training.config import ParallelMode, RunConfig, TransferConfig
 
@@ -252,8 +253,31 @@ class LookConfig(Plane, Seeds, Explained, Count, Occlusion, Noise, Samples):
 
 
 @dataclasses.dataclass(frozen=True)
-class InputOptimizationConfig(LookConfig, PictureConfig, QuestionConfig, RunConfig):
+class InputOptimizationConfig(LookConfig, PictureConfig, QuestionConfig, RunConfig, Retiring):
     """Input optimisation"""
+
+    # Flags of training, which had no effect; runs that earlier versions made hold them.
+    RETIRED: ClassVar[Mapping[str, Any]] = {
+        "dataset": "",
+        "validation": 0.0,
+        "skip_corrupt": False,
+        "eval_batch_size": 0,
+        "cache_mb": 1024,
+        "workers": 0,
+        "precision": "float32",
+        "epochs": 10.0,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "warmup": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "clip_norm": 0.0,
+        "accumulate": 1,
+        "statistics_batches": 0,
+        "ema_decay": 0.0,
+        "freeze": "",
+        "transfer_rate": 1.0,
+    }
 
     data_dir: str = redefault(DataConfig, "data_dir", "data")
     batch_size: int = redefault(DataConfig, "batch_size", 32)

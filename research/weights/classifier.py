@@ -1,8 +1,8 @@
 """Trained classifiers of --init_from, for use without training."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from research.data.config import Normalisation, Resize
 from research.data.images.normalisation import unlearned
 from research.data.images.preprocessing import Preprocessing
 from research.errors import UserError, choose
+from research.experiment import Experiment, Facts
 from research.weights import PRETRAINED, into
 from research.weights import trained as trained_weights
 
@@ -36,6 +37,14 @@ class ClassifierOptions(Protocol):
     def resize(self) -> Resize: ...
     @property
     def input_normalisation(self) -> Normalisation: ...
+
+
+@runtime_checkable
+class Configured(ClassifierOptions, Configuration, Protocol):
+    """A whole configuration with these flags."""
+
+
+Options = TypeVar("Options", bound=Configured)
 
 
 class Classifier(NamedTuple):
@@ -97,6 +106,32 @@ def open_classifier(options: ClassifierOptions, given: Collection[str] = ()) -> 
     count = head.outputs or vars(model)["num_classes"]
     names = tuple(f"class {k}" for k in range(count))
     return Classifier(name, names, preprocessing, trained.tensors)
+
+
+def open_pretrained(
+    config: Options, given: Collection[str], build: Callable[[Options, Facts], Experiment]
+) -> tuple[Options, dict[str, Any], dict[str, Any]]:
+    """Opens the classifier of --init_from as a checkpoint is opened: its config, facts, variables.
+
+    Args:
+      given: the names of the flags that were typed.
+      build: makes the experiment of the config and facts.
+
+    Raises:
+      UserError: as `open_classifier`, and for flags that have no effect.
+    """
+    refuse_training(config, given)
+    known = open_classifier(config, given)
+    config = dataclasses.replace(config, model=known.model)
+    facts = {
+        "class_names": list(known.class_names),
+        "preprocessing": known.preprocessing.to_json(),
+        "train_examples": 1,
+        "monitored": "",
+    }
+    shapes = jax.eval_shape(build(config, facts).network.init, jax.random.key(0))
+    source = f"--model={config.model} --init_from={config.init_from}"
+    return config, facts, into(shapes, known.tensors, source=source).variables
 
 
 # What has an effect on a network that --init_from names and nothing trains.

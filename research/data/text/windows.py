@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +118,19 @@ def read_beginnings(files: Sequence[str], characters: Characters) -> dict[str, n
     for row, codes in zip(table, beginnings, strict=True):
         row[: len(codes)] = codes
     return {"beginning": table, "length": np.array([len(x) for x in beginnings], np.int32)}
+
+
+def continued(
+    beginnings: Mapping[str, np.ndarray], tokens: Int[np.ndarray, "n time"], characters: Characters
+) -> list[dict[str, str]]:
+    """Returns the beginning and the text that was written on from it, of each row.
+
+    Args:
+      beginnings: as `read_beginnings` gives them.
+    """
+    rows = zip(beginnings["beginning"], beginnings["length"], tokens, strict=True)
+    found = []
+    for codes, length, written in rows:
+        beginning, text = characters.decode(codes[:length]), characters.decode(written)
+        found.append({"summary": beginning + text, "beginning": beginning, "text": text})
+    return found
