@@ -8,6 +8,7 @@ from launched import ROOT, shell
 
 import launch
 from research import models
+from research.models.counts import COUNTS
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.families)])
