@@ -50,7 +50,7 @@ def test_ones_own_folder_is_trained_on_and_another_number_of_classes_refused(pla
 
     evaluate = ["x", "--mode=evaluate", f"--checkpoint={place / 'OWN'}", "--compilation_cache="]
     assert launch.main([*evaluate, "--dataset=digits", f"--data_dir={place / 'data'}"]) == 2
-    assert "has 10 classes (0, 1, 2, 3, 4, ...), the checkpoint knows 3 (dark" in capsys.readouterr().err
+    assert "has 10 classes (0, 1, 2, 3, 4, ...), the checkpoint" in capsys.readouterr().err
 
     with replaced(place / "own" / "dark" / "0.png", b"not an image"):
         assert launch.main(["x", *own, f"--workdir={place / 'NEVER'}"]) == 2

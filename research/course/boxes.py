@@ -22,6 +22,8 @@ from research.nn.convolution import output_size
 
 def at_least(threshold: float) -> float:
     """Returns the threshold for "above" that takes what is at least `threshold`, in float32."""
+    if threshold <= 0:
+        return -1.0  # the next number below 0 is one that XLA takes for 0
     return float(np.nextafter(np.float32(threshold), np.float32(-1)))
 
 
@@ -133,7 +135,7 @@ def suppression(config: WorkedExamplesConfig) -> Worked:
         now = {
             i
             for i in range(len(boxes))
-            if i not in gone and i not in kept[: turn + 1] and overlaps[best, i] > threshold
+            if i not in gone and i not in kept and overlaps[best, i] > threshold
         }
         steps.append(
             step(

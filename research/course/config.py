@@ -23,7 +23,9 @@ class Filtered:
 class Angle:
     """Worked example"""
 
-    angle: float = option(23.0, "Direction in which the brightness falls, degrees.")
+    angle: float = option(
+        23.0, "Direction in which the brightness falls, degrees.", minimum=-180.0, maximum=180.0
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from scipy import signal
 from research.course.config import WorkedExamplesConfig
 from research.course.worked import Worked, largest_difference, step
 from research.data.images import reading
+from research.errors import UserError
 from research.figures import course as figures
 from research.models.filter import EDGE_FILTERS, kernel_of
 from research.nn.convolution import convolution, output_size, same_padding
@@ -50,6 +51,9 @@ def edges(config: WorkedExamplesConfig) -> Worked:
     own = kernel_of(config.kernel)
     files = reading.list_images(config.inputs)
     pictures = [reading.read(file).astype(np.float32).mean(-1) / 255 for file in files]
+    for file, picture in zip(files, pictures, strict=True):
+        if min(picture.shape) < len(own):
+            raise UserError(f"{file}: is smaller than the filter, {len(own)} pixels.")
     numbers = np.asarray(slide(A6, VERTICAL))
     answers = {
         "light to dark": np.asarray(slide(STEP, VERTICAL)),
@@ -58,7 +62,8 @@ def edges(config: WorkedExamplesConfig) -> Worked:
         "Sobel": np.asarray(slide(STEP, EDGE_FILTERS["sobel"])),
         "Scharr": np.asarray(slide(STEP, EDGE_FILTERS["scharr"])),
     }
-    asked = np.asarray(slide(STEP, own)) if len(own) <= 6 else np.zeros((1, 1))
+    wide = max(0, len(own) - len(STEP))  # an edge as large as a larger filter needs
+    asked = np.asarray(slide(np.pad(STEP, wide, mode="edge"), own))
     mirrored = np.asarray(slide(A6, VERTICAL[::-1, ::-1]))
 
     def draw() -> dict[str, Any]:
@@ -102,7 +107,7 @@ def edges(config: WorkedExamplesConfig) -> Worked:
                 "of the horizontal filter to a vertical edge; must be 0",
             ),
             "turned_difference": (
-                largest_difference(HORIZONTAL, np.array([[1, 1, 1], [0, 0, 0], [-1, -1, -1]])),
+                largest_difference(HORIZONTAL, np.rot90(VERTICAL, -1)),
                 "between the vertical filter turned by 90 degrees and the horizontal; must be 0",
             ),
             "own_answer": (float(asked.flat[np.abs(asked).argmax()]), "of --kernel to the edge"),

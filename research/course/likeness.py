@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from research.course.config import WorkedExamplesConfig
-from research.course.worked import Worked, step
+from research.course.worked import Worked, largest_difference, step
 from research.figures import course as figures
+from research.losses.metric_pairs import likeness
 from research.losses.pairwise import squared_distances
 from research.losses.triplet import triplet_loss
 from research.understanding.objectives import content_loss, gram_matrix, style_loss
@@ -41,7 +43,8 @@ def triplets(config: WorkedExamplesConfig) -> Worked:
     zeros = jnp.zeros((3, 2))
     value, gradient = jax.value_and_grad(_loss)(zeros)
     sizes = np.array([1, 10, 100, 1000])
-    wrong = 1 - (1 - 0.01) ** sizes
+    wrong_of = lambda people: 1 - (1 - 0.01) ** people
+    wrong, crowds = wrong_of(sizes), np.arange(1, 1001)
     rng = np.random.default_rng(0)
     people = rng.normal(size=(40, 8)).astype(np.float32)
     codes = (people[:, None] + 0.5 * rng.normal(size=(40, 3, 8))).reshape(-1, 8).astype(np.float32)
@@ -53,7 +56,8 @@ def triplets(config: WorkedExamplesConfig) -> Worked:
     accepted = np.array([(far[~same] <= tau).mean() for tau in taus])
     rejected = np.array([(far[same] > tau).mean() for tau in taus])
     stated = taus[accepted <= 0.01].max()
-    a, b = codes[0], codes[1]
+    a, b, ones = jnp.asarray(codes[:40]), jnp.asarray(codes[40:80]), jnp.ones(8)
+    said, swapped = (likeness(*both, ones, jnp.float32(1)) for both in ((a, b), (b, a)))
     return Worked(
         [
             step(
@@ -83,8 +87,8 @@ def triplets(config: WorkedExamplesConfig) -> Worked:
             "error_of_1": (float(wrong[0]), "must be 0.01"),
             "error_of_100": (float(wrong[2]), "must be 0.634"),
             "difference_order": (
-                float(np.abs(np.abs(a - b) - np.abs(b - a)).max()),
-                "|f1 - f2| both ways; must be 0",
+                largest_difference(said, swapped),
+                "the Siamese verdict on f1, f2 and on f2, f1; must be 0",
             ),
             "accepts_fall": (float(-np.diff(accepted).min()), "as tau rises; must be at most 0"),
             "rejects_rise": (float(np.diff(rejected).max()), "as tau rises; must be at most 0"),
@@ -97,9 +101,11 @@ def triplets(config: WorkedExamplesConfig) -> Worked:
                         "false accepts": (taus, accepted),
                         "false rejects": (taus, rejected),
                     },
-                    "a pair errs with 0.01: wrong among K, by K": {"wrong among K": (sizes, wrong)},
+                    "a pair errs with 0.01: wrong among K, by K": {
+                        "wrong among K": (crowds, wrong_of(crowds))
+                    },
                 },
-                ("tau, or K", "share"),
+                ("threshold tau | people K", "share"),
             )
         },
     )
@@ -122,8 +128,13 @@ def style(config: WorkedExamplesConfig) -> Worked:
     raw = np.asarray(gram_matrix(jnp.asarray(maps + 5.0)))[0]
     # Minimisers of alpha (x - 1)^2 + beta (x + 1)^2: content and style pull apart.
     ratios = np.array([0.1, 1.0, 10.0, 100.0])
-    places = (1 - ratios) / (1 + ratios)
-    content, styled = (places - 1) ** 2, (places + 1) ** 2
+
+    def costs(ratios: Float[np.ndarray, " n"]) -> tuple[Any, Any]:
+        places = (1 - ratios) / (1 + ratios)
+        return (places - 1) ** 2, (places + 1) ** 2
+
+    content, styled = costs(ratios)
+    finely = np.geomspace(0.1, 100, 61)
     share = ratios * styled / (content + ratios * styled)
     return Worked(
         [
@@ -157,9 +168,15 @@ def style(config: WorkedExamplesConfig) -> Worked:
         },
         lambda: {
             "style": figures.curves(
-                {"minimisers": {"content": (ratios, content), "style": (ratios, styled)}},
+                {
+                    "minimisers": {
+                        name: (finely, cost)
+                        for name, cost in zip(("content", "style"), costs(finely), strict=True)
+                    }
+                },
                 ("beta / alpha", "cost"),
                 logarithmic=True,
+                ratios=True,
             )
         },
     )

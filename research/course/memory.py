@@ -113,11 +113,12 @@ def hello(config: WorkedExamplesConfig) -> Worked:
         )
     }
     for x in inputs:
-        before = x[None] @ weights["kernel"] + weights["bias"]
-        i, f, g, o = jnp.split(before + h @ weights["recurrent"], 4, axis=-1)
-        h, c = lstm((h, c), before, lambda h: h @ weights["recurrent"])
-        parts = (jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o), c, h)
-        for name, value in zip(gates, parts, strict=True):
+        sums = x[None] @ weights["kernel"] + weights["bias"] + h @ weights["recurrent"]
+        i, f, g, o = jnp.split(sums, 4, axis=-1)
+        i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+        c = f * c + i * g  # written out: what is drawn is held against the layer below
+        h = o * jnp.tanh(c)
+        for name, value in zip(gates, (i, f, g, o, c, h), strict=True):
             gates[name].append(np.asarray(value[0]))
     maps = {name: np.stack(values) for name, values in gates.items()}
     wanted = np.asarray(codes[0, 1:])

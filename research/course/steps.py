@@ -48,7 +48,7 @@ def rates(config: WorkedExamplesConfig) -> Worked:
     end = {name: float(np.sqrt((v[-300:] ** 2).mean())) for name, v in rms.items()}
     last = {name: float(v[-1]) for name, v in rms.items()}
     fast = {name: int((v < 1).argmax()) for name, v in rms.items()}
-    one = 10.0 - 0.5 * 10.0
+    one = float(free[1])  # after the start
     x = np.arange(steps + 1)
     return Worked(
         [

@@ -69,13 +69,14 @@ def yolo_target(config: WorkedExamplesConfig) -> Worked:
     for cells in (3, 19):
         a, b = (np.floor(rng.uniform(size=(200_000, 2)) * cells) for _ in range(2))
         shared[cells] = float((a == b).all(1).mean())
+    rounded = lambda row: row.astype(float).round(3).tolist()  # float32's digits are not asked for
     names = "p_c, person, car, motorcycle, b_x, b_y, b_h, b_w"
     return Worked(
         [
             step(
                 f"target {shapes[0]}: {names}",
                 *(
-                    f"cell ({r}, {c}): {single[r, c, 0].round(3).tolist()}"
+                    f"cell ({r}, {c}): {rounded(single[r, c, 0])}"
                     for r, c in zip(rows, columns, strict=True)
                 ),
                 "the other seven cells: p_c = 0, the rest does not count",
@@ -83,7 +84,7 @@ def yolo_target(config: WorkedExamplesConfig) -> Worked:
             step(
                 f"two anchors, {shapes[1]}: the tall object at the tall one",
                 *(
-                    f"cell ({r}, {c}), anchor {a}: {double[r, c, a].round(3).tolist()}"
+                    f"cell ({r}, {c}), anchor {a}: {rounded(double[r, c, a])}"
                     for r, c, a in zip(*np.nonzero(double[..., 0]), strict=True)
                 ),
             ),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from research import models
 from research.detection.config import DetectionConfig
 from research.detection.detector import Batch, Detector, ForwardPass, Outputs, Setting
+from research.errors import UserError
 from research.geometry.boxes import convert
 from research.losses.detection import (
     landmark_loss,
@@ -21,6 +22,11 @@ from research.metrics import localisation as metrics
 def make(config: DetectionConfig, setting: Setting) -> Detector:
     """Makes a detector of one object; see research/models/localisation.py."""
     points = config.landmarks if config.model == "landmarks" else 0
+    if config.box_loss == "squared" and not points and config.box_weight != 2.0:
+        raise UserError(
+            f"--box_weight={config.box_weight:g}: --box_loss=squared sums all squares alike; leave "
+            "one of them out."
+        )
     model = models.create(
         config.model,
         num_classes=setting.num_classes,

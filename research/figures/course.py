@@ -52,22 +52,27 @@ def curves(
     labels: tuple[str, str],
     logarithmic: bool = False,
     across: int = 3,
+    ratios: bool = False,
 ) -> Figure:
     """Draws panels of named curves (x, y).
 
     Args:
-      labels: of the axes.
+      labels: of the axes; where panels have other horizontal ones, "one | another".
       logarithmic: whether the vertical axis is.
+      ratios: whether the horizontal axis is.
     """
     figure, axes = _panels(len(panels), across, (4.2, 3.2))
-    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
+    across_labels = labels[0].split(" | ") if " | " in labels[0] else [labels[0]] * len(panels)
+    for ax, label, (title, lines) in zip(axes, across_labels, panels.items(), strict=True):
         for i, (name, (x, y)) in enumerate(lines.items()):
             style = "-" if i < len(COLOURS) else "--"
             ax.plot(x, y, style, color=COLOURS[i % len(COLOURS)], label=name, linewidth=1.6)
         if logarithmic:
             ax.set_yscale("log")
+        if ratios:
+            ax.set_xscale("log")
         ax.set_title(title, fontsize=10)
-        ax.set_xlabel(labels[0], fontsize=9)
+        ax.set_xlabel(label, fontsize=9)
         ax.set_ylabel(labels[1], fontsize=9)
         if len(lines) > 1:
             ax.legend(frameon=False, fontsize=8)

@@ -69,6 +69,13 @@ def supervised_contrastive_loss(
     return -log_p.sum(1) / jnp.maximum(count, 1), nearest.astype(jnp.float32)
 
 
+def likeness(
+    a: Float[Array, "n d"], b: Float[Array, "n d"], weights: Float[Array, " d"], bias: Array
+) -> Float[Array, " n"]:
+    """Returns the logit of "the same": bias - Σⱼ wⱼ |aⱼ - bⱼ|; the order of a and b has no say."""
+    return bias - jnp.abs(a - b) @ weights
+
+
 def siamese_loss(
     embeddings: Float[Array, "row d"],
     labels: Int[Array, " row"],
@@ -96,8 +103,7 @@ def siamese_loss(
     valid = (found.positive.any(1) & found.negative.any(1)).astype(jnp.float32)
     losses, right = [], []
     for column, sign in zip(draw(key, found), (1.0, -1.0), strict=True):
-        difference = jnp.abs(embeddings - found.others[column])
-        logits = sign * (bias - difference @ weights)  # of what is true
+        logits = sign * likeness(embeddings, found.others[column], weights, bias)  # of the truth
         losses.append(-jax.nn.log_sigmoid(logits))
         right.append((logits > 0).astype(jnp.float32))
     return valid * sum(losses) / 2, valid * sum(right) / 2

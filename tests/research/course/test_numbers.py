@@ -3,6 +3,7 @@
 import functools
 import math
 
+import course_pages
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -239,6 +240,21 @@ def test_an_example_finds_the_numbers(name):
     assert worked(name).steps and worked(name).draw()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_what_the_pages_say_of_an_example_holds(name):
+    """Relations of one example alone; `-m course` runs the others' commands."""
+    found = {f"{name}/{quantity}": value for quantity, (value, _) in worked(name).found.items()}
+    relations = [
+        relation
+        for topic in course_pages.every()
+        for relation in topic.holds
+        if relation.startswith(f"{name}/")
+    ]
+    for relation in relations:
+        assert course_pages.holds(relation, [found], "")[0], relation
+    assert relations or not EXAMPLES[name].topics
+
+
 def test_the_lecture_vertical_edges_of_6x6_numbers():
     answer = [[-5, -4, 0, 8], [-10, -2, 2, 3], [0, -2, -4, -7], [-3, -2, -3, -16]]
     np.testing.assert_array_equal(slide(A6, VERTICAL), answer)
@@ -294,6 +310,8 @@ def test_the_lecture_suppresses_from_the_threshold_on_and_the_library_above_it()
     scores = jnp.array([0.9, 0.8])
     assert int(nms(boxes, scores, 2, 0.5).valid.sum()) == 2
     assert int(nms(boxes, scores, 2, at_least(0.5)).valid.sum()) == 1
+    apart = boxes.at[1].add(jnp.array([5.0, 0, 5, 0]))  # an IoU of 0 is at least 0
+    assert int(nms(apart, scores, 2, at_least(0.0)).valid.sum()) == 1
     nearly = boxes.at[1].add(jnp.array([1e-3, 0, 1e-3, 0]))  # a little less than half
     assert int(nms(nearly, scores, 2, at_least(0.5)).valid.sum()) == 2
 

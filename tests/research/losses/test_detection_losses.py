@@ -243,3 +243,6 @@ def test_the_lecture_loss_of_one_object_ignores_what_is_nowhere():
     )
     gradient = jax.grad(lambda x: losses.squared_localisation_loss(x, target).sum())(outputs)
     np.testing.assert_allclose(gradient[1], [0.2, 0, 0, 0, 0, 0, 0, 0], atol=1e-6)
+    lost = outputs.at[1, 1:].set(NAN)  # of a network that says nothing where nothing is
+    gradient = jax.grad(lambda x: losses.squared_localisation_loss(x, target).sum())(lost)
+    np.testing.assert_allclose(gradient[1], [0.2, 0, 0, 0, 0, 0, 0, 0], atol=1e-6)

@@ -343,3 +343,9 @@ def test_coordinates_are_fine_in_bfloat16(name):
         values = np.asarray(inner["__call__"][0], np.float32).reshape(64, -1)[:, :200]
         distinct = [len(np.unique(column)) for column in values.T if np.ptp(column) > 0]
         assert np.mean(distinct) > 60, layer
+
+
+def test_the_squares_of_courses_take_no_weight_of_the_box():
+    config = DetectionConfig(model="localisation", box_loss="squared", box_weight=3.0)
+    with pytest.raises(UserError, match="--box_weight=3: --box_loss=squared sums all squares"):
+        make(config, SETTING)
