@@ -8,15 +8,21 @@
 
 A number is that of the last command that has it; `2:name` is the second command's. `==` allows for
 rounding: one part in a thousand, or 1e-6. The section "Runs" makes what commands name in capitals.
+
+    PYTHONPATH=. python tests/course_pages.py [EXAMPLE ...]
+
+draws the pages' pictures of worked examples again: all, or those of some.
 """
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "course"
+PICTURES = FOLDER / "pictures"
 COUNTS = {"A": 9, "B": 21, "C": 27, "D": 16, "E": 86}
 TOPICS = [f"{letter}{i}" for letter, count in COUNTS.items() for i in range(1, count + 1)]
 RELATION = re.compile(r"(\S+) (==|<=|>=|<|>) (\S+)")
@@ -91,3 +97,21 @@ def holds(relation: str, metrics: Sequence[Mapping[str, float]], printed: str) -
         ">=": left >= right,
     }[parts[2]]
     return true, f"{left:.6g}"
+
+
+def draw(names: Sequence[str]) -> None:
+    """Draws examples' first pictures as the pages show them: small ones, of 64 colours."""
+    from PIL import Image
+
+    from experiments.worked_examples import Config
+    from research.course.examples import EXAMPLES
+
+    for name in names or EXAMPLES:
+        figure = next(iter(EXAMPLES[name].load()(Config(example=name)).draw().values()))
+        path = PICTURES / f"{name}.png"
+        figure.savefig(path, dpi=72)
+        Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    draw(sys.argv[1:])

@@ -36,6 +36,10 @@ def test_examples_name_the_topics_that_use_them():
         assert using == set(example.topics.split()), name
 
 
+def test_every_example_has_its_picture():
+    assert {path.stem for path in course_pages.PICTURES.glob("*.png")} == set(EXAMPLES)
+
+
 def test_relations():
     found = [{"test/a": 0.5, "b": 2.0}, {"test/a": 0.7}]
     assert course_pages.holds("test/a == 0.7", found, "") == (True, "0.7")
