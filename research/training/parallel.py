@@ -67,12 +67,10 @@ class Parallel(NamedTuple):
     def over_devices(self, function: Callable[..., PyTree]) -> Callable[..., PyTree]:
         """Returns (params, model state, batch, key) -> what function(axis, ...) returns on all.
 
-        Each device sees its rows of the batch; what it returns must be the same on all of them.
+        Each device of a mesh (mode "jit") sees its rows of the batch; what function returns must be
+        the same on all of them.
         """
-        if not isinstance(self.replicated, NamedSharding):
-            return functools.partial(function, None)
-        if self.mode == "pmap":
-            return functools.partial(function, AXIS)
+        assert isinstance(self.replicated, NamedSharding) and self.mode == "jit"
         return jax.shard_map(
             functools.partial(function, AXIS),
             mesh=self.replicated.mesh,

@@ -67,7 +67,9 @@ def train_steps(training: Training, config: LoopConfig, parallel: Parallel) -> M
     Of an axis it is one function, however often it is asked for, and so JAX traces it once.
     """
 
-    over_devices = parallel.over_devices if parallel.own_statistics else None
+    # Under pmap a step sees one device's rows already.
+    mapped = parallel.own_statistics and parallel.mode == "jit"
+    over_devices = parallel.over_devices if mapped else None
 
     def make(axis: str | None) -> Any:
         return make_train_step(training, axis, config.accumulate, config.ema_decay, over_devices)

@@ -120,7 +120,8 @@ def test_a_step_costs_the_same_in_parts():
     assert 2 * convolution < flops(1) < 3 * convolution  # forward, and the kernel's gradient
     assert flops(4) == pytest.approx(flops(1), rel=0.02)
     # Eight devices do it together, each with its rows, whatever they normalise by.
-    assert flops(1, "jit", own=True) == pytest.approx(flops(1), rel=0.02)
+    for mode in ("jit", "pmap"):
+        assert flops(1, mode, own=True) == pytest.approx(flops(1), rel=0.02)
     assert flops(1, "jit") == pytest.approx(flops(1), rel=0.02)
 
 

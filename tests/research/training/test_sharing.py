@@ -15,7 +15,8 @@ from research.hardware.target import compiled_for
 from research.nn.normalisation import BatchNorm
 from research.random import step_key, stream
 from research.training import parallel as parallel_lib
-from research.training.step import make_train_step
+from research.training.config import TrainingConfig
+from research.training.programs import train_steps
 
 BATCHES = toys.batches(3)
 # A state of the parameters' size, and a norm over all of them.
@@ -27,12 +28,8 @@ def trained(shard="none", mode="jit", own=False, batches=BATCHES, optimizer=None
     experiment = toys.experiment(optimizer or CLIPPED)
     parallel = parallel_lib.create(mode, 16, shard=shard, own_statistics=own)
     state = parallel.put(toys.new_state(experiment))
-    over = parallel.over_devices if own else None
-    step = parallel.lower(
-        lambda axis: make_train_step(experiment.training, axis, over_devices=over),
-        state,
-        parallel.put_batch(batches[0]),
-    ).compile()
+    steps = train_steps(experiment.training, TrainingConfig(), parallel)
+    step = parallel.compile(steps, state, parallel.put_batch(batches[0]))
     first = state
     for batch in batches:
         (state, _), _ = step(state, parallel.put_batch(batch))
