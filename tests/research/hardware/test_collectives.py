@@ -92,6 +92,85 @@ ENTRY %main (a: f32[512]) -> f32[64] {
 """
 
 
+# Lines of XLA's own, without their attributes: for eight TPUs, a message as a chain of fusions, and
+# an all-reduce of which each device keeps its part; for eight GPUs, messages of several arrays.
+TPU_FUSED = """
+%fused_computation.13 (param_0.36: f32[256,2048]) -> (f32[256,2048], f32[2048,2048], s32[2]) {
+  %param_0.36 = f32[256,2048]{1,0:T(8,128)S(1)} parameter(0)
+  %all-gather.11 = f32[2048,2048]{1,0:T(8,128)} all-gather(%param_0.36), channel_id=6, \
+dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %custom-call.1 = (f32[256,2048]{1,0:T(8,128)S(1)}, f32[2048,2048]{1,0:T(8,128)S(1)}, \
+s32[2]{0:S(4)}) custom-call(%all-gather.11), custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.14 (param_0.39: f32[256,2048], param_1.49: f32[2048,2048]) -> (f32[]) {
+  %param_0.39 = f32[256,2048]{1,0:T(8,128)S(1)} parameter(0)
+  %all-gather.13 = f32[2048,2048]{1,0:T(8,128)S(1)} all-gather(%param_0.39), channel_id=6, \
+dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %tuple.9 = (f32[2048,2048]{1,0:T(8,128)S(1)}) tuple(%all-gather.13)
+}
+
+%all-reduce-scatter (input: f32[2048,2048]) -> f32[256,2048] {
+  %input = f32[2048,2048]{1,0:T(8,128)S(1)} parameter(0)
+  %all-reduce.4 = f32[2048,2048]{1,0:T(8,128)} all-reduce(%input), channel_id=2, \
+to_apply=%add.1.clone
+  ROOT %dynamic-slice.10 = f32[256,2048]{1,0:T(8,128)S(1)} dynamic-slice(%all-reduce.4, %m, %c)
+}
+
+%fused_computation.16 (param_0.45: f32[256,2048], param_1.55: f32[2048,2048]) -> f32[2048,2048] {
+  %param_0.45 = f32[256,2048]{1,0:T(8,128)S(1)} parameter(0)
+  %all-gather.17 = f32[2048,2048]{1,0:T(8,128)} all-gather(%param_0.45), channel_id=6, \
+dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %custom-call.3 = f32[2048,2048]{1,0:T(8,128)S(1)} custom-call(%param_0.45, \
+%all-gather.17), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %main.1_spmd (param: f32[256,2048], param.1: f32[2048,2048]) -> f32[2048,2048] {
+  %async-collective-start = (f32[256,2048]{1,0:T(8,128)S(1)}, f32[2048,2048]{1,0:T(8,128)S(1)}, \
+s32[2]{0:S(4)}) fusion(%param), kind=kCustom, calls=%fused_computation.13
+  %fusion.14 = (f32[2048,2048]{1,0:T(8,128)S(1)}) fusion(%get-tuple-element.13), kind=kOutput, \
+calls=%async_collective_fusion.14
+  %fusion = f32[256,2048]{1,0:T(8,128)S(1)} fusion(%param.1), kind=kCustom, \
+calls=%all-reduce-scatter
+  %async-collective-done = f32[2048,2048]{1,0:T(8,128)S(1)} fusion(%get-tuple-element.34), \
+kind=kCustom, calls=%fused_computation.16
+  ROOT %all-gather.18 = f32[2048,2048]{1,0:T(8,128)S(1)} all-gather(%fusion), channel_id=6, \
+dimensions={0}
+}
+""".replace("\\\n", "")
+GPU_SEVERAL = """
+ENTRY %main.1_spmd (param: f32[2048,2048]) -> f32[256,2048] {
+  %reduce-scatter-start = ((f32[2048,2048]{1,0}), f32[256,2048]{1,0}) reduce-scatter-start(%dot.6)
+  %reduce-scatter-done = f32[256,2048]{1,0} reduce-scatter-done(%reduce-scatter-start)
+  %g = ((f32[2]{0}, bf16[4]{0}), (f32[16]{0}, bf16[32]{0})) all-gather-start(%a, %b), channel_id=3
+  %h = (f32[16]{0}, bf16[32]{0}) all-gather-done(%g)
+  %all-to-all-start = ((f32[128,8,256]{2,0,1}), f32[128,8,256]{2,0,1}) all-to-all-start(%bitcast)
+  %p = (f32[8]{0:T(8)(2,1)}, f32[8]{0}, u32[], u32[]) collective-permute-start(%c), channel_id=4
+  %q = f32[8]{0} collective-permute-done(%p)
+}
+"""
+
+
+def test_messages_within_fusions_count_once():
+    whole = 2048 * 2048 * 4
+    assert count_collectives(TPU_FUSED) == (
+        {"all-gather": Exchange(2, 2 * whole), "reduce-scatter": Exchange(1, whole)},
+        0,
+    )
+
+
+def test_a_beginning_holds_what_goes_in_and_what_comes_out():
+    assert count_collectives(GPU_SEVERAL) == (
+        {
+            "all-gather": Exchange(1, 16 * 4 + 32 * 2),
+            "reduce-scatter": Exchange(1, 2048 * 2048 * 4),
+            "all-to-all": Exchange(1, 128 * 8 * 256 * 4),
+            "collective-permute": Exchange(1, 8 * 4),
+        },
+        0,
+    )
+
+
 def test_programs_of_accelerators():
     assert count_collectives(TPU) == ({"all-reduce": Exchange(5, 5 * 64 * 2 * 2)}, 0)
     assert count_collectives(GPU) == (
