@@ -184,6 +184,7 @@ class RunFolder:
         self._follower: Follower | None = None
         self._log = hashlib.sha256()  # of what the log holds, and how many bytes these are
         self._logged = 0
+        self._begun: dict[str, checksums.Entry] = {}
         check_tracker(config.tracker)
         self._made = not path.exists()
         self._lock = lock(path) if held is None else None
@@ -224,6 +225,7 @@ class RunFolder:
                 self.path / "config.json",
                 {"experiment": self.experiment, "config": config, **facts},
             )
+        self._begun = sealing.begun(self.path)  # once: later they are as they should be, or damaged
         file = self.path / LOG
         kept = sealing.logged_until(file, start)
         self._log, self._logged = hashlib.sha256(kept), len(kept)
@@ -256,10 +258,11 @@ class RunFolder:
           more: of files that are written next.
         """
         log = {LOG: {"sha256": self._log.hexdigest(), "size": self._logged}} if self._logged else {}
-        checksums.write(self.path, {**sealing.begun(self.path), **log, **more})
+        checksums.write(self.path, {**self._begun, **log, **more})
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes result.json, the sign that the run is complete."""
+        self._begun.pop(STOPPED, None)
         self.seal(**sealing.ended(self.path, as_json(result)))
         write_text(self.path / RESULT, as_json(result))
         (self.path / STOPPED).unlink(missing_ok=True)
@@ -267,6 +270,8 @@ class RunFolder:
     def leave(self, result: Mapping[str, Any]) -> None:
         """Writes stopped.json, the sign that the run got as far as --stop_after says."""
         told = as_json({"stop_after": self.config.stop_after, **result})
+        # A run that is killed between has none; an earlier one would be other than its checksum.
+        (self.path / STOPPED).unlink(missing_ok=True)
         self.seal(**{STOPPED: checksums.of_bytes(told.encode())})
         write_text(self.path / STOPPED, told)
 

@@ -13,12 +13,20 @@ from research.record.whole_files import as_json, write_text
 CONFIG, RESULT, LOG = "config.json", "result.json", "metrics.jsonl"
 STOPPED = "stopped.json"
 EXAMPLES = "examples"  # the folder of the outcomes of single examples
-_BEGUN = (CONFIG, "flags.txt", "requirements.lock")
+_BEGUN = (CONFIG, "flags.txt", "requirements.lock", STOPPED)
 
 
 def begun(folder: Path) -> dict[str, checksums.Entry]:
-    """Returns the checksums of what a run writes when it begins."""
-    return {name: checksums.of_file(folder / name) for name in _BEGUN if (folder / name).exists()}
+    """Returns the checksums of what a run has when it begins, or goes on.
+
+    What the folder's list holds is taken from there: a file may have been damaged since.
+    """
+    listed = checksums.read(folder) if (folder / checksums.NAME).is_file() else {}
+    return {
+        name: listed.get(name) or checksums.of_file(folder / name)
+        for name in _BEGUN
+        if (folder / name).exists()
+    }
 
 
 def ended(folder: Path, result: str) -> dict[str, checksums.Entry]:

@@ -1,5 +1,6 @@
 """One bit that flipped in what a run, or a prepared set, is read from again is an error."""
 
+import contextlib
 import json
 import os
 import random
@@ -14,8 +15,8 @@ from research.comparison.curves import read_curves
 from research.comparison.runs import read_run
 from research.data.stored.sets import check_intact
 from research.errors import UserError
-from research.record import outcomes, sealing
-from research.record.checksums import NAME, DamagedError
+from research.record import checksums, outcomes, run_folder, sealing
+from research.record.checksums import NAME, DamagedError, read
 from research.record.run_folder import RunFolder, check_workdir, read_result
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint, verify
@@ -23,6 +24,7 @@ from research.training.evaluation import save_outcomes
 from research.training.loop import train
 
 FLIPS = 100
+WRITERS = {"checksums.json": (checksums, "write_json"), "stopped.json": (run_folder, "write_text")}
 
 
 def finished(folder):
@@ -129,6 +131,44 @@ def test_a_run_that_was_killed_at_the_end_goes_on(copy):
     check_workdir(copy, "toy", CONFIG)
     finished(copy)
     assert read_again(copy)["metrics"]
+
+
+def test_damage_in_a_run_under_way_is_not_sealed_by_its_next_save(tmp_path):
+    folder = tmp_path / "run"
+    with RunFolder(folder, "toy", CONFIG) as record:
+        record.begin(0, {})
+        for name in ("config.json", "flags.txt", "requirements.lock"):
+            before = (folder / name).read_bytes()
+            flip(folder / name, random.Random(0))
+            record.seal()
+            with pytest.raises(DamagedError, match=name):
+                sealing.verify(folder)
+            (folder / name).write_bytes(before)
+        record.leave({"step": 4})
+    with RunFolder(folder, "toy", CONFIG) as record:
+        flip(folder / "stopped.json", random.Random(0))
+        record.begin(4, {})  # after what was verified when the folder was opened
+        with pytest.raises(DamagedError, match=r"stopped\.json"):
+            sealing.verify(folder)
+        record.finish({})
+    sealing.verify(folder)
+    assert "stopped.json" not in {*os.listdir(folder), *read(folder)}
+
+
+@pytest.mark.parametrize("written", WRITERS)
+def test_a_run_that_was_killed_as_it_was_left_again_goes_on(written, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    for start, killed in ((0, False), (4, True)):
+        with RunFolder(folder, "toy", CONFIG) as record:
+            record.begin(start, {})
+            if killed:  # in the place of the file that would be written next
+                module, writes = WRITERS[written]
+                monkeypatch.setattr(module, writes, None)
+            with contextlib.suppress(TypeError):
+                record.leave({"step": start + 4})
+            monkeypatch.undo()
+    check_workdir(folder, "toy", CONFIG)
+    read_run(folder)
 
 
 def test_a_log_is_kept_until_its_first_line_that_is_none(tmp_path):
