@@ -19,8 +19,9 @@ from fuzzing import Guard, changed, changed_json
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from research import flagfiles, weights
-from research.commands import tune
-from research.comparison import cells, curves, runs, study, study_file
+from research.commands import compile as compile_steps
+from research.commands import reproduce, tune
+from research.comparison import cells, curves, reproduction, runs, study, study_file
 from research.data import datasets
 from research.data.images.headers import is_wide, looks_intact
 from research.data.images.masks import decode_mask, read_classes
@@ -100,6 +101,12 @@ learning_rate = [0.1, 0.01]
 """
 RUN = FIXTURES / "runs" / "classification"
 RESULT, CONFIG = (json.loads((RUN / f"{name}.json").read_text()) for name in ("result", "config"))
+SPENT = {
+    **RESULT,
+    "peak_memory": 5,
+    "examples_per_second": {"training": 1.5},
+    "parts": [{"start": 0, "cores": 2, "threads": 2, "devices": ["cpu: cpu"]}],
+}
 LOG = b'{"step": 1, "train/loss": 2.5, "seconds": 1}\n{"step": 2, "train/loss": 2, "seconds": 2}\n'
 DECLARED = {
     "experiment": "classification", "variants": {"a": {"flags": ["--steps=2"]}}, "seeds": [0, 1],
@@ -151,8 +158,18 @@ def images(folder):
 
 def run(folder):
     found = runs.read_run(folder)
+    reproduction.first_logged(*2 * [reproduction.read_log(folder)])
     curves.read_curves(folder, ("train/loss",))
     return found.numbers, found.best, found.value("test/accuracy")
+
+
+def repeated(folder):
+    found = reproduce.finished_run(folder)
+    environment = found.begun.get("environment", {})
+    reproduce.variables_of(environment)
+    reproduction.different_surroundings(environment, environment)
+    reproduction.in_words(reproduction.compare_runs(folder, folder))
+    return compile_steps.read_measured(str(folder)), reproduction.promise(found, 1)
 
 
 def embedded(folder):
@@ -238,6 +255,8 @@ READERS = {
     ),
     "result.json": ("result.json", [RESULT], run),
     "run's config.json": ("config.json", [CONFIG], run),
+    "repeated run's config.json": ("config.json", [CONFIG], repeated),
+    "repeated run's result.json": ("result.json", [SPENT], repeated),
     "metrics.jsonl": ("metrics.jsonl", [LOG], run),
     "study.json": ("study.json", [DECLARED], study.read_study),
     "tune.json": ("tune.json", [{"metric": "a", "seed": 1}], tune.read),
@@ -277,6 +296,8 @@ BESIDE = {
     "mask": {"masks/classes.txt": "0 a\n1 b\n"},
     "flags": {"b.flags": "--seed=1\n"},
     "checksums.json": {"a": ""},
+    "repeated run's config.json": {"flags.txt": "", "result.json": json.dumps(SPENT)},
+    "repeated run's result.json": {"flags.txt": "", "config.json": json.dumps(CONFIG)},
 }
 # A flag file may name another anywhere, as a line in a shell may.
 LEADS_ANYWHERE = ("flags",)

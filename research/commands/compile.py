@@ -1,6 +1,5 @@
 """--mode=compile: the steps of an experiment, compiled for devices that need not be there."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +11,7 @@ from rich.table import Table
 from research import config as config_lib
 from research.assembly import taken
 from research.commands.output import output_folder
+from research.comparison.runs import read_run
 from research.data.config import CheckConfig
 from research.errors import UserError
 from research.experiment import Experiment, Look
@@ -22,6 +22,7 @@ from research.hardware.roofline import Roofline, peaks, roofline
 from research.hardware.topologies import GIB, Topology, open_topology
 from research.record.progress import console
 from research.record.report import save_rows
+from research.record.sealing import RESULT
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig, PrecisionConfig
 from research.training.fitting import with_batch_size
@@ -50,7 +51,7 @@ def run_compilation(
       UserError: for what a person can mend, an absent compiler among it.
     """
     jax.config.update("jax_platforms", "cpu")  # no accelerator of this machine is used
-    measured = read_measured(run) if run else {}
+    measured: Mapping[str, Any] = read_measured(run) if run else {}
     path = None
     if config.workdir:
         path = output_folder(config.workdir, name, "compile", "compile.json")
@@ -177,21 +178,21 @@ def table_of(row: Mapping[str, Any], topology: Topology, measured: Mapping[str, 
             share = f", {rate * Roofline(**row['roofline']).seconds / batch:.0%} of the best"
         add("measured", f"{rate:,.0f} examples a second{share}")
     if row["step"] == "training" and measured.get("peak_memory_of") == "device":
-        add("measured", f"{shown_size(measured['peak_memory'])} a device, over the whole run")
+        add(
+            "measured", f"{shown_size(measured.get('peak_memory', 0))} a device, over the whole run"
+        )
     return table
 
 
-def read_measured(run: str) -> dict[str, Any]:
+def read_measured(run: str) -> Mapping[str, Any]:
     """Reads the result of a real run.
 
     Raises:
-      UserError: where the folder holds none.
+      UserError: where the folder holds none, or is damaged.
     """
-    try:
-        found: dict[str, Any] = json.loads((Path(run) / "result.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"--run={run}: holds no result.json that can be read.") from error
-    return found
+    if not (result := read_run(Path(run)).result):
+        raise UserError(f"--run={run}: holds no {RESULT}.")
+    return result
 
 
 def changes_of(config: LoopConfig) -> Iterator[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from research.errors import UserError
 from research.experiment import Look
 from research.figures import preview as figures
 from research.figures import saving
-from research.random import step_key
+from research.random import step_key, stream
 from research.record.progress import console
 from research.training.config import LoopConfig
 
@@ -34,7 +34,8 @@ def preview(name: str, module: ModuleType, config: LoopConfig) -> None:
         raise UserError(f"--experiment={name}: trains on no images; there is nothing to preview.")
     path = output_folder(config.workdir, name, "preview", "preview.png")
     augment = jax.jit(lambda key, rows: experiment.training.augment(key, rows, None))
-    versions = [batch, *(augment(step_key(config.seed, s), batch) for s in range(VERSIONS))]
+    keys = [stream(step_key(config.seed, step), "augment") for step in range(VERSIONS)]
+    versions = [batch, *(augment(key, batch) for key in keys)]
     rows = [
         [{k: np.asarray(v)[i] for k, v in version.items()} for version in versions]
         for i in range(min(EXAMPLES, len(batch["index"])))

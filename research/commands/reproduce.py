@@ -1,10 +1,9 @@
 """--mode=reproduce: a run from its folder alone, or stated results from their commands, anew."""
 
-import json
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,13 @@ from rich.table import Table
 from research.commands.output import new_folder, output_folder, show_report
 from research.commands.processes import run_alone
 from research.comparison import reproduction, stated
+from research.comparison.runs import Run, read_run
 from research.errors import UserError
 from research.modes import Launch
 from research.record.progress import console
 from research.record.report import Report
 from research.record.run_folder import read_result
+from research.record.sealing import CONFIG
 from research.record.whole_files import write_json
 from research.runtime import DETERMINISTIC, machine, processors
 from research.training.config import LoopConfig
@@ -60,17 +61,17 @@ def reproduce(launch: Launch, config: LoopConfig, given: Collection[str], launch
 
 def train_again(run: Path, command: Sequence[str], shared: Sequence[str], workdir: str) -> int:
     """Trains a run again in a new folder, by its own flags and code, and says what differs."""
-    record, result = read_run(run)
-    path = Path(workdir) if workdir else new_folder(record["experiment"], "reproduced")
+    found = finished_run(run)
+    path = Path(workdir) if workdir else new_folder(found.experiment, "reproduced")
     if path.resolve() == run.resolve():
         raise UserError(f"--workdir={workdir}: is the run itself; choose another folder.")
     file = path / f"{MODE}.json"
     if file.exists():
         raise UserError(f"--workdir={path}: holds a {file.name} already; choose another folder.")
     out = console()
-    then, now = record.get("environment", {}), machine()
+    then, now = found.begun.get("environment", {}), machine()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    broken = reproduction.promise(record, result, processors()[0])
+    broken = reproduction.promise(found, processors()[0])
     if 0 < then.get("cores", 0) < len(cores):  # as many, or sums are split otherwise
         cores = cores[: then["cores"]]
     now |= {"cores": min(now["cores"], len(cores) or now["cores"])}
@@ -85,7 +86,7 @@ def train_again(run: Path, command: Sequence[str], shared: Sequence[str], workdi
         if code:
             raise UserError(f"--run={run}: cannot be trained again; the lines above say why.")
     verdict = reproduction.compare_runs(run, path)
-    again = json.loads((path / "config.json").read_text())["environment"]
+    again = read_run(path).begun["environment"]
     others = reproduction.different_surroundings(then, again)
     lines = reproduction.in_words(verdict)
     if others and not broken:
@@ -111,34 +112,33 @@ def train_again(run: Path, command: Sequence[str], shared: Sequence[str], workdi
     return 0 if verdict.identical else 1
 
 
-def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads config.json and result.json of a finished run.
+def finished_run(folder: Path) -> Run:
+    """Reads a run that is to be trained again.
 
     Raises:
-      UserError: for a folder without a run, an unfinished one, and one of several processes.
+      UserError: for a folder without a run, a damaged or unfinished run, and one of several
+        processes.
     """
-    if not run.is_dir():
-        raise UserError(f"--run={run}: there is no such folder.")
-    if not ((run / "config.json").is_file() and (run / "flags.txt").is_file()):
-        raise UserError(f"--run={run}: holds no run (flags.txt and config.json are needed).")
-    try:
-        record, result = json.loads((run / "config.json").read_text()), read_result(run)
-        processes = record.get("environment", {}).get("processes", 1)
-        if not (record["experiment"] and record["config"]):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"--run={run}: its files cannot be read; they were changed.") from error
-    if result is None:
+    if not folder.is_dir():
+        raise UserError(f"--run={folder}: there is no such folder.")
+    if not ((folder / CONFIG).is_file() and (folder / "flags.txt").is_file()):
+        raise UserError(f"--run={folder}: holds no run (flags.txt and config.json are needed).")
+    run = read_run(folder)
+    if not (run.experiment and run.flags):
+        raise UserError(f"--run={folder}: its files cannot be read; they were changed.")
+    if not run.result:
         raise UserError(
-            f"--run={run}: is not finished; python launch.py --flagfile={run / 'flags.txt'} "
-            f"--workdir={run} goes on."
+            f"--run={folder}: is not finished; python launch.py "
+            f"--flagfile={folder / 'flags.txt'} --workdir={folder} goes on."
         )
-    if processes > 1:
-        raise UserError(f"--run={run}: was trained by {processes} processes; one cannot repeat it.")
-    return record, result
+    if (processes := run.begun.get("environment", {}).get("processes", 1)) > 1:
+        raise UserError(
+            f"--run={folder}: was trained by {processes} processes; one cannot repeat it."
+        )
+    return run
 
 
-def variables_of(then: dict[str, Any]) -> dict[str, str]:
+def variables_of(then: Mapping[str, Any]) -> dict[str, str]:
     """Returns the variables of a process that computes as a run did: its devices and XLA_FLAGS."""
     variables = dict(os.environ)
     kinds = {device.partition(":")[0] for device in then.get("devices", [])}
@@ -171,8 +171,8 @@ def measure_again(
         out.print(f"{row.name}: python launch.py {said}", markup=False, soft_wrap=True)
         arguments = [*row.arguments, f"--workdir={folder}", *shared]
         code = run_alone([*command, *arguments], os.environ, log=path / f"{row.name}.txt")
-        result = read_result(folder) if code == 0 else None
-        measured = result["metrics"].get(row.metric) if result else None
+        result = read_run(folder).result if code == 0 else {}
+        measured = result.get("metrics", {}).get(row.metric)
         seconds = time.perf_counter() - began
         told = "holds" if row.holds(measured) else "MISSES"
         if code:

@@ -1,6 +1,5 @@
 """Two runs of one configuration: the same to the bit, or where they part."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from research.comparison.runs import log_lines, parsed
+from research.comparison.runs import Run, log_lines, parsed, read_run
 from research.errors import UserError
 from research.experiment import PyTree
 from research.training.checkpoint import read_arrays, steps, verify
@@ -56,7 +55,8 @@ class Tensor(NamedTuple):
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Returns the lines of a run's log."""
-    return [parsed(line) for line in log_lines(folder)]
+    lines = [parsed(line) for line in log_lines(folder)]
+    return [line for line in lines if isinstance(line.get("step"), int)]
 
 
 def first_logged(
@@ -159,22 +159,20 @@ def _said(value: Any) -> str:
     return (", ".join(map(str, value)) if isinstance(value, list) else str(value or "")) or "none"
 
 
-def promise(record: Mapping[str, Any], result: Mapping[str, Any], cores: int) -> str:
+def promise(run: Run, cores: int) -> str:
     """Returns why a run's bits are not promised on this machine; "" where they are.
 
     They are, in the same surroundings, on CPU with as many cores, and on GPU if --deterministic.
 
     Args:
-      record: the run's config.json.
-      result: its result.json.
       cores: how many this process may use.
     """
-    environment = record.get("environment", {})
+    environment = run.begun.get("environment", {})
     devices = environment.get("devices", [])
     kinds = {device.partition(":")[0] for device in devices}
     ways = {
         (part.get("cores"), part.get("threads"), *part.get("devices", []))
-        for part in result.get("parts", [])
+        for part in run.result.get("parts", [])
     }
     if len(ways) > 1:
         return "the run went on with other cores or devices than it began with"
@@ -185,7 +183,7 @@ def promise(record: Mapping[str, Any], result: Mapping[str, Any], cores: int) ->
             return f"the run used {environment['cores']} cores, and {cores} are here"
         return ""
     if kinds == {"gpu"}:
-        deterministic = record.get("config", {}).get("deterministic", False)
+        deterministic = run.flags.get("deterministic", False)
         return "" if deterministic else "a GPU promises bits only with --deterministic"
     return f"a {' and '.join(sorted(kinds))} promises no bits here"
 
@@ -213,19 +211,18 @@ class Verdict(NamedTuple):
 
 
 def compare_runs(before: Path, again: Path) -> Verdict:
-    """Compares two finished runs by all that they keep."""
-    records, results = (
-        [json.loads((run / name).read_text()) for run in (before, again)]
-        for name in ("config.json", "result.json")
-    )
-    marks = [record.get("fingerprint", {}) for record in records]
+    """Compares two finished runs by all that they keep.
+
+    Raises:
+      UserError: where a file of one of them is damaged; a checkpoint is told as missing.
+    """
+    runs = [read_run(folder) for folder in (before, again)]
+    marks, results = [run.begun.get("fingerprint", {}) for run in runs], [r.result for r in runs]
     said = {"initial_parameters": "initial parameters", "data_order": "training data or order"}
     said |= {"trained_on": "training pictures", "code": "the experiment's own code"}
     inputs = [said[k] for k in said if k in marks[0] and marks[0][k] != marks[1].get(k)]
-    configs = [record["config"] for record in records]
-    inputs += [
-        f"--{name}" for name in configs[0] if not _same(configs[0][name], configs[1].get(name))
-    ]
+    ours, theirs = (run.flags for run in runs)
+    inputs += [f"--{name}" for name in ours if not _same(ours[name], theirs.get(name))]
     tensor, missing = None, ""
     if any("fingerprint" in result for result in results):
         try:
@@ -235,7 +232,7 @@ def compare_runs(before: Path, again: Path) -> Verdict:
     return Verdict(
         [name for name in inputs if name not in ("--workdir", "--resume")],
         first_logged(*(read_log(run) for run in (before, again))),
-        different_metrics(results[0]["metrics"], results[1]["metrics"]),
+        different_metrics(*(result.get("metrics", {}) for result in results)),
         tensor,
         results[0].get("fingerprint") == results[1].get("fingerprint"),
         missing,

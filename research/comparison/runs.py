@@ -15,13 +15,22 @@ from research.record.sealing import CONFIG, LOG, RESULT
 FAILURE = "failure.json"
 # Flags that make another run of the same variant, and not another variant.
 REPEATS = ("seed", "split_seed", "fold")
-# The kinds of what is read of these files.
+_DEVICES: Mapping[str, Any] = {"cores": int, "threads": int, "devices": [str]}
+# The kinds of what is read of these files: [kind] of a list's, {name: kind} of an object's values.
 KINDS: Mapping[str, Mapping[str, Any]] = {
     CONFIG: {
         "experiment": str,
-        **dict.fromkeys(("config", "plan", "environment", "parallel", "fingerprint"), dict),
+        **dict.fromkeys(("config", "plan", "parallel", "fingerprint"), dict),
+        "environment": {**_DEVICES, "versions": dict, "processes": int, "xla_flags": [str]},
     },
-    RESULT: {"best": list, "step": int, **dict.fromkeys(("metrics", "protocol", "bias"), dict)},
+    RESULT: {
+        "best": list,
+        "step": int,
+        "peak_memory": int,
+        "parts": [_DEVICES],
+        **dict.fromkeys(("metrics", "protocol", "bias"), dict),
+        "examples_per_second": dict.fromkeys(("training", "evaluation"), int | float),
+    },
     FAILURE: dict.fromkeys(("kind", "reason", "traceback"), str),
 }
 
@@ -113,15 +122,28 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found = read_json(file)
     except UserError as error:
-        raise UserError(f"{error}; leave its run out.") from None
+        raise UserError(f"{error}; bring it back, or leave its run out.") from None
     if not isinstance(found, dict):
-        raise UserError(f"{file}: holds no JSON object; leave its run out.")
+        raise UserError(f"{file}: holds no JSON object; bring it back, or leave its run out.")
     for name, value in found.items():
-        if not isinstance(value, KINDS[file.name].get(name, object)):
-            raise UserError(f"{file}: {name} is not what runs write; leave its run out.")
+        if not _is_kind(value, KINDS[file.name].get(name, object)):
+            raise UserError(
+                f"{file}: {name} is not what runs write; bring it back, or leave its run out."
+            )
     if file.name == RESULT and not _is_result(found):
-        raise UserError(f"{file}: is not what runs write; leave its run out.")
+        raise UserError(f"{file}: is not what runs write; bring it back, or leave its run out.")
     return found
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    """Returns whether a value, and what it holds, is of a kind of `KINDS`."""
+    if isinstance(kind, Mapping):
+        return isinstance(value, dict) and all(
+            _is_kind(value[name], inner) for name, inner in kind.items() if name in value
+        )
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is_kind(x, kind[0]) for x in value)
+    return isinstance(value, kind)
 
 
 def _is_result(found: Mapping[str, Any]) -> bool:

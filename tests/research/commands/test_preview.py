@@ -1,12 +1,16 @@
 """--mode=preview: examples as training sees them, with their targets; refusals."""
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
 import launch
+from experiments import classification
 from research.figures import preview
+from research.random import step_key
+from research.training.step import parts_of
 
 
 @pytest.fixture
@@ -40,6 +44,27 @@ def test_augmented_versions_stand_beside_each_example(classes, capsys, figures):
             np.abs(x - first).max() < 2 or np.abs(x - first[:, ::-1]).max() < 2 for x in versions
         )
         assert any(np.abs(x - first).max() > 100 for x in versions)  # some are mirrored
+
+
+def test_the_first_version_is_what_the_first_step_sees(classes, figures):
+    flags = [
+        f"--dataset=folder:{classes / 'classes'}",
+        "--batch_size=4",
+        "--seed=3",
+        "--image_size=24",
+    ]
+    assert run(classes, "classification", *flags) == 0
+    drawn = figures[classes / "out" / "preview.png"]
+    dataset = f"folder:{classes / 'classes'}"
+    experiment = classification.build(
+        classification.Config(dataset=dataset, batch_size=4, seed=3, image_size=24)
+    )
+    batch, keys = parts_of(experiment.data().train.batch(0), step_key(3, 0), 1)
+    augment = jax.jit(lambda key, batch: experiment.training.augment(key, batch, None)["image"])
+    seen = np.asarray(augment(keys.augment, batch))
+    for row in range(4):
+        version = np.asarray(drawn.images[7 * row + 1], float)
+        assert np.abs(version - np.clip(seen[row], 0, 255)).max() < 2
 
 
 def test_targets_are_drawn_over_their_images():

@@ -69,16 +69,16 @@ def test_what_cannot_be_repeated_is_refused(tmp_path):
         record = {"experiment": "x", "config": {"a": 1}, "environment": environment or {}}
         (tmp_path / "config.json").write_text(json.dumps(record))
         if finished:
-            (tmp_path / "result.json").write_text("{}")
+            (tmp_path / "result.json").write_text('{"step": 1}')
         with pytest.raises(UserError) as error:
-            reproduce.read_run(tmp_path)
+            reproduce.finished_run(tmp_path)
         return str(error.value)
 
     assert "is not finished; python launch.py --flagfile=" in said(finished=False)
     assert "was trained by 4 processes" in said({"processes": 4})
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(UserError, match="its files cannot be read"):
-        reproduce.read_run(tmp_path)
+    with pytest.raises(UserError, match=r"config\.json: holds no JSON object"):
+        reproduce.finished_run(tmp_path)
 
 
 def test_a_process_computes_as_the_run_did(monkeypatch):

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import optax
@@ -11,6 +12,7 @@ import pytest
 import toys
 
 from research.comparison import reproduction
+from research.comparison.runs import Run
 from research.data.sources.examples import Arrays
 from research.data.sources.source import Source
 from research.experiment import Data
@@ -145,8 +147,8 @@ GPU = {**CPU, "devices": ["gpu: NVIDIA H100"]}
     ],
 )
 def test_what_is_promised(environment, config, parts, cores, said):
-    record = {"environment": environment, "config": config}
-    found = reproduction.promise(record, {"parts": parts}, cores)
+    run = Run(Path("run"), "x", config, {"environment": environment}, {"parts": parts}, {})
+    found = reproduction.promise(run, cores)
     assert said in found if said else found == ""
 
 

@@ -10,8 +10,11 @@ import pytest
 import toys
 from toy_runs import CONFIG, data, lines, run
 
+from research.commands.compile import read_measured
 from research.commands.intact import check_runs, check_set
+from research.commands.reproduce import finished_run
 from research.comparison.curves import read_curves
+from research.comparison.reproduction import compare_runs
 from research.comparison.runs import read_run
 from research.data.stored.sets import check_intact
 from research.errors import UserError
@@ -48,8 +51,11 @@ def copy(whole, tmp_path):
 
 
 def read_again(run):
-    """Opens all that --mode=evaluate and compare read of a run, and what going on does."""
+    """Opens a run as each mode that reads one does."""
     read_run(run)  # compare
+    finished_run(run)  # reproduce
+    assert compare_runs(run, run).identical
+    read_measured(str(run))  # compile
     read_curves(run, ("train/loss",))
     for file in (run / sealing.EXAMPLES).glob("*.npz"):
         outcomes.read(file)
@@ -86,6 +92,22 @@ def test_a_flipped_bit_in_any_file_that_is_read_again_is_noticed(copy):
         file.write_bytes(before)
     assert not silent
     assert read_again(copy)["metrics"]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_run,
+        finished_run,
+        lambda run: compare_runs(run, run),
+        lambda run: read_measured(str(run)),
+    ],
+)
+def test_every_reader_of_a_run_notices(read, copy):
+    read(copy)
+    flip(copy / "result.json", random.Random(0))
+    with pytest.raises(DamagedError, match=r"result\.json"):
+        read(copy)
 
 
 def test_every_flip_of_the_list_itself_is_noticed(copy):
