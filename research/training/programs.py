@@ -52,12 +52,17 @@ def state_shapes(experiment: Experiment, config: LoopConfig) -> TrainState:
 def batch_shapes(source: "Source", rows: int) -> Batch:
     """Returns the shapes and types of a source's batches, with `rows` examples.
 
-    A few examples are read. Where batches differ in shape, it is the shape of their batch.
+    A few examples are read. Where batches differ in shape, as captions in buckets do, it is the
+    shape of a batch of all examples: none is larger.
     """
-    few = dataclasses.replace(source, batch_size=min(rows, FEW), part=(0, 1), order=None)
+    small = min(rows, FEW)
+    few = dataclasses.replace(source, batch_size=small, part=(0, 1), order=None, collate=None)
+    batch = few.batch(0)
+    if source.collate is not None:
+        batch = source.collate(batch, np.arange(len(source.examples), dtype=np.int32))
     return {
         name: jax.ShapeDtypeStruct((rows, *value.shape[1:]), value.dtype)
-        for name, value in few.batch(0).items()
+        for name, value in batch.items()
     }
 
 

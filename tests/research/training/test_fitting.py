@@ -2,10 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import launch
+from research.data.sources.examples import Arrays
+from research.data.sources.source import Source
+from research.data.text.tokens import Buckets
 from research.training.fitting import largest_batch
+from research.training.programs import batch_shapes
 
 
 @pytest.mark.parametrize("curve", [lambda n: 100 + 3 * n, lambda n: 40 + n * n, lambda n: 1000])
@@ -34,6 +39,20 @@ def test_proportional_memory_needs_few_compilations():
 
     assert largest_batch(peak, 1000 + 7 * 5000, 8, 10**6) == (4096, 1000 + 7 * 4096)
     assert len(asked) <= 4
+
+
+def test_the_shapes_of_a_batch_are_those_of_the_largest():
+    tokens = np.zeros((4000, 1, 41), np.int32)
+    for row, length in zip(tokens, [8] * 3999 + [33], strict=True):
+        row[0, :length] = 5
+    source = Source(Arrays({"tokens": tokens}), 64, seed=0, collate=Buckets.of(tokens))
+    shapes = batch_shapes(source, 64)
+    assert shapes["tokens"].shape == (64, 1, 36)  # of a bucket
+    widths = {source.batch(step)["tokens"].shape[-1] for step in range(63)}
+    assert widths == {8, 36}
+    assert {name: x.dtype for name, x in shapes.items()} == {
+        name: x.dtype for name, x in source.batch(0).items()
+    }
 
 
 @pytest.mark.families  # programs of several runs
