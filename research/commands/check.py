@@ -16,15 +16,15 @@ from research.commands.intact import check_set
 from research.data.config import Augmentation, CheckConfig, DataConfig, ObjectAugmentation
 from research.data.sources import near_duplicates, overlap
 from research.data.sources.examples import name_of
-from research.data.sources.sampling import BatchOptions
 from research.errors import UserError
 from research.experiment import Batch, Data, Experiment, Look, PyTree
 from research.flops import shown
-from research.hardware.memory import memory_of, shown_size
+from research.hardware.compiling import compile_or_refuse
+from research.hardware.memory import Memory, memory_at_hand, shown_size
 from research.record.progress import console
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig, OptimizationConfig, PrecisionConfig
-from research.training.fitting import memory_limit, with_batch_size
+from research.training.fitting import memory_limit, rows_of, with_batch_size
 from research.training.loop import new_state
 from research.training.parallel import Parallel
 from research.training.plan import make_plan
@@ -51,6 +51,7 @@ QUICK = Budget(1.25e11, 10, 30)  # some 3 s on two CPU cores
 THOROUGH = Budget(8e12, 100, 1000)
 LEAST_STEPS = 4  # of batches that cannot be cut further
 NEAR_ZERO = 0.02  # of the first loss
+TOO_LARGE = "a step does not fit into a device's memory; what would is listed above."
 
 
 def parameter_table(params: PyTree) -> Table:
@@ -73,10 +74,10 @@ def affordable(budget: Budget, flops: float, rows: int, unit: int, least: int) -
       flops: of one row in one step.
       rows: of the whole batch.
       unit: a number that the rows are a multiple of.
-      least: rows that a loss needs at least.
+      least: rows that a loss needs at least; two are taken in any case.
     """
     fit = int(budget.flops / (budget.fewest * flops)) // unit * unit
-    chosen = min(rows, max(fit, math.ceil(least / unit) * unit))
+    chosen = min(rows, max(fit, math.ceil(max(least, 2) / unit) * unit))
     steps = int(budget.flops / (chosen * flops))
     return chosen, min(max(steps, LEAST_STEPS), budget.most)
 
@@ -124,7 +125,7 @@ def check(module: ModuleType, config: LoopConfig) -> None:
         said += f"; {cost.open_loops} loops that the data end are counted once"
     out.print(f"step       {said}")
     each = max(cost.flops / examples, 1.0)
-    rows, steps = affordable(QUICK, each, examples, *rows_of(config, parallel))
+    rows, steps = affordable(QUICK, each, examples, *rows_of(config, parallel.devices))
     if rows < examples:
         out.print(
             f"step       tried with {rows} of the batch's {examples} examples, {steps} times: as "
@@ -132,14 +133,20 @@ def check(module: ModuleType, config: LoopConfig) -> None:
         )
     placed = parallel.put_batch({name: value[:rows] for name, value in whole.items()})
     began = time.perf_counter()
-    step = parallel.compile(program, state, placed, donate=True)
+    step, memory = compile_or_refuse(parallel.lower(program, state, placed, donate=True))
     out.print(f"step       compiled in {time.perf_counter() - began:.1f} s")
-    if rows < examples:
+    runs = step is not None and fits_into(memory_at_hand(), memory)
+    largest = step
+    if rows < examples or data.train.collate is not None:  # others of its batches are larger
         shapes = batch_shapes(data.train, examples)
-        whole_step = training_program(experiment, config, parallel, shapes).lowered.compile()
-    lines = memory_lines(step if rows == examples else whole_step, config, examples, limit)
-    for line in lines:
-        out.print(line, markup=False)
+        lowered = training_program(experiment, config, parallel, shapes).lowered
+        largest, memory = compile_or_refuse(lowered)
+    fits = largest is not None and fits_into(limit, memory)
+    if memory is not None:
+        for line in memory_lines(memory, fits, config, examples, limit):
+            out.print(line, markup=False)
+    if not runs:
+        raise UserError(TOO_LARGE)
 
     # A network that cannot learn a single batch learns nothing.
     added = penalty(config, state.params)
@@ -157,10 +164,10 @@ def check(module: ModuleType, config: LoopConfig) -> None:
         f"one batch  loss {losses[0]:.4f} -> {losses[-1]:.4f} in {steps} steps: "
         f"{'it falls' if fell else 'it does NOT fall'}"
     )
+    if not fits:
+        raise UserError(TOO_LARGE)
     if asked.thorough:
         show_overfitted(module, experiment, config, parallel, whole, each)
-    if len(lines) > 1:
-        raise UserError("a step does not fit into a device's memory; what would is listed above.")
     if problems:
         raise UserError(f"the data has {len(problems)} problems, listed above.")
     if not fell:
@@ -236,35 +243,28 @@ def show_near_duplicates(data: Data, names: bool) -> None:
             console().print(f"{pair[0]} is nearly {pair[1]} of train", markup=False)
 
 
-def rows_of(config: LoopConfig, parallel: Parallel) -> tuple[int, int]:
-    """Returns the number that rows of a batch are a multiple of, and the fewest rows."""
-    unit = parallel.devices * config.accumulate
-    if not isinstance(config, BatchOptions):
-        return unit, 2
-    return math.lcm(unit, config.images_per_class), 2 * config.images_per_class
+def fits_into(limit: int | None, memory: Memory | None) -> bool:
+    """Returns whether a program fits into these bytes; True where either is not known."""
+    return limit is None or memory is None or memory.peak <= limit
 
 
-def memory_lines(step: Any, config: LoopConfig, examples: int, limit: int | None) -> list[str]:
+def memory_lines(
+    memory: Memory, fits: bool, config: LoopConfig, examples: int, limit: int | None
+) -> list[str]:
     """Says how much memory a compiled step takes on each device, and what would make it fit.
 
     Args:
       examples: of the step's batch.
       limit: bytes of a device; None if unknown.
-
-    Returns:
-      One line where the step fits, or it is not known; none where the compiler does not say.
     """
-    memory = memory_of(step)
-    if memory is None:
-        return []
     mib = memory.peak / 2**20
     there = "" if limit is None else f" of {shown_size(limit)}"
     said = f"memory     {mib:,.1f} MiB{there} on each device for a step of {examples} examples"
-    if limit is None or memory.peak <= limit:
+    if fits:
         return [said]
     # Nearly all that grows lies between arguments and outputs, which batches are a part of.
     kept = min(memory.arguments, memory.outputs)
-    share = max(limit - kept, 0) / max(memory.peak - kept, 1)
+    share = max((limit or 0) - kept, 0) / max(memory.peak - kept, 1)
     flags = []
     if share > 0:
         parts = 1 << (math.ceil(1 / share) - 1).bit_length()
@@ -320,7 +320,9 @@ def show_overfitted(
     config = unhindered(config)
     built = module.build(config, experiment.facts)
     training = built.training._replace(start=experiment.training.start)
-    rows, steps = affordable(THOROUGH, flops, len(whole["index"]), *rows_of(config, parallel))
+    rows, steps = affordable(
+        THOROUGH, flops, len(whole["index"]), *rows_of(config, parallel.devices)
+    )
     batch = parallel.put_batch({name: value[:rows] for name, value in whole.items()})
     state = new_state(built._replace(training=training), config, parallel)
     step = parallel.compile(train_steps(training, config, parallel), state, batch, donate=True)

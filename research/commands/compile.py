@@ -12,12 +12,11 @@ from research import config as config_lib
 from research.assembly import taken
 from research.commands.output import output_folder
 from research.comparison.runs import read_run
-from research.data.config import CheckConfig
 from research.errors import UserError
 from research.experiment import Experiment, Look
 from research.flops import shown
 from research.hardware.compiling import Compiled, compile_for
-from research.hardware.memory import parse_size, shown_size
+from research.hardware.memory import shown_size
 from research.hardware.roofline import Roofline, peaks, roofline
 from research.hardware.topologies import GIB, Topology, open_topology
 from research.record.progress import console
@@ -25,7 +24,7 @@ from research.record.report import save_rows
 from research.record.sealing import RESULT
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig, PrecisionConfig
-from research.training.fitting import with_batch_size
+from research.training.fitting import said_memory, with_batch_size
 from research.training.programs import (
     Program,
     batch_shapes,
@@ -56,12 +55,8 @@ def run_compilation(
     if config.workdir:
         path = output_folder(config.workdir, name, "compile", "compile.json")
     topology = open_topology(topology_name)
-    if isinstance(config, CheckConfig) and config.device_memory:
-        said = parse_size("device_memory", config.device_memory)
-        topology = topology._replace(said=said)
-    config = with_batch_size(
-        module, config, topology.usable, topology.devices, lambda step: peak_on(topology, step)
-    )
+    topology = topology._replace(said=said_memory(config))
+    config = with_batch_size(module, config, topology.usable, topology)
     experiment = module.build(config)
     if isinstance(experiment, Look):
         raise UserError("--mode=compile: nothing is trained here; there is no step to compile.")
@@ -81,12 +76,6 @@ def run_compilation(
     for line in remedies(module, experiment, config, topology):
         out.print(line, markup=False)
     return 1
-
-
-def peak_on(topology: Topology, lowered: Any) -> int | None:
-    """Returns the bytes of a device that a step takes on a topology; None where it is refused."""
-    compiled = compile_for(topology, lowered)
-    return None if compiled.refused or compiled.memory is None else compiled.memory.peak
 
 
 def programs(experiment: Experiment, config: LoopConfig, topology: Topology) -> Iterator[Program]:

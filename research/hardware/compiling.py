@@ -40,12 +40,38 @@ class Compiled(NamedTuple):
 def compile_for(topology: Topology, lowered: Any) -> Compiled:
     """Compiles a lowered program for the devices of a topology, which it was lowered for."""
     began = time.perf_counter()
+    compiled, memory = compile_or_refuse(lowered, topology)
+    seconds = time.perf_counter() - began
+    if compiled is None:
+        return Compiled(memory, seconds, {}, 0, refused=True)
+    return Compiled(memory, seconds, *count_collectives(compiled.as_text()))
+
+
+def compile_or_refuse(
+    lowered: Any, topology: Topology | None = None
+) -> tuple[Any | None, Memory | None]:
+    """Returns a compiled program, and what it takes of a device; None where that is not known.
+
+    Where the compiler refuses it as too large, the program is None, and `Memory.peak` alone known.
+
+    Args:
+      topology: what it was lowered for; None for the devices at hand.
+    """
+    options = None if topology is None else _OPTIONS.get(topology.chip.kind)
     try:
-        compiled = lowered.compile(compiler_options=_OPTIONS.get(topology.chip.kind))
+        compiled = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         used = used_by_refused(error)
         if used is None:
             raise
-        return Compiled(Memory(0, 0, used), time.perf_counter() - began, {}, 0, refused=True)
-    seconds = time.perf_counter() - began
-    return Compiled(memory_of(compiled), seconds, *count_collectives(compiled.as_text()))
+        return None, Memory(0, 0, used)
+    return compiled, memory_of(compiled)
+
+
+def peak_of(lowered: Any, topology: Topology | None = None) -> int | None:
+    """Returns the bytes that a program takes of a device; None where it is refused, or not known.
+
+    Args: those of `compile_or_refuse`.
+    """
+    compiled, memory = compile_or_refuse(lowered, topology)
+    return None if compiled is None or memory is None else memory.peak

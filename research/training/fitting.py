@@ -12,7 +12,9 @@ from research.data.config import AUTO, CheckConfig
 from research.data.sources.sampling import BatchOptions
 from research.errors import UserError
 from research.experiment import Look
-from research.hardware.memory import memory_at_hand, memory_of, parse_size, shown_size
+from research.hardware.compiling import peak_of
+from research.hardware.memory import memory_at_hand, parse_size, shown_size
+from research.hardware.topologies import Topology
 from research.record.progress import console
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
@@ -21,15 +23,25 @@ from research.training.programs import batch_shapes, training_program
 Peak = Callable[[int], int | None]  # size of a batch -> bytes of a device; None if refused
 
 
-def memory_limit(config: LoopConfig) -> int | None:
-    """Returns the bytes of --device_memory, or else of the device at hand; None if unknown.
+def said_memory(config: LoopConfig) -> int | None:
+    """Returns the bytes of --device_memory; None where it is not given.
 
     Raises:
       UserError: for a size that is none.
     """
     if isinstance(config, CheckConfig) and config.device_memory:
         return parse_size("device_memory", config.device_memory)
-    return memory_at_hand()
+    return None
+
+
+def memory_limit(config: LoopConfig) -> int | None:
+    """Returns the bytes of --device_memory, or else of the device at hand; None if unknown.
+
+    Raises:
+      UserError: for a size that is none.
+    """
+    said = said_memory(config)
+    return memory_at_hand() if said is None else said
 
 
 def largest_batch(peak: Peak, limit: int, unit: int, most: int) -> tuple[int, int] | None:
@@ -50,7 +62,7 @@ def largest_batch(peak: Peak, limit: int, unit: int, most: int) -> tuple[int, in
     small, double = peak(unit), peak(2 * unit) if steps else None
     power = 0
     if small is not None and double is not None and double > small:
-        power = power_of_two(1 + max(limit - small, 0) * unit // (double - small) // unit)
+        power = power_of_two(1 + (limit - small) // (double - small))
         power = min(power.bit_length() - 1, steps)
     elif double is not None:
         power = steps
@@ -63,18 +75,20 @@ def largest_batch(peak: Peak, limit: int, unit: int, most: int) -> tuple[int, in
     return unit << power, found
 
 
-def unit_of(config: LoopConfig, devices: int) -> int:
-    """Returns the number that the examples of a batch are a multiple of."""
+def rows_of(config: LoopConfig, devices: int) -> tuple[int, int]:
+    """Returns the number that the examples of a batch are a multiple of, and the fewest of a batch.
+
+    A batch of several images of a class has two classes at least.
+    """
     unit = devices * config.accumulate
-    return math.lcm(unit, config.images_per_class) if isinstance(config, BatchOptions) else unit
+    if not isinstance(config, BatchOptions):
+        return unit, unit
+    unit = math.lcm(unit, config.images_per_class)
+    return unit, math.ceil(2 * config.images_per_class / unit) * unit
 
 
 def with_batch_size(
-    module: ModuleType,
-    config: LoopConfig,
-    limit: int | None,
-    over: Any = None,
-    compile: Callable[[Any], Any] | None = None,
+    module: ModuleType, config: LoopConfig, limit: int | None, topology: Topology | None = None
 ) -> Any:
     """Returns the configuration with the number that --batch_size=auto stands for.
 
@@ -84,8 +98,7 @@ def with_batch_size(
 
     Args:
       limit: bytes of a device.
-      over: devices to compile for, in the place of this machine's.
-      compile: lowered step -> bytes of a device, or None; by default for this machine.
+      topology: what to compile for, in the place of this machine.
 
     Raises:
       UserError: where the memory is not known, or not even the smallest batch fits.
@@ -94,9 +107,8 @@ def with_batch_size(
         return config
     if limit is None:
         raise UserError("--batch_size=auto: needs --device_memory; this device does not say.")
-    devices = parallel_lib.devices_of(config.parallel, over)
-    unit = unit_of(config, devices)
-    least = 2 * unit if isinstance(config, BatchOptions) else unit  # two classes
+    over = None if topology is None else topology.devices
+    _, least = rows_of(config, parallel_lib.devices_of(config.parallel, over))
     chosen = tuple(name for name in config.unchosen if name != "batch_size")
     config = config_lib.replace(config, {"batch_size": least, "unchosen": chosen})
     experiment = module.build(config)
@@ -108,12 +120,7 @@ def with_batch_size(
         sized = config_lib.replace(config, {"batch_size": size})
         parallel = parallel_lib.for_training(sized, over)
         batch = batch_shapes(train, size)
-        lowered = training_program(experiment, sized, parallel, batch).lowered
-        if compile is not None:
-            found: int | None = compile(lowered)
-            return found
-        memory = memory_of(lowered.compile())
-        return None if memory is None else memory.peak
+        return peak_of(training_program(experiment, sized, parallel, batch).lowered, topology)
 
     found = largest_batch(peak, limit, least, len(train.examples))
     if found is None:

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import cv2
+import jax
 import numpy as np
 import pytest
 
@@ -12,6 +13,8 @@ from research.commands import check
 from research.commands.check import Budget, affordable
 from research.data.sources import near_duplicates
 from research.data.sources.examples import Arrays
+from research.training import fitting
+from research.training.parallel import Parallel
 
 SIDE = 24
 
@@ -99,6 +102,31 @@ def test_a_sampled_check_reads_no_more_than_the_sample(place, monkeypatch, capsy
     assert len(read) <= 3 + 3 + 8 < 20
     said = capsys.readouterr().out
     assert "train      16 examples, 3 of them" in said and "test       4 examples, 3 of" in said
+
+
+class Refused:
+    """A step that is not compiled, with what the compiler of TPUs then says."""
+
+    def compile(self, compiler_options=None):
+        said = "Ran out of memory in memory space hbm. Used 20.25G of 15.75G hbm."
+        raise jax.errors.JaxRuntimeError(said)
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_step_that_does_not_fit_is_said_and_not_run(place, monkeypatch, capsys, refused):
+    """As the compiler of TPUs refuses it, and where the device at hand is too small."""
+    if refused:
+        monkeypatch.setattr(Parallel, "lower", lambda *args, **options: Refused())
+    else:
+        for module in (check, fitting):
+            monkeypatch.setattr(module, "memory_at_hand", lambda: 1000)
+    monkeypatch.setattr(check, "overfit", lambda *args: pytest.fail("the step was run"))
+    given = ["--model_options=widths=4+8,layers=1", "--image_size=24"]
+    assert run("classification", f"folder:{place / 'classes'}", *given) == 2
+    told = capsys.readouterr()
+    assert "for a step of 8 examples: does NOT fit\n" in told.out
+    assert "memory     less with --" in told.out
+    assert told.err == f"error: {check.TOO_LARGE}\n"
 
 
 @pytest.mark.families

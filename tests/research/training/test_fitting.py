@@ -1,7 +1,9 @@
 """--batch_size=auto against a search through all sizes, and in a run's own folder."""
 
+import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,8 +11,17 @@ import launch
 from research.data.sources.examples import Arrays
 from research.data.sources.source import Source
 from research.data.text.tokens import Buckets
-from research.training.fitting import largest_batch
+from research.hardware.compiling import peak_of
+from research.training.config import TrainingConfig
+from research.training.fitting import largest_batch, rows_of
 from research.training.programs import batch_shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes(TrainingConfig):
+    """Its batches hold several images of a class"""
+
+    images_per_class: int = 1
 
 
 @pytest.mark.parametrize("curve", [lambda n: 100 + 3 * n, lambda n: 40 + n * n, lambda n: 1000])
@@ -39,6 +50,38 @@ def test_proportional_memory_needs_few_compilations():
 
     assert largest_batch(peak, 1000 + 7 * 5000, 8, 10**6) == (4096, 1000 + 7 * 4096)
     assert len(asked) <= 4
+
+
+class Refused:
+    """A program that a compiler refuses, in its words."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def compile(self, compiler_options=None):
+        raise jax.errors.JaxRuntimeError(self.said)
+
+
+TOO_LARGE = "Ran out of memory in memory space hbm. Used 20.25G of 15.75G hbm."
+
+
+def test_a_step_that_the_compiler_refuses_has_no_peak():
+    assert peak_of(Refused(TOO_LARGE)) is None
+    with pytest.raises(jax.errors.JaxRuntimeError, match="another"):
+        peak_of(Refused("another error"))
+    fitting = jax.jit(lambda x: x + 1.0).lower(jax.ShapeDtypeStruct((1000,), np.float32))
+    assert peak_of(fitting) == 2 * 4000  # what goes in, and what comes out
+
+
+@pytest.mark.parametrize(
+    ("devices", "accumulate", "images", "unit", "least"),
+    [(8, 1, 4, 8, 8), (8, 1, 3, 24, 24), (1, 2, 4, 4, 8), (1, 1, 1, 1, 2), (2, 3, None, 6, 6)],
+)
+def test_batches_hold_whole_classes_two_at_least(devices, accumulate, images, unit, least):
+    config = TrainingConfig(accumulate=accumulate)
+    if images is not None:
+        config = Classes(accumulate=accumulate, images_per_class=images)
+    assert rows_of(config, devices) == (unit, least)
 
 
 def test_the_shapes_of_a_batch_are_those_of_the_largest():
