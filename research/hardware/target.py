@@ -17,13 +17,13 @@ class Target(NamedTuple):
       platform: "cpu", "gpu" or "tpu".
       everywhere, split: the shardings of what all devices have and of rows that they share, where a
         function sees the rows of all; None where it sees one device's rows alone.
-      own_statistics: whether each device normalises its rows by statistics of these alone.
+      by_device: whether each device normalises its rows by statistics of these alone.
     """
 
     platform: str
     everywhere: jax.sharding.Sharding | None = None
     split: jax.sharding.Sharding | None = None
-    own_statistics: bool = False
+    by_device: bool = False
 
     @property
     def devices(self) -> int:

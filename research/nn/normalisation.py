@@ -84,7 +84,7 @@ class BatchNorm(nn.Module):
         if groups > 1:
             of_each = jax.vmap(own_moments)(x.reshape(groups, -1, *x.shape[1:]))
             return pooled(jax.lax.with_sharding_constraint(of_each, target().everywhere))
-        if self.axis is None or target().own_statistics:
+        if self.axis is None or target().by_device:
             return own_moments(x)
         return pooled(jax.lax.all_gather(own_moments(x), self.axis))
 
@@ -170,7 +170,7 @@ def counting_values() -> Iterator[dict[str, int]]:
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         layer = context.module
         if isinstance(layer, BatchNorm) and context.method_name == "moments":
-            alone = layer.axis is None or target().own_statistics
+            alone = layer.axis is None or target().by_device
             devices = 1 if alone else jax.lax.axis_size(layer.axis)
             counts["/".join(layer.path)] = math.prod(args[0].shape[:-1]) * devices
         return call(*args, **kwargs)

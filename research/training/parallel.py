@@ -34,14 +34,14 @@ class Parallel(NamedTuple):
     replicated: jax.sharding.Sharding
     split: jax.sharding.Sharding
     shard: str = "none"  # what devices share out of a state: "none", "state" or "params"
-    own_statistics: bool = False  # batch statistics of training are of each device's rows
+    by_device: bool = False  # batch statistics of training are of each device's rows
 
     @property
     def target(self) -> Target:
         """Returns what functions are compiled for."""
         device: Any = next(iter(self.replicated.device_set))
-        if self.mode != "jit" or self.own_statistics:  # a function sees the rows of one device
-            return Target(device.platform, own_statistics=self.own_statistics)
+        if self.mode != "jit" or self.by_device:  # a function sees the rows of one device
+            return Target(device.platform, by_device=self.by_device)
         return Target(device.platform, self.replicated, self.split)
 
     def places(self, values: PyTree) -> PyTree:
@@ -209,7 +209,7 @@ def for_training(config: LoopConfig, over: Sequence[Any] | None = None) -> Paral
         config.accumulate,
         over=over,
         shard=config.shard,
-        own_statistics=config.batch_statistics == "device",
+        by_device=config.batch_statistics == "device",
     )
 
 
@@ -251,7 +251,7 @@ def create(
     flag: str = "--batch_size",
     over: Sequence[Any] | None = None,
     shard: str = "none",
-    own_statistics: bool = False,
+    by_device: bool = False,
 ) -> Parallel:
     """Makes the parallel mode over all devices.
 
@@ -261,7 +261,7 @@ def create(
       flag: the name of the flag that gives this number.
       over: devices to compile for, in the place of this machine's.
       shard: what they share out of a state: "none", "state" or "params".
-      own_statistics: batch statistics of training are of each device's rows.
+      by_device: batch statistics of training are of each device's rows.
 
     Raises:
       UserError: where it does not divide, and for a mode that --shard does not have.
@@ -291,4 +291,4 @@ def create(
     # Explicit axes, make_mesh's default, break Linen's gradients.
     mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=over)
     everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
-    return Parallel(mode, devices, everywhere, split, shard, own_statistics)
+    return Parallel(mode, devices, everywhere, split, shard, by_device)

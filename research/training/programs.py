@@ -73,7 +73,7 @@ def train_steps(training: Training, config: LoopConfig, parallel: Parallel) -> M
     """
 
     # Under pmap a step sees one device's rows already.
-    mapped = parallel.own_statistics and parallel.mode == "jit"
+    mapped = parallel.by_device and parallel.mode == "jit"
     over_devices = parallel.over_devices if mapped else None
 
     def make(axis: str | None) -> Any:

@@ -71,7 +71,7 @@ def make_estimate(
     They are those of the next batches of training, `batches` in number; with 0 the variables stay
     as they are. One program is compiled for each shape of batch, within `compiling`.
     """
-    parallel = parallel._replace(own_statistics=False)  # they are of the whole batch
+    parallel = parallel._replace(by_device=False)  # they are of the whole batch
     program = CompiledByShape(
         lambda values, batch: parallel.compile(
             lambda axis: make_statistics_step(training, axis, accumulate), values, batch

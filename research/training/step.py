@@ -123,6 +123,7 @@ def make_train_step(
     ) -> tuple[PyTree, PyTree, dict[str, jax.Array], jax.Array]:
         """Returns gradients, the new model state, the sums of losses, and the number of rows."""
         batch = without_padding(batch, axis)
+        before = model_state
         count = add_over(axis, batch["mask"].astype(jnp.float32).sum())
 
         def part_loss(params: PyTree, model_state: PyTree, part: Batch, keys: Keys):
@@ -153,10 +154,12 @@ def make_train_step(
             (model_state, grads), sums = jax.lax.scan(add_part, (model_state, zeros), parts)
             sums = jax.tree.map(lambda x: x.sum(0), sums)
 
-        if axis is not None and target().own_statistics:  # the mean of all devices' statistics
+        if axis is not None and target().by_device:
+            # The mean of all devices' statistics, by what changed: what is frozen stays to the bit.
             devices = jax.lax.axis_size(axis)
-            model_state = jax.tree.map(lambda x: x / devices, model_state)
-            grads, sums, model_state = add_in_one_message(axis, grads, sums, model_state)
+            change = jax.tree.map(lambda new, old: (new - old) / devices, model_state, before)
+            grads, sums, change = add_in_one_message(axis, grads, sums, change)
+            model_state = jax.tree.map(jnp.add, before, change)
         else:
             grads, sums = add_in_one_message(axis, grads, sums)
         return grads, model_state, sums, count

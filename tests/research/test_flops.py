@@ -112,7 +112,7 @@ def test_a_step_costs_the_same_in_parts():
 
     def flops(accumulate, mode="single", own=False):
         config = TrainingConfig(accumulate=accumulate, batch_size=64)
-        devices = parallel.create(mode, 64, own_statistics=own)
+        devices = parallel.create(mode, 64, by_device=own)
         steps = train_steps(experiment.training, config, devices)
         return step_cost(steps, devices, state, batch).flops
 

@@ -26,7 +26,7 @@ CLIPPED = optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.
 def trained(shard="none", mode="jit", own=False, batches=BATCHES, optimizer=None):
     """The state after a step on each batch, its first shardings, and the compiled program."""
     experiment = toys.experiment(optimizer or CLIPPED)
-    parallel = parallel_lib.create(mode, 16, shard=shard, own_statistics=own)
+    parallel = parallel_lib.create(mode, 16, shard=shard, by_device=own)
     state = parallel.put(toys.new_state(experiment))
     steps = train_steps(experiment.training, TrainingConfig(), parallel)
     step = parallel.compile(steps, state, parallel.put_batch(batches[0]))
@@ -134,6 +134,28 @@ def test_each_device_s_own_statistics_are_averaged_and_exchange_nothing(monkeypa
     other = trained(batches=full, optimizer=optax.sgd(0.1))[0]
     changed = jax.tree.map(lambda a, b: float(abs(a - b).max()), state.params, other.params)
     assert max(jax.tree.leaves(changed)) > 1e-4  # it is not the whole batch's
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_frozen_statistics_stay_to_the_bit_on_three_devices(mode):
+    """A third of a number, three times, is not the number in a third of all cases."""
+    experiment, (batch,) = toys.experiment(optax.sgd(0.1)), toys.batches(1, size=12, ragged=12)
+    loss = experiment.training.loss
+
+    def frozen(variables, batch, key, axis):
+        values, _, extra = loss(variables, batch, key, axis)
+        return values, {"batch_stats": variables["batch_stats"]}, extra
+
+    experiment = toys.replaced(experiment, loss=frozen)
+    three = parallel_lib.create(mode, 12, over=jax.devices()[:3], by_device=True)
+    state = toys.new_state(experiment)
+    before = jax.tree.map(lambda x: np.linspace(0.1, 1.7, x.size, dtype="f"), state.model_state)
+    state = three.put(state._replace(model_state=before))
+    steps = train_steps(experiment.training, TrainingConfig(), three)
+    step = three.compile(steps, state, three.put_batch(batch))
+    for _ in range(2):
+        (state, _), _ = step(state, three.put_batch(batch))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.model_state), before)
 
 
 def test_pmap_shares_nothing_out():
