@@ -220,7 +220,7 @@ def train(
             window.add(totals)
             profile.after(step, totals)
             if config.debug_nans:
-                rows = parallel.get_rows(batch)
+                rows = functools.partial(parallel.get_rows, batch)
                 check_step(experiment.training, config.accumulate, before, rows, totals)
             spending.count(TRAINING, data.train.batch_size)
             progress.advance(step)

@@ -1,5 +1,6 @@
 """The first layer whose values are not finite in a step: --debug_nans."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,14 +16,18 @@ from research.training.step import Keys, Totals, parts_of, without_padding
 
 
 def check_step(
-    training: Training, accumulate: int, before: TrainState, batch: Batch, totals: Totals
+    training: Training,
+    accumulate: int,
+    before: TrainState,
+    rows: Callable[[], Batch],
+    totals: Totals,
 ) -> None:
     """Looks at the loss and the gradient of a step that was taken.
 
     Args:
       accumulate: parts of the batch.
       before: the state that the step began with.
-      batch: its rows, on the host.
+      rows: returns its batch, on the host; called only where either is not finite.
 
     Raises:
       NotFiniteError: with the step and the first layer, where either is not finite.
@@ -31,7 +36,7 @@ def check_step(
     if np.isfinite(loss) and np.isfinite(norm):
         return
     step = int(before.step) + 1
-    raise NotFiniteError(f"step {step}: {first_layer(training, accumulate, before, batch)}.")
+    raise NotFiniteError(f"step {step}: {first_layer(training, accumulate, before, rows())}.")
 
 
 def first_layer(training: Training, accumulate: int, before: TrainState, batch: Batch) -> str:

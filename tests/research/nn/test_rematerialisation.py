@@ -2,15 +2,19 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.assembly.network import bind
+from research.errors import UserError
 from research.models.resnet import ResNet
 from research.models.unet import UNetSame
 from research.nn.forward import forward
 from research.nn.rematerialisation import recomputing
+from research.training.config import TrainingConfig
 
 NETWORKS = {
     "resnet": partial(ResNet, num_classes=3, stages=(1, 1), width=8, small_images=True),
@@ -52,6 +56,28 @@ def test_numbers_stay_and_less_is_kept(name):
             partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found[remat], found["none"]
         )
     assert sizes["full"] < 0.7 * sizes["blocks"] < 0.7 * 0.9 * sizes["none"]
+
+
+@pytest.mark.parametrize("remat", ["none", "blocks", "full"])
+def test_the_flag_reaches_the_step(remat):
+    images = jnp.zeros((2, 16, 16, 3))
+    network = bind(TrainingConfig(remat=remat), NETWORKS["resnet"](), images)
+    variables = jax.eval_shape(network.init, jax.random.key(0))
+
+    def loss(params, key):
+        y, _ = network.train({**variables, "params": params}, images, key=key, axis=None)
+        return y.sum()
+
+    variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), variables)
+    found = jax.make_jaxpr(jax.grad(loss))(variables["params"], jax.random.key(0))
+    # JAX's primitive of a function that is computed again.
+    again = {"checkpoint", "remat", "remat2"} & {e.primitive.name for e in found.eqns}
+    assert bool(again) == (remat != "none")
+
+
+def test_a_network_without_blocks_refuses_the_flag():
+    with pytest.raises(UserError, match="--remat=blocks: this network has no blocks"):
+        bind(TrainingConfig(remat="blocks"), nn.Dense(3), jnp.zeros((2, 5)))
 
 
 def test_every_block_is_met_once():

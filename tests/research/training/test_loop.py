@@ -14,7 +14,7 @@ from toy_runs import CONFIG, StopsAt, data, interrupted, lines, run, source
 
 from research.data.sources.examples import Arrays
 from research.data.sources.overlap import Contents, Digested, digest
-from research.errors import UserError
+from research.errors import NotFiniteError, UserError
 from research.experiment import Data
 from research.metrics import class_bias
 from research.training import loop, plan, programs
@@ -26,7 +26,16 @@ from research.training.statistics import make_estimate
 from research.training.step import make_train_step
 
 
-def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint(tmp_path):
+@pytest.mark.parametrize(
+    ("debug_nans", "said"),
+    [
+        (False, r"loss is .* at step 7; .*--learning_rate"),
+        (True, "^step 7: the loss is not finite, though the outputs of all layers are"),
+    ],
+)
+def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint(
+    tmp_path, debug_nans, said
+):
     experiment = toys.experiment(data=data)
 
     def init(key):
@@ -41,8 +50,9 @@ def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_last_checkpoint
         return jnp.where(count > 5.5, jnp.inf, per_example), state, extra
 
     broken = toys.replaced(experiment, loss=loss, init=init, optimizer=optax.sgd(0.1))
-    with pytest.raises(UserError, match=r"loss is .* at step 7; .*--learning_rate"):
-        run(tmp_path, experiment=broken)
+    config = dataclasses.replace(CONFIG, debug_nans=debug_nans)
+    with pytest.raises(NotFiniteError, match=said):
+        run(tmp_path, config, experiment=broken)
     opened = open_checkpoint(tmp_path)
     assert opened.metadata["step"] == 5
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(dict(opened.variables)))

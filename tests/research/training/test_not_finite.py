@@ -59,7 +59,7 @@ def step_of(how, scale=1.0):
 def checked(how, accumulate, bad, **changed):
     training, state, batch = step_of(how, **changed)
     totals = {"loss": (jnp.float32(bad), ONE), "gradient_norm": (jnp.float32(bad), ONE)}
-    check_step(training, accumulate, state, batch, totals)
+    check_step(training, accumulate, state, lambda: batch, totals)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -84,11 +84,13 @@ def test_the_loss_itself_and_parameters_are_named():
     params["third"]["bias"] = jnp.full(1, jnp.nan)
     totals = {"loss": (jnp.float32(np.nan), ONE), "gradient_norm": (ONE, ONE)}
     with pytest.raises(NotFiniteError, match="parameter third/bias is not finite before it"):
-        check_step(training, 1, state._replace(params=params), batch, totals)
+        check_step(training, 1, state._replace(params=params), lambda: batch, totals)
 
 
-def test_finite_steps_pass():
-    checked("forward", 1, 1.0)  # not looked into
+def test_finite_steps_pass_and_their_batches_stay_on_the_device():
+    training, state, _ = step_of("forward")
+    totals = {"loss": (ONE, ONE), "gradient_norm": (ONE, ONE)}
+    check_step(training, 1, state, lambda: pytest.fail("the batch was copied"), totals)
 
 
 def test_a_trace_holds_the_steps_and_opens_in_both_programs(tmp_path, capsys):

@@ -158,6 +158,18 @@ def test_frozen_statistics_stay_to_the_bit_on_three_devices(mode):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.model_state), before)
 
 
+def test_flags_reach_the_step_and_the_evaluation():
+    config = TrainingConfig(
+        batch_size=16, parallel="jit", shard="params", batch_statistics="device"
+    )
+    training = parallel_lib.for_training(config)
+    assert (training.shard, training.by_device, training.target.by_device) == ("params", True, True)
+    evaluation = parallel_lib.for_evaluation(config)
+    assert (evaluation.shard, evaluation.by_device) == ("params", False)
+    plain = parallel_lib.for_training(TrainingConfig(batch_size=16, parallel="jit"))
+    assert (plain.shard, plain.by_device) == ("none", False)
+
+
 def test_pmap_shares_nothing_out():
     with pytest.raises(UserError, match="--shard=state: is not for --parallel=pmap"):
         parallel_lib.create("pmap", 16, shard="state")
