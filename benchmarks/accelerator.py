@@ -13,6 +13,7 @@ the device's name. What needs a package that is not there (torch, torchvision) s
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -356,6 +357,13 @@ def measured(part: str, tiny: bool, limit: float, **environment: str) -> dict[st
     return {**known, "rows": [one["row"] for one in found], **why}
 
 
+def joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Joins what two processes of a part found: the rows of both, and why one failed, or each."""
+    failed = [found["failed"] for found in (one, other) if "failed" in found]
+    rows = [*one.get("rows", []), *other.get("rows", [])]
+    return {**one, **other, "rows": rows, **({"failed": "; ".join(failed)} if failed else {})}
+
+
 def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
@@ -366,6 +374,8 @@ def page(result: dict[str, Any]) -> str:
     """Writes the figures as Markdown."""
     lines = ["# One accelerator", "", f"`{result['command']}`, {result['date']}: "]
     lines += [f"{result['device']}, jax {result['jax']}; {result['seconds']:.0f} s in all.", ""]
+    if "note" in result:  # of a person who changed the file
+        lines += [result["note"], ""]
     for part, found in result["parts"].items():
         lines += [f"## {part}", "", (PARTS[part].__doc__ or "").strip(), ""]
         if "failed" in found:
@@ -406,11 +416,11 @@ def main() -> None:
             limit = min(left, options.part_seconds)
             found = measured(part, options.tiny, limit, ACCELERATOR_DETERMINISTIC=way)
             known |= {k: found[k] for k in ("device", "jax") if k in found}
-            found["rows"] = parts.get(part, {"rows": []})["rows"] + found["rows"]
-            parts[part] = {k: v for k, v in found.items() if k not in ("device", "jax")}
-        print(part, found.get("failed", ""), found["rows"], flush=True)
+            found = {k: v for k, v in found.items() if k not in ("device", "jax")}
+            parts[part] = joined(parts.get(part, {}), found)
+        print(part, parts[part].get("failed", ""), parts[part]["rows"], flush=True)
         result = {
-            "command": "python benchmarks/accelerator.py" + (" --tiny" if options.tiny else ""),
+            "command": shlex.join(["python", "benchmarks/accelerator.py", *sys.argv[1:]]),
             "date": time.strftime("%Y-%m-%d"),
             **known,
             "seconds": time.perf_counter() - began,

@@ -1,5 +1,6 @@
 """benchmarks/accelerator.py in small, on this machine's CPU: it is to work the first time."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -9,6 +10,29 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).resolve().parent.parent / "benchmarks" / "accelerator.py"
+
+
+def module():
+    spec = importlib.util.spec_from_file_location("accelerator", FILE)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_the_page_is_what_the_figures_say_with_their_note():
+    found = json.loads(FILE.with_suffix(".json").read_text())
+    page = FILE.with_suffix(".md").read_text()
+    assert module().page(found).strip() == page.strip()
+    assert found["note"] in page
+
+
+def test_what_failed_first_is_not_lost():
+    row, other = {"what": "as it comes"}, {"what": "--deterministic"}
+    late = {"rows": [row], "failed": "was not done within 9 s"}
+    joined = module().joined
+    assert joined(joined({}, late), {"rows": [other]}) == {**late, "rows": [row, other]}
+    both = joined(late, {"rows": [], "failed": "no word"})
+    assert both == {"rows": [row], "failed": "was not done within 9 s; no word"}
 
 
 @pytest.mark.families
