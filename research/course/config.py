@@ -1,10 +1,10 @@
 """Options of worked examples, by the examples that use them; imports no JAX."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from research.config import option, redefault
-from research.training.config import ParallelMode, RunConfig
+from research.training.config import ParallelMode, RunConfig, Untrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Suppressed:
 
 
 @dataclasses.dataclass(frozen=True)
-class WorkedExamplesConfig(Suppressed, Angle, Filtered, RunConfig):
+class WorkedExamplesConfig(Suppressed, Angle, Filtered, RunConfig, Untrained):
     """Worked example"""
 
     example: str = option("edges", "Example; list shows all with the topics they belong to.")
@@ -56,10 +56,4 @@ class WorkedExamplesConfig(Suppressed, Angle, Filtered, RunConfig):
     data_dir: ClassVar[str] = ""
     init_from: ClassVar[str] = ""
     batch_size: ClassVar[int] = 1
-    eval_batch_size: ClassVar[int] = 0
     steps: ClassVar[int] = 0
-    epochs: ClassVar[float] = 0.0
-    batch_statistics: ClassVar[Literal["global"]] = "global"
-    accumulate: ClassVar[int] = 1
-    statistics_batches: ClassVar[int] = -1
-    ema_decay: ClassVar[float] = 0.0

@@ -5,7 +5,7 @@ A class docstring's first line is the heading of its flags in --help. Imports no
 """
 
 import dataclasses
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from research.config import Configuration, not_a_flag, option
 from research.data.config import Augmentation, DataConfig, ImageConfig
@@ -176,6 +176,17 @@ class RunConfig:
     )
     # Names of the options that were not given; none of a Config that is made in Python.
     unchosen: tuple[str, ...] = not_a_flag(())
+
+
+class Untrained:
+    """What commands and the loop read of a Config without flags of training: it has constants."""
+
+    epochs: ClassVar[float] = 0.0
+    accumulate: ClassVar[int] = 1
+    statistics_batches: ClassVar[int] = -1
+    batch_statistics: ClassVar[Literal["global"]] = "global"
+    ema_decay: ClassVar[float] = 0.0
+    eval_batch_size: ClassVar[int] = 0
 
 
 @dataclasses.dataclass(frozen=True)

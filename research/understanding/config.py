@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from research.config import Retiring, option, redefault
 from research.data.config import DataConfig
-from research.training.config import ParallelMode, RunConfig, TransferConfig
+from research.training.config import ParallelMode, RunConfig, TransferConfig, Untrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +253,9 @@ class LookConfig(Plane, Seeds, Explained, Count, Occlusion, Noise, Samples):
 
 
 @dataclasses.dataclass(frozen=True)
-class InputOptimizationConfig(LookConfig, PictureConfig, QuestionConfig, RunConfig, Retiring):
+class InputOptimizationConfig(
+    LookConfig, PictureConfig, QuestionConfig, RunConfig, Untrained, Retiring
+):
     """Input optimisation"""
 
     # Flags of training, which had no effect; runs that earlier versions made hold them.
@@ -286,11 +288,3 @@ class InputOptimizationConfig(LookConfig, PictureConfig, QuestionConfig, RunConf
     model: str = option("", "Architecture, where --init_from is a file.")
     # One image has nothing to share out over devices.
     parallel: ParallelMode = redefault(RunConfig, "parallel", "single")
-
-    # What the loop and evaluation read, and no flag says here.
-    epochs: ClassVar[float] = 0.0
-    accumulate: ClassVar[int] = 1
-    statistics_batches: ClassVar[int] = -1
-    batch_statistics: ClassVar[Literal["global"]] = "global"
-    ema_decay: ClassVar[float] = 0.0
-    eval_batch_size: ClassVar[int] = 0
