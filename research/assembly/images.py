@@ -13,18 +13,20 @@ from research.data.config import ImageConfig
 from research.data.images.augment import Components, colour_components
 from research.data.images.normalisation import learn
 from research.data.images.preprocessing import Preprocessing, fit_example, read_batch
-from research.data.images.reading import read, with_channels
+from research.data.images.reading import read, read_with, with_channels
 from research.data.pipeline import Splits
 from research.data.sources.examples import Example, Examples, read_many
 from research.data.sources.splits import Dataset, Labelled, has_made_test, looked_at
 from research.errors import UserError
 from research.experiment import Batch, Data, Facts
 from research.models import Entry
+from research.record.progress import console
 from research.spacing import spaced
 from research.training.config import AugmentedTrainingConfig, ImageTrainingConfig
 from research.weights.trained import Trained, channels_of, of_config
 
 SEEN = 1000  # training images that colours are learned from
+TRIED = 32  # training images by which one sees whether --decode=reduced reduces any
 
 
 Fit = Callable[[Example, Preprocessing], Example]
@@ -152,11 +154,16 @@ def assemble(
       learned: (preprocessing without learned numbers, splits at its size) -> further facts.
 
     Raises:
-      UserError: data and weights that cannot be read, or do not fit; --mixup where it would have
-        no effect.
+      UserError: data and weights that cannot be read, or do not fit; --mixup and --decode where
+        they would have no effect.
     """
     if isinstance(config, AugmentedTrainingConfig) and config.mixup and not mixes:
         raise UserError("--mixup: this experiment mixes no pairs of examples; leave it out.")
+    if config.decode == "reduced" and fit is not image_alone:
+        raise UserError(
+            "--decode=reduced: what belongs to places in an image needs all its pixels; leave it "
+            "out."
+        )
     dataset = functools.cache(dataset)
     divided = functools.cache(divided or (lambda: pipeline.divide(dataset().splits, config)))
     opened = functools.cache(
@@ -175,6 +182,8 @@ def assemble(
             chosen |= choose_size(config, dataset(), divided()["train"], entry, weights, largest)
         config = taken(config, {"taken": chosen})
         raw = choose_preprocessing(config, dataset(), entry, channels)
+        if raw.reduce is not None:
+            check_reduced(divided()["train"], raw)
         names = dataset().class_names if classes else ()
         facts = {
             **({"class_names": list(names)} if names else {}),
@@ -206,7 +215,28 @@ def choose_preprocessing(
             f"{entry.min_size} x {entry.min_size} pixels; set --image_size."
         )
     channels = fixed_channels or channels or 3
-    return Preprocessing((height, width), channels, config.resize, white=dataset.white)
+    return Preprocessing(
+        (height, width), channels, config.resize, white=dataset.white, decode=config.decode
+    )
+
+
+def check_reduced(train: Labelled, preprocessing: Preprocessing) -> None:
+    """Says how many of a few training images --decode=reduced reduces.
+
+    Raises:
+      UserError: where it reduces none.
+    """
+    tried = spaced(len(train), TRIED).tolist()
+    ways = (train, read_with(train, reduce=preprocessing.reduce))
+    pairs = zip(*(read_many(way, tried) for way in ways), strict=True)
+    count = sum(whole["image"].size > part["image"].size for whole, part in pairs)
+    few = f"of {len(tried)} evenly spaced training images"
+    if not count:
+        raise UserError(
+            f"--decode=reduced: reduces none {few}: no JPEGs, or none at least twice as large as "
+            "the model's images; leave it out."
+        )
+    console().print(f"--decode=reduced: reduces {count} {few}", markup=False)
 
 
 def learn_facts(

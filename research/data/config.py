@@ -6,6 +6,7 @@ from typing import Literal
 from research.config import option
 
 Resize = Literal["pad", "letterbox", "stretch", "crop"]
+Decode = Literal["full", "reduced"]
 Normalisation = Literal["auto", "raw", "unit", "signed", "centred", "standardised", "whitened"]
 
 
@@ -109,6 +110,11 @@ class ImageConfig:
     )
     resize: Resize = option(
         "pad", "Way to bring other images to that size: with black borders, distorted, or cut."
+    )
+    decode: Decode = option(
+        "full",
+        "reduced decodes JPEGs at 1/2, 1/4 or 1/8 of their size, where that is no smaller than "
+        "what the model gets: quicker, and pixels differ a little; full decodes all of them.",
     )
     input_normalisation: Normalisation = option(
         "auto",

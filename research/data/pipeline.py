@@ -10,7 +10,7 @@ import numpy as np
 from research.data import datasets
 from research.data.config import DataConfig
 from research.data.images.preprocessing import Mapped, Preprocessing, fit_example
-from research.data.images.reading import with_white
+from research.data.images.reading import read_with
 from research.data.sources.examples import Example, Examples, decode, decoded_bytes
 from research.data.sources.overlap import Contents, Digested
 from research.data.sources.source import Batch, Source
@@ -100,13 +100,17 @@ def fitted(
     Args:
       by_class: whether training and evaluation must have no class in common.
     """
-    splits = {name: with_white(split, preprocessing.white) for name, split in splits.items()}
+    splits = {name: read_with(split, white=preprocessing.white) for name, split in splits.items()}
     digested = {name: Digested(split) for name, split in splits.items()}
 
     memory = cache_bytes(splits, config)
 
     def examples_of(name: str) -> Examples:
         mapped = Mapped(splits[name], preprocessing, fit)
+        if preprocessing.reduce is not None:  # not what digests are of: whole pictures
+            reduced = read_with(splits[name], reduce=preprocessing.reduce)
+            mapped = dataclasses.replace(mapped, examples=reduced)
+            return mapped if decoded_bytes(mapped) >= memory else decode(mapped)
         if decoded_bytes(mapped) >= memory:
             return mapped
         return decode(dataclasses.replace(mapped, examples=digested[name]))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from research.data.images import reading as image_files
-from research.data.images.preprocessing import fit
+from research.data.images.preprocessing import read_batch
 from research.data.sources.examples import Arrays
 from research.data.sources.source import Source
 from research.errors import UserError
@@ -112,13 +112,13 @@ def ask(config: InputOptimizationConfig, found: TrainedNetwork) -> Question:
 
     def survey() -> Source:
         if files:
-            fitted = np.stack([fit(image, preprocessing) for image in read])
+            fitted = read_batch(files, preprocessing)["image"]
             devices = 1 if config.parallel == "single" else jax.device_count()
             fewest = -(-len(files) // devices) * devices  # that hold all files
             return Source(Arrays({"image": fitted}), min(config.batch_size, fewest))
         return splits().get("test") or next(iter(splits().values()))
 
-    fitted = [fit(image, preprocessing) for image in read]
+    fitted = [*read_batch(files, preprocessing)["image"]] if files else []
     from_nothing = config.method == "visualise" and config.start != "input"
     sampled = ""
     count = METHODS[config.method].examples

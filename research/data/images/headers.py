@@ -12,6 +12,7 @@ import PIL.Image
 import PIL.TiffImagePlugin
 
 PNG = b"\x89PNG"
+JPEG = b"\xff\xd8"
 ORIENTATION = 0x112  # tag of EXIF
 # Tags of TIFF.
 KIND, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES_PER_PIXEL, PLANAR, EXTRA_SAMPLES = (
@@ -73,7 +74,7 @@ def stated_size(data: bytes) -> tuple[int, int]:
     """
     if data.startswith(PNG):
         width, height = _numbers(">II", data, 16)
-    elif data.startswith(b"\xff\xd8"):
+    elif data.startswith(JPEG):
         height, width = _numbers(">HH", data, _frame_sides(data))
     elif data.startswith(b"GIF8"):
         width, height = _numbers("<HH", data, 6)
@@ -144,8 +145,8 @@ def is_wide(file: str | Path) -> bool:
 
 
 def orientation(data: bytes) -> int:
-    """Returns EXIF's orientation of an encoded PNG or WebP file: 1 to 8, where 1 is upright."""
-    if b"eXIf" not in data and b"EXIF" not in data:
+    """Returns EXIF's orientation of an encoded PNG, WebP or JPEG: 1 to 8, where 1 is upright."""
+    if not any(mark in data for mark in (b"eXIf", b"EXIF", b"Exif")):
         return 1
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
@@ -153,6 +154,12 @@ def orientation(data: bytes) -> int:
     except (*DAMAGE, PIL.Image.DecompressionBombError):
         return 1
     return found if found in range(1, 9) else 1
+
+
+def is_grey_jpeg(data: bytes) -> bool:
+    """Returns whether a JPEG has one component, as its first frame header (SOF) says."""
+    place = _frame_sides(data) + 4  # behind height and width
+    return place >= 4 and data[place : place + 1] == b"\1"
 
 
 def has_alpha(data: bytes) -> bool:

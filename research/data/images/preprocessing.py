@@ -1,6 +1,8 @@
 """Preprocessing of images for a network: size, channels, values; saved with its weights."""
 
 import dataclasses
+import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -10,8 +12,8 @@ import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
-from research.data.config import Resize
-from research.data.images.reading import WHITE, read, with_channels
+from research.data.config import Decode, Resize
+from research.data.images.reading import WHITE, Reduce, Reduction, read, with_channels
 from research.data.sources.examples import Example, read_many
 from research.data.sources.splits import Labelled
 from research.errors import UserError
@@ -37,6 +39,8 @@ class Preprocessing:
         whose shorter side was made 256.
       mean, std: of each channel, on the scale 0..255; of the training split only.
       white: the value that becomes 255, of 16-bit images; see `images.read`.
+      decode: "reduced" decodes a JPEG at a half, a quarter or an eighth of its size where that is
+        still no smaller than what the model gets; "full" decodes all of it.
       whitening: a filter [side, side, channels, channels] on standardised images, row by row; or
         none.
     """
@@ -50,6 +54,7 @@ class Preprocessing:
     std: tuple[float, ...] = (1.0,)
     whitening: tuple[float, ...] = ()
     white: int = WHITE
+    decode: Decode = "full"
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -59,6 +64,7 @@ class Preprocessing:
         for name, value, kind in (
             ("resize", self.resize, Resize),
             ("interpolation", self.interpolation, Interpolation),
+            ("decode", self.decode, Decode),
         ):
             if value not in get_args(kind):
                 raise UserError(f"{name} is one of {', '.join(get_args(kind))}; got {value!r}")
@@ -77,6 +83,13 @@ class Preprocessing:
             for name, value in values.items()
         }
         return cls(**plain)
+
+    @property
+    def reduce(self) -> Reduce | None:
+        """Returns how JPEGs are decoded at a part of their size; None for whole ones."""
+        if self.decode == "full":
+            return None
+        return functools.partial(reduction, preprocessing=self)
 
     def blank(self, count: int = 1) -> dict[str, np.ndarray]:
         """Returns a batch of black images, for uses where only shapes matter."""
@@ -156,6 +169,25 @@ def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
         min(max(round(width * scale), 1), columns),
     )
     return Placement(whole, ((rows - put[0]) // 2, (columns - put[1]) // 2, *put))
+
+
+def reduction(height: int, width: int, preprocessing: Preprocessing) -> Reduction:
+    """Chooses the smallest size at which an image is no smaller than what the model gets of it.
+
+    An eighth, say, where both sides of what is kept shrink at least eight times. Sides that 8 does
+    not divide are rounded so that what is kept, and its place, are as of the whole image.
+    """
+    cut, put = place(height, width, preprocessing)
+    shrinks = max(min(cut[2] / put[2], cut[3] / put[3]), 1)
+    part = next(part for part in (8, 4, 2, 1) if part <= shrinks)
+
+    def away(sides: tuple[int, ...]) -> tuple[bool, int]:
+        placed = place(*sides, preprocessing)
+        moved = sum(abs(part * a - b) for a, b in zip(placed.cut, cut, strict=True))
+        return placed.put != put, moved
+
+    rounded = ((n // part, -(-n // part)) for n in (height, width))
+    return Reduction(part, *min(itertools.product(*rounded), key=away))
 
 
 def at_scale(
@@ -254,12 +286,12 @@ def _by_pillow(
 
 
 def read_batch(files: Sequence[str], preprocessing: Preprocessing) -> dict[str, np.ndarray]:
-    """Reads a batch of a person's images: "image", and "size", the original (height, width).
+    """Reads a batch of a person's images: "image", and "size", (height, width) as decoded.
 
     Raises:
       UserError: naming the first file that is no image.
     """
-    pictures = [read(file, preprocessing.white) for file in files]
+    pictures = [read(file, preprocessing.white, preprocessing.reduce) for file in files]
     return {
         "image": np.stack([fit(picture, preprocessing) for picture in pictures]),
         "size": np.array([picture.shape[:2] for picture in pictures], np.int32),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from research.data.files import at_home, composed, count_line, find, inside, natural, read_text
-from research.data.images.reading import EXTENSIONS, WHITE, read, white_of
+from research.data.images.reading import EXTENSIONS, WHITE, Reduce, read, white_of
 from research.data.own.caption_files import lines
 from research.data.sources.division import how_drawn
 from research.data.sources.examples import Example
@@ -29,6 +29,7 @@ class CaptionedSplit:
     files: tuple[str, ...]
     captions: tuple[tuple[str, ...], ...]
     white: int = WHITE  # see `images.read`
+    reduce: Reduce | None = None  # likewise
 
     def __len__(self) -> int:
         return len(self.files)
@@ -37,7 +38,7 @@ class CaptionedSplit:
         return self.files[index]
 
     def __getitem__(self, index: int, /) -> Example:
-        image = read(self.files[index], self.white)
+        image = read(self.files[index], self.white, self.reduce)
         return {"image": image, "captions": np.array(self.captions[index])}
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from research.data.files import at_home, composed, count_line, find, natural, subfolders
-from research.data.images.reading import EXTENSIONS, WHITE, read, white_of
+from research.data.images.reading import EXTENSIONS, WHITE, Reduce, read, white_of
 from research.data.sources.division import how_drawn
 from research.data.sources.examples import Example
 from research.data.sources.splits import Dataset, Labelled, with_test
@@ -35,6 +35,7 @@ class FolderSplit:
     files: tuple[str, ...]
     labels: np.ndarray  # int32 [file]
     white: int = WHITE  # see `images.read`
+    reduce: Reduce | None = None  # likewise
 
     def __len__(self) -> int:
         return len(self.files)
@@ -44,7 +45,7 @@ class FolderSplit:
 
     def __getitem__(self, index: int, /) -> Example:
         return {
-            "image": read(self.files[index], self.white),
+            "image": read(self.files[index], self.white, self.reduce),
             "label": np.asarray(self.labels[index]),
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data.images.reading import decode_image
+from research.data.images.reading import Reduce, decode_image
 from research.data.own import captions as own_captions
 from research.data.sources.examples import Example, Examples
 from research.data.sources.splits import Dataset, Subset, looked_at
@@ -27,9 +27,11 @@ class CaptionedImage:
     """An encoded image and sentences about it."""
 
     has_things: bool
+    reduce: Reduce | None = None  # see `images.read`
 
     def example(self, features: Mapping[str, Any], where: str) -> Example:
-        image = decode_image(features["image"].bytes_list.value[0], where)
+        encoded = features["image"].bytes_list.value[0]
+        image = decode_image(encoded, where, reduce=self.reduce)
         example = {"image": image, "captions": np.array(self.captions(features))}
         return example | ({"things": self.things(features)} if self.has_things else {})
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data.images.reading import decode_image, with_channels
+from research.data.images.reading import Reduce, decode_image, with_channels
 from research.data.own import folders
 from research.data.sources.examples import Example, Examples, read_many
 from research.data.sources.splits import Dataset, looked_at
@@ -28,9 +28,11 @@ class LabelledImage:
     image_key: str
     label_key: str
     channels: int | None
+    reduce: Reduce | None = None  # see `images.read`
 
     def example(self, features: Mapping[str, Any], where: str) -> Example:
-        image = decode_image(features[self.image_key].bytes_list.value[0], where)
+        encoded = features[self.image_key].bytes_list.value[0]
+        image = decode_image(encoded, where, reduce=self.reduce)
         label = np.asarray(self.label(features), np.int32)
         return {"image": with_channels(image, self.channels), "label": label}
 

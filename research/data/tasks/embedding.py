@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data.images.reading import decode_image, with_channels
+from research.data.images.reading import Reduce, decode_image, with_channels
 from research.data.own import folders
 from research.data.sources.division import deal, draw, parse_fold
 from research.data.sources.examples import Example
@@ -43,9 +43,11 @@ class Identity:
     channels: int | None
     names: tuple[str, ...] = ()
     others: tuple[tuple[str, str], ...] = ()
+    reduce: Reduce | None = None  # see `images.read`
 
     def example(self, features: Mapping[str, Any], where: str) -> Example:
-        image = decode_image(features[self.image_key].bytes_list.value[0], where)
+        encoded = features[self.image_key].bytes_list.value[0]
+        image = decode_image(encoded, where, reduce=self.reduce)
         numbers = {name: features[key].int64_list.value[0] for name, key in self.others}
         numbers["label"] = self.label(features)
         fields = {name: np.asarray(number, np.int32) for name, number in numbers.items()}

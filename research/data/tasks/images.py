@@ -12,6 +12,7 @@ from research.data.files import at_home, count_line, find, subfolders
 from research.data.images.reading import (
     EXTENSIONS,
     WHITE,
+    Reduce,
     decode_image,
     read,
     white_of,
@@ -33,9 +34,10 @@ class EncodedImage:
 
     key: str
     channels: int | None
+    reduce: Reduce | None = None  # see `images.read`
 
     def example(self, features: Mapping[str, Any], where: str) -> Example:
-        image = decode_image(features[self.key].bytes_list.value[0], where)
+        image = decode_image(features[self.key].bytes_list.value[0], where, reduce=self.reduce)
         return {"image": with_channels(image, self.channels)}
 
     def label(self, features: Mapping[str, Any]) -> int:
@@ -59,6 +61,7 @@ class ImageFiles:
 
     files: tuple[str, ...]
     white: int = WHITE  # see `images.read`
+    reduce: Reduce | None = None  # likewise
 
     def __len__(self) -> int:
         return len(self.files)
@@ -67,7 +70,7 @@ class ImageFiles:
         return self.files[index]
 
     def __getitem__(self, index: int, /) -> Example:
-        return {"image": read(self.files[index], self.white)}
+        return {"image": read(self.files[index], self.white, self.reduce)}
 
     @property
     def labels(self) -> np.ndarray:
