@@ -99,8 +99,8 @@ def installed() -> tuple[Code, ...]:
     return tuple(finder.code for finder in _finders())
 
 
-def install(codes: Sequence[Code], *_: Any) -> None:
-    """Lets this process import codes; further arguments are grain's, which calls it in workers."""
+def install(codes: Sequence[Code]) -> None:
+    """Lets this process import codes."""
     known = {finder.package for finder in _finders()}
     sys.meta_path[:0] = [f for f in map(Finder, codes) if f.package not in known]
 

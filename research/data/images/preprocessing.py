@@ -180,14 +180,16 @@ def reduction(height: int, width: int, preprocessing: Preprocessing) -> Reductio
     cut, put = place(height, width, preprocessing)
     shrinks = max(min(cut[2] / put[2], cut[3] / put[3]), 1)
     part = next(part for part in (8, 4, 2, 1) if part <= shrinks)
+    if part == 1:
+        return Reduction(1, height, width)
 
-    def away(sides: tuple[int, ...]) -> tuple[bool, int]:
+    def away(sides: tuple[int, int]) -> tuple[bool, int]:
         placed = place(*sides, preprocessing)
         moved = sum(abs(part * a - b) for a, b in zip(placed.cut, cut, strict=True))
         return placed.put != put, moved
 
-    rounded = ((n // part, -(-n // part)) for n in (height, width))
-    return Reduction(part, *min(itertools.product(*rounded), key=away))
+    heights, widths = ((n // part, -(-n // part)) for n in (height, width))
+    return Reduction(part, *min(itertools.product(heights, widths), key=away))
 
 
 def at_scale(

@@ -12,12 +12,14 @@ import functools
 import gc
 import hashlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import grain
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64
 
+from research.code.files import Code
 from research.code.running import install, installed
 from research.data.sources.examples import (
     Arrays,
@@ -31,6 +33,7 @@ from research.data.sources.examples import (
 )
 from research.distributed import group as distributed
 from research.errors import UserError
+from research.runtime import reuse_memory
 from research.spacing import spaced
 
 Batch = dict[str, np.ndarray]
@@ -56,6 +59,12 @@ def occurrences(index: Int32[np.ndarray, " row"]) -> Int32[np.ndarray, " row"]:
     occurrence = np.empty_like(index)
     occurrence[order] = np.arange(len(index)) - np.repeat(first, count)
     return occurrence
+
+
+def _start(codes: Sequence[Code], *_: Any) -> None:
+    """Prepares a worker process as launch.py prepares its own; grain gives further arguments."""
+    reuse_memory()  # decoding takes and frees a block for every image
+    install(codes)  # processes import what they get by name: a person's own, from memory
 
 
 def _own(batch: Batch) -> Batch:
@@ -258,8 +267,7 @@ class Source:
         elif processes:
             ahead = batches.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(
                 grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2),
-                # Processes import what they get by name: a person's own, from memory.
-                worker_init_fn=functools.partial(install, installed()),
+                worker_init_fn=functools.partial(_start, installed()),
             )
         else:
             threads = os.cpu_count() or 1
