@@ -146,7 +146,9 @@ def is_wide(file: str | Path) -> bool:
 
 def orientation(data: bytes) -> int:
     """Returns EXIF's orientation of an encoded PNG, WebP or JPEG: 1 to 8, where 1 is upright."""
-    if not any(mark in data for mark in (b"eXIf", b"EXIF", b"Exif")):
+    # A JPEG has it before the pixels; looking through those would take as long as a tenth of them.
+    head = data[: _frame_sides(data) + _TAIL] if data.startswith(JPEG) else data
+    if not any(mark in head for mark in (b"eXIf", b"EXIF", b"Exif")):
         return 1
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
