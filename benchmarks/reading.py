@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from research.data.config import Resize
 from research.data.images.preprocessing import Mapped, Preprocessing
 from research.data.images.reading import read_with
 from research.data.own.folders import FolderSplit
@@ -42,6 +44,7 @@ from research.record.progress import console
 from research.runtime import reuse_memory
 
 SIDE = 224
+RESIZES: tuple[Resize, ...] = ("crop", "pad")
 ACCELERATOR = Path(__file__).resolve().parent / "accelerator.json"
 
 
@@ -127,7 +130,7 @@ def fitted(examples: Any, preprocessing: Preprocessing) -> Mapped:
 def ways(folder: FolderSplit, stored: PreparedSplit, scratch: Path) -> dict[str, Examples]:
     """How images can be had, by name; the first is what others are compared with."""
     found: dict[str, Examples] = {}
-    for resize in ("crop", "pad"):
+    for resize in RESIZES:
         for split, name in ((folder, "folder"), (stored, "array_record")):
             for way in ("full", "reduced"):
                 how = Preprocessing((SIDE, SIDE), 3, resize, decode=way)
@@ -138,6 +141,21 @@ def ways(folder: FolderSplit, stored: PreparedSplit, scratch: Path) -> dict[str,
     found["memory (--cache_mb)"] = held
     found["a file of decoded images, mapped (no option)"] = Arrays({**held.fields, "image": mapped})
     return found
+
+
+def distance(folder: FolderSplit, resize: Resize) -> str:
+    """How far images are from those of whole decoding: reduced, and by another way to resize."""
+    whole = Preprocessing((SIDE, SIDE), 3, resize)
+    others = replace(whole, decode="reduced"), replace(whole, interpolation="bilinear")
+    truth, *found = (
+        np.stack([fitted(folder, how)[k]["image"] for k in range(min(len(folder), 8))])
+        for how in (whole, *others)
+    )
+    reduced, bilinear = (np.sqrt(np.mean((x.astype(float) - truth) ** 2)) for x in found)
+    return (
+        f"--resize={resize}, RMS from whole decoding, of 255: {reduced:.1f} by --decode=reduced; "
+        f"{bilinear:.1f} by Pillow's bilinear filter"
+    )
 
 
 def one_pass(source: Source) -> None:
@@ -247,6 +265,8 @@ def main() -> None:
                 taken = by_one_core(found, args)
             finally:
                 os.sched_setaffinity(0, every)
+            for resize in RESIZES:
+                console().print(distance(folder, resize))
             show(taken, f"{height} x {width}, {size:.0f} KiB, one core", args.count, wanted)
             table = Table("read ahead", "JPEGs/s, wall", "of threads", title=f"{len(every)} cores")
             for way in ("full", "reduced"):
