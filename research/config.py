@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from research.errors import UserError, nearest
+from research.remote.store import is_remote
 
 
 @runtime_checkable
@@ -173,8 +174,8 @@ def validate(config: C) -> C:
             raise UserError(f"{flag}: a finite number is needed.")
         if isinstance(value, int) and abs(value) >= 2**63:
             raise UserError(f"{flag}: is beyond the whole numbers of 64 bits.")
-        if row.name in _FOLDERS and "://" in value:
-            raise UserError(f"{flag}: is an address; a folder of this machine is needed.")
+        if row.name in _FOLDERS and "://" in value and not is_remote(value):
+            raise UserError(f"{flag}: a folder, or an address of gs:// or s3://, is needed.")
         if row.minimum is not None and value < row.minimum:
             raise UserError(f"{flag}: at least {row.minimum} is needed.")
         if row.maximum is not None and value > row.maximum:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from research.code.running import code_of
 from research.commands.output import output_folder, show_report
-from research.config import options, to_json
+from research.config import options, replace, to_json
 from research.data.config import AUTO, DataConfig
 from research.distributed.joining import joined
 from research.errors import UserError
 from research.modes import Launch, Modes, modes_of
 from research.record.progress import console
+from research.remote.outputs import sent_at_end
+from research.remote.store import is_remote
 from research.runtime import (
     hide_failed_writes,
     make_deterministic,
@@ -42,6 +44,7 @@ def prepared(launch: Launch, config: LoopConfig) -> Iterator[None]:
     """
     refuse_elsewhere(launch, config)
     refuse_auto(launch, config)
+    refuse_addresses(launch, config)
     if launch.show and launch.distributed != "off":
         raise UserError("--show: is for one process; leave --distributed out.")
     asked = "parallel" not in config.unchosen and config.parallel in ("single", "pmap")
@@ -89,6 +92,12 @@ def run(
     Raises:
       UserError: for everything a person can mend.
     """
+    if is_remote(config.workdir) and launch.mode != "train":
+        with sent_at_end(config.workdir) as folder:
+            here = replace(config, {"workdir": str(folder)})
+            return run(
+                launch, module, here, given, experiments, variant, arguments, open_experiment
+            )
     if launch.mode == "list":
         from research.commands.listing import show_details, show_list
 
@@ -193,6 +202,22 @@ def refuse_auto(launch: Launch, config: LoopConfig) -> None:
         raise UserError(f"--batch_size=auto: is for training; --mode={launch.mode} takes a number.")
     if launch.distributed != "off":
         raise UserError("--batch_size=auto: is for one process; --mode=compile tells the number.")
+
+
+def refuse_addresses(launch: Launch, config: LoopConfig) -> None:
+    """Raises UserError for an address of a store where a folder of this machine is needed."""
+    here = "a folder of this machine is needed."
+    if launch.mode in ("study", "tune", "reproduce") and is_remote(config.workdir):
+        raise UserError(f"--workdir={config.workdir}: for --mode={launch.mode} {here}")
+    if launch.mode in ("prepare", "list") and is_remote(config.data_dir):
+        raise UserError(f"--data_dir={config.data_dir}: for --mode={launch.mode} {here}")
+    if is_remote(launch.run):
+        raise UserError(f"--run={launch.run}: {here}")
+    if launch.distributed != "off" and is_remote(config.workdir):
+        raise UserError(
+            f"--workdir={config.workdir}: is written by one process; several of --distributed need "
+            "a folder on a disk that all share."
+        )
 
 
 def run_own_mode(name: str, modes: Modes, mode: str, config: LoopConfig) -> None:

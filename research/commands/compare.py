@@ -32,6 +32,8 @@ from research.record.progress import console
 from research.record.report import save_csv
 from research.record.run_folder import save_figures
 from research.record.whole_files import write_json, write_text
+from research.remote.copies import copied_runs
+from research.remote.store import is_remote
 from research.training.checkpoint import locate, read_metadata
 
 NAME = "compare"  # of the files
@@ -59,12 +61,13 @@ def compare(
         "difference": launch.difference or None,
         "baseline": launch.baseline,
     }
-    folder = Path(launch.runs[0]).expanduser()
-    if len(launch.runs) == 1 and (folder / study_lib.FILE).is_file():
+    patterns = [_on_this_machine(pattern) for pattern in launch.runs]
+    folder = Path(patterns[0]).expanduser()
+    if len(patterns) == 1 and (folder / study_lib.FILE).is_file():
         study = study_lib.read_study(folder)
         found = findings_of_study(study, folder, said, open_experiment)
     else:
-        groups, notes = find_groups(launch.runs)
+        groups, notes = find_groups(patterns)
         found = findings_of(groups, **said, notes=notes, open_experiment=open_experiment)
     drawn = {}
     if launch.show:
@@ -72,6 +75,14 @@ def compare(
         drawn = draw_disagreements(found, module_of({"": sides}, open_experiment))
     path = output_folder(workdir, NAME, "", f"{NAME}.json")
     show(found, path, f"python launch.py {shlex.join(arguments)}", drawn)
+
+
+def _on_this_machine(pattern: str) -> str:
+    """Returns GLOB or LABEL=GLOB, of copies where it is of runs in a store."""
+    label, equals, rest = pattern.partition("=")
+    if is_remote(pattern):
+        return copied_runs(pattern)
+    return f"{label}={copied_runs(rest)}" if equals and is_remote(rest) else pattern
 
 
 def findings_of_study(

@@ -7,6 +7,9 @@ from research.data.stored.sets import check_intact, installed
 from research.record import checksums, sealing
 from research.record.checksums import DamagedError
 from research.record.progress import console
+from research.remote.copies import copied_run
+from research.remote.sets import copied_set
+from research.remote.store import is_remote
 from research.training.checkpoint import UNCHECKED, locate, steps, verify
 
 CHECKPOINTS = "checkpoints"
@@ -20,7 +23,7 @@ def check_runs(paths: Sequence[str]) -> None:
       UserError: for a path that holds no checkpoint.
     """
     damaged: list[DamagedError] = []
-    for path in map(Path, paths):
+    for path in (copied_run(p, whole=True) if is_remote(p) else Path(p) for p in paths):
         whole = path if (path / CHECKPOINTS).is_dir() else None
         parts = _parts(whole) if whole else iter([(locate(path), _checkpoint)])
         for part, compare in parts:
@@ -64,7 +67,7 @@ def check_set(name: str, data_dir: str) -> None:
     Raises:
       DamagedError: with the file's name.
     """
-    folder = installed(data_dir).get(name)
+    folder = installed(copied_set(data_dir, name) if is_remote(data_dir) else data_dir).get(name)
     if folder is None:
         return
     compared = check_intact(folder)

@@ -1,6 +1,8 @@
 """--mode=train: one run, from its beginning or from where it was stopped, to its end."""
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
@@ -17,6 +19,8 @@ from research.errors import UserError
 from research.experiment import Look
 from research.record.progress import console
 from research.record.run_folder import RunFolder, as_begun, check_workdir, read_result, save_figures
+from research.remote.mirror import Mirror
+from research.remote.store import is_remote
 from research.runtime import environment
 from research.training import parallel as parallel_lib
 from research.training.config import LoopConfig
@@ -28,18 +32,34 @@ from research.training.loop import train
 
 def run_training(name: str, module: ModuleType, config: LoopConfig) -> None:
     """Trains (or goes on, or finds that all is done), then shows the result and its pictures."""
-    path = shared(Path(config.workdir) if config.workdir else new_folder(name))
-    try:
-        result = train_to_end(name, module, config, path)
-    except Stopped:
-        console().print(f"the same command with --workdir={path} goes on", markup=False)
-        raise
+    if is_remote(config.workdir):
+        with Mirror(config.workdir) as mirror, _stopping(config.workdir):
+            path = mirror.path
+            result = train_to_end(name, module, config, path, mirror.lock, mirror.push)
+    else:
+        path = shared(Path(config.workdir) if config.workdir else new_folder(name))
+        with _stopping(path):
+            result = train_to_end(name, module, config, path)
     if result is not None:
         show_result(result, path)
 
 
+@contextlib.contextmanager
+def _stopping(workdir: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except Stopped:
+        console().print(f"the same command with --workdir={workdir} goes on", markup=False)
+        raise
+
+
 def train_to_end(
-    name: str, module: ModuleType, config: LoopConfig, path: Path, held: TextIO | None = None
+    name: str,
+    module: ModuleType,
+    config: LoopConfig,
+    path: Path,
+    held: TextIO | None = None,
+    saved: Callable[[], object] = lambda: None,
 ) -> dict[str, Any] | None:
     """Trains the run in a folder to its end if need be, and returns its result.
 
@@ -48,6 +68,7 @@ def train_to_end(
 
     Args:
       held: the folder's lock, where this process has it already.
+      saved: what is to be done when a checkpoint was saved.
 
     Raises:
       Stopped: after a signal; the run is saved.
@@ -68,7 +89,7 @@ def train_to_end(
         parallel = parallel_lib.for_training(config)
         config = config_lib.replace(config, {"parallel": parallel.mode})
         show_processes(config.batch_size)
-        with open_run(path, name, config, code, held) as folder:
+        with open_run(path, name, config, code, held, saved) as folder:
             finished = train(experiment, config, parallel, folder)
             if not distributed.is_first():
                 return None

@@ -16,6 +16,8 @@ from research.data.stored.sets import content, install, installed, is_whole, ope
 from research.data.tasks import Task, classification
 from research.errors import UserError, nearest
 from research.record.progress import console
+from research.remote.sets import copied_set
+from research.remote.store import is_remote
 
 __all__ = ["Dataset", "builtins", "known", "load", "opener"]
 
@@ -34,6 +36,7 @@ def load(
     Args:
       name: a built-in set (made in data_dir on first use), a TFDS set that lies prepared in
         data_dir as NAME or NAME/CONFIG, or PREFIX:... for a person's own files.
+      data_dir: a folder, or an address in a store, from which the set is copied.
       task: the fields that the set must hold, and the ways of reading it.
       skip_corrupt: leave unreadable files of one's own out, instead of stopping.
       split_seed: draws the test split of one's own files, where they have none.
@@ -52,6 +55,9 @@ def load(
         return found._replace(sample=sample)
     if is_own(name):
         raise UserError(f"--dataset={name}: this experiment takes {_own(task)}.")
+    asked = data_dir
+    if is_remote(data_dir):
+        data_dir = copied_set(str(data_dir), name)
     prepared = installed(data_dir)
     configs = [other for other in prepared if other.startswith(f"{name}/")]
     if name not in prepared and len(configs) == 1:
@@ -59,7 +65,7 @@ def load(
     if name in builtins():
         return open_prepared(name, current(name, data_dir), task)._replace(sample=sample)
     if name not in prepared:
-        raise UserError(_missing(name, data_dir, list(prepared), task))
+        raise UserError(_missing(name, asked, list(prepared), task))
     return open_prepared(name, prepared[name], task)._replace(sample=sample)
 
 
@@ -164,6 +170,11 @@ def _missing(name: str, data_dir: str | Path, prepared: list[str], task: Task) -
     configs = [other for other in prepared if other.startswith(f"{name}/")]
     if configs:
         return f"--dataset={name}: say which; prepared are {', '.join(configs)}"
+    if is_remote(data_dir):
+        return (
+            f"--dataset={name}: is not in --data_dir={data_dir}; prepare it in a folder of this "
+            "machine (--mode=prepare), and copy that there."
+        )
     if Path(name).is_dir():
         return f"--dataset={name}: is a folder; write --dataset={next(iter(task.own))}:{name}"
     stock = {*tfds.list_builders(with_community_datasets=False), *CONVERSIONS}

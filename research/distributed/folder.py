@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,6 +22,7 @@ class ReadFolder(RunFolder):
 
     def __init__(self, path: Path, experiment: str, config: LoopConfig, code: Code | None) -> None:
         self.path, self.experiment, self.config, self.code = path, experiment, config, code
+        self.saved = lambda: None
 
     def begin(self, start: int, facts: Mapping[str, Any]) -> None:
         """Leaves it to the first process, as all below do."""
@@ -46,6 +47,7 @@ def open_run(
     config: LoopConfig,
     code: Code | None = None,
     held: TextIO | None = None,
+    saved: Callable[[], object] = lambda: None,
 ) -> Iterator[RunFolder]:
     """Opens a run's folder: to write in the first process, to read in the others.
 
@@ -57,7 +59,7 @@ def open_run(
     """
     writes = distributed.is_first()
     with (
-        RunFolder(path, experiment, config, code, held)
+        RunFolder(path, experiment, config, code, held, saved)
         if writes
         else ReadFolder(path, experiment, config, code)
     ) as folder:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -168,18 +168,21 @@ class RunFolder:
         config: LoopConfig,
         code: Code | None = None,
         held: TextIO | None = None,
+        saved: Callable[[], object] = lambda: None,
     ) -> None:
         """Opens the folder of a new run, or of the same run to continue.
 
         Args:
           code: the files of a person's own experiment, of which the folder keeps a copy.
           held: the lock of the folder, where this process has it already.
+          saved: what is to be done when a checkpoint was saved.
 
         Raises:
           UserError: where the folder cannot be written, is used by another process, or is refused
             by `check_workdir`. Nothing is overwritten then.
         """
         self.path, self.experiment, self.config, self.code = path, experiment, config, code
+        self.saved = saved
         self._curves: TensorBoard | None = None
         self._follower: Follower | None = None
         self._log = hashlib.sha256()  # of what the log holds, and how many bytes these are

@@ -19,6 +19,8 @@ from research.experiment import PyTree, Variables
 from research.record import checksums
 from research.record.checksums import DamagedError
 from research.record.progress import console
+from research.remote.copies import copied_run
+from research.remote.store import is_remote
 from research.training.upgrades import upgrade
 
 # Version of the layout above. It rises when older code could not read what newer code writes.
@@ -178,10 +180,12 @@ def _shapes(tree: PyTree) -> dict[str, str]:
 def locate(path: str | Path) -> Path:
     """Finds the folder of one checkpoint: from a run, its best or latest folder, or itself.
 
+    Of a run in a store, it is that of a copy on this machine.
+
     Raises:
       UserError: if the path holds no finished checkpoint.
     """
-    path = Path(path)
+    path = copied_run(str(path)) if is_remote(path) else Path(path)
     if not path.exists():
         raise UserError(f"--checkpoint={path}: there is no such file or folder.")
     if (path / METADATA).is_file():

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,13 @@ class Checkpointer:
     are skipped: the best is a copy, and old ones are removed once the new one is finished.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder.absolute(), keep
+    def __init__(self, folder: Path, keep: int, after: Callable[[], object] = lambda: None) -> None:
+        """Opens the folder.
+
+        Args:
+          after: is called, in the background, when a checkpoint is finished.
+        """
+        self.folder, self.keep, self._after = folder.absolute(), keep, after
         self._latest, self._best = self.folder / "latest", self.folder / "best"
         # Its descriptions of the items are on disk, too, when it reports that it is finished.
         about = ocp.metadata.metadata_store(enable_write=True, blocking_write=True)
@@ -111,6 +116,7 @@ class Checkpointer:
         for old in self._latest.iterdir():
             if old.is_dir() and old.name[0].isdigit() and old.name not in kept:
                 _remove(old)
+        self._after()
 
     def _put_aside(self, path: Path) -> None:
         """Copies a checkpoint to best/, as the only one there."""

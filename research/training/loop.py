@@ -144,7 +144,9 @@ def train(
         if trained_on is not None:
             identity["trained_on"] = facts["trained_on"] = overlap.checksum(trained_on)
         refuse_different("data", identity, "bring the same data to all machines")
-        checkpointer = stack.enter_context(Checkpointer(run.path / "checkpoints", config.keep))
+        checkpointer = stack.enter_context(
+            Checkpointer(run.path / "checkpoints", config.keep, run.saved)
+        )
         start, seconds_before, spent = 0, 0.0, None
         if restored := checkpointer.restore(state):
             values, metadata = restored

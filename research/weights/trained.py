@@ -13,6 +13,7 @@ from research.data.sources.overlap import Digests, recall
 from research.errors import UserError, choose
 from research.models import Entry, available
 from research.record.progress import console
+from research.remote.store import is_remote
 from research.training.checkpoint import Opened, open_checkpoint
 from research.training.config import TransferConfig
 from research.weights import PRETRAINED, load
@@ -71,6 +72,8 @@ def open_trained(
 
 def is_run(init_from: str) -> bool:
     """Returns whether --init_from names the folder of a run or of a checkpoint."""
+    if is_remote(init_from):
+        return True
     return init_from not in ("", *PRETRAINED) and Path(init_from).is_dir()
 
 

@@ -26,7 +26,7 @@ from research.record.checksums import DamagedError
 
 T = TypeVar("T")
 
-_MARK = "features.json"  # data_dir/NAME[/CONFIG]/VERSION/features.json: the set is complete
+MARK = "features.json"  # data_dir/NAME[/CONFIG]/VERSION/features.json: the set is complete
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT} | {
     errno.EEXIST,  # there is a file where the folder should be
     errno.ENOTDIR,
@@ -37,21 +37,21 @@ GROUPS = ("group", "writer", "drawer", "patient", "subject", "person", "identity
 # Bytes of a set that are compared when it is opened: 3 to 8 s. Of larger files sizes are, and their
 # records carry checksums of their own; --mode=check compares all.
 MOST_COMPARED = 2**32
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
+VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def installed(data_dir: str | Path) -> dict[str, Path]:
     """Returns the prepared sets: {NAME or NAME/CONFIG: folder of its highest version}."""
     root = Path(data_dir)
-    marks = [*root.glob(f"[!.]*/*/{_MARK}"), *root.glob(f"[!.]*/*/*/{_MARK}")]
-    folders = [mark.parent for mark in marks if _VERSION.fullmatch(mark.parent.name)]
+    marks = [*root.glob(f"[!.]*/*/{MARK}"), *root.glob(f"[!.]*/*/*/{MARK}")]
+    folders = [mark.parent for mark in marks if VERSION.fullmatch(mark.parent.name)]
     folders.sort(key=lambda folder: (folder.parent, *map(int, folder.name.split("."))))
     return {folder.parent.relative_to(root).as_posix(): folder for folder in folders}
 
 
 def is_whole(folder: Path) -> bool:
     """Returns whether a folder data_dir/NAME[/CONFIG]/VERSION holds a prepared set."""
-    return (folder / _MARK).exists()
+    return (folder / MARK).exists()
 
 
 def install(make: Callable[[str], Any], data_dir: str | Path, **options: Any) -> Path:
@@ -151,7 +151,7 @@ def open_prepared(name: str, folder: Path, task: Task) -> Dataset:
     """
     import tensorflow_datasets as tfds
 
-    _checked(folder, (folder / _MARK).stat().st_mtime_ns)
+    _checked(folder, (folder / MARK).stat().st_mtime_ns)
     info = tfds.builder_from_directory(folder).info
     if info.file_format.value != "array_record":
         raise UserError(

@@ -1,0 +1,1 @@
+"""Runs and data sets in object stores: copied, as files, between these and this machine."""

@@ -1,0 +1,267 @@
+"""Runs whose folder is in a store: whole at every moment, and the bits of any other run."""
+
+import hashlib
+import json
+import os
+import signal
+import time
+
+import pytest
+import toys
+from toy_runs import CONFIG, data, interrupted
+
+from research.distributed.folder import open_run
+from research.errors import FailedError, UserError
+from research.record import checksums
+from research.remote import lease
+from research.remote.mirror import Mirror
+from research.remote.store import Store, cache
+from research.training import parallel as parallel_lib
+from research.training.checkpoint import open_checkpoint
+from research.training.interrupts import Stopped
+from research.training.loop import train
+
+ADDRESS, FOLDER = "gs://bucket/runs/a", "bucket/runs/a"
+LATEST = f"{FOLDER}/checkpoints/latest"
+LOG = "metrics.jsonl"
+
+
+def run(folder, held=None, saved=lambda: None, experiment=None):
+    """Trains the smallest experiment to its end, in a folder of this machine."""
+    parallel = parallel_lib.create(CONFIG.parallel, CONFIG.batch_size, CONFIG.accumulate)
+    with open_run(folder, "toy", CONFIG, None, held, saved) as record:
+        experiment = experiment or toys.experiment(data=data)
+        record.finish(train(experiment, CONFIG, parallel, record).result)
+
+
+def remote(experiment=None):
+    with Mirror(ADDRESS) as mirror:
+        run(mirror.path, mirror.lock, mirror.push, experiment)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What a run holds that was never disturbed and lies on a disk."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(folder)
+    return told(lambda name: (folder / name).read_bytes())
+
+
+def told(read):
+    """Returns the bits of a finished run's state, and its log."""
+    result = json.loads(read("result.json"))
+    rows = [json.loads(line) for line in read("metrics.jsonl").splitlines()]
+    return result["fingerprint"], [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
+
+
+def parts(stores):
+    return json.loads(stores.lie(FOLDER)["result.json"])["parts"]
+
+
+@pytest.fixture
+def on(monkeypatch, tmp_path):
+    """Makes this another machine: its cache is elsewhere."""
+    return lambda name: monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+
+
+def finished(files):
+    """Returns the checkpoints that have their list."""
+    return {n for n in files if n.startswith("checkpoints/") and n.endswith(checksums.NAME)}
+
+
+def broken_promises(files):
+    """Yields what lists promise that is not there, by a plain look at each."""
+    for name in [n for n in files if n.rpartition("/")[2] == checksums.NAME]:
+        folder = name.removesuffix(checksums.NAME)
+        for file, entry in json.loads(files[name])["files"].items():
+            content = files.get(folder + file)
+            if content is None:
+                if file not in ("result.json", "stopped.json"):  # listed before they are written
+                    yield f"{folder + file} is missing"
+                continue
+            if file == "metrics.jsonl":
+                content = content[: entry["size"]]
+            if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+                yield f"{folder + file} differs"
+
+
+def test_a_run_goes_on_on_another_machine_and_the_store_is_whole_at_every_moment(
+    stores, undisturbed, on
+):
+    with pytest.raises(Stopped):
+        remote(interrupted(6, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    stopped = stores.lie(FOLDER)
+    assert "result.json" not in stopped and finished(stopped)
+    on("another")
+    remote()
+    assert told(stores.lie(FOLDER).__getitem__) == undisturbed
+    assert [part["start"] for part in parts(stores)] == [0, 7]
+    local = cache("runs", ADDRESS)
+    here = {p.relative_to(local).as_posix(): p for p in local.rglob("*") if p.is_file()}
+    copied = {name: path.read_bytes() for name, path in here.items() if name[0] != "."}
+    assert stores.lie(FOLDER) == copied  # old checkpoints are gone from both
+
+    moments = [stores.lie(FOLDER, then) for then in stores.history]
+    assert len(moments) > 200
+    assert [found for files in moments for found in broken_promises(files)] == []
+    counts = [len(finished(files)) for files in moments]
+    assert 0 not in counts[counts.index(1) :]
+    # So it goes on elsewhere, wherever its process was killed: here while it was taken up again.
+    killed = next(i for i, files in enumerate(moments) if f"{LATEST}/8/{checksums.NAME}" in files)
+    stores.files.clear()
+    stores.files.update(stores.history[killed - 5])
+    del stores.files[f"{FOLDER}/{lease.FILE}"]  # as if it had run out
+    on("a third")
+    remote()
+    assert told(stores.lie(FOLDER).__getitem__) == undisturbed
+
+
+def test_what_cannot_be_sent_stays_and_is_gone_on_from(stores, undisturbed, monkeypatch):
+    def gone(what, name):
+        if what == "write" and f"{LATEST}/8/" in name:
+            raise ConnectionError("no route to host")
+
+    stores.refuses = gone
+    folder = cache("runs", ADDRESS)
+    with pytest.raises(
+        FailedError, match=rf"cannot be written \(no route .* in {folder}, and the "
+    ):
+        remote()
+    assert open_checkpoint(folder).metadata["step"] == 8
+    steps = {name.split("/")[2] for name in finished(stores.lie(FOLDER))}
+    assert steps == {"4", "5"}
+    assert json.loads(stores.files[f"{FOLDER}/{lease.FILE}"])["until"] > time.time()
+    # The same machine need not wait until the lease runs out.
+    stores.refuses = lambda what, name: None
+    remote()
+    assert told(stores.lie(FOLDER).__getitem__) == undisturbed
+    assert not [*broken_promises(stores.lie(FOLDER))]
+    assert [part["start"] for part in parts(stores)] == [0, 8]
+
+
+def begun():
+    """Leaves a run of two files in the store, and returns its folder."""
+    with Mirror(ADDRESS) as mirror:
+        (mirror.path / "config.json").write_text("{}")
+        (mirror.path / LOG).write_text("1\n")
+    return mirror.path
+
+
+def test_a_run_that_another_process_writes_is_refused(stores, on):
+    begun()
+    with Mirror(ADDRESS) as first:
+        with pytest.raises(UserError, match="another process is running in it"):
+            Mirror(ADDRESS).__enter__()  # on this machine, by its lock
+        on("another")
+        for _ in range(2):
+            with pytest.raises(
+                UserError, match=rf"^--workdir={ADDRESS}: process \d+ on .* running"
+            ):
+                Mirror(ADDRESS).__enter__()
+            first.push()
+    with Mirror(ADDRESS) as mirror:  # given back at the end
+        assert (mirror.path / LOG).read_text() == "1\n"
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_its_holder_writes_no_more(stores, on, monkeypatch):
+    begun()
+    first = Mirror(ADDRESS).__enter__()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + lease.LASTS + 1)
+    on("another")
+    with Mirror(ADDRESS) as second:
+        (second.path / LOG).write_text("1\n2\n")
+        (first.path / LOG).write_text("1\n3\n")
+        with pytest.raises(FailedError, match=rf"taken it over.* is in {first.path}\.$") as lost:
+            first.push()
+    first.__exit__(lost.type, lost.value, None)
+    assert stores.lie(FOLDER)[LOG] == b"1\n2\n"
+    # Back on the first machine, what only it has is put aside, not lost.
+    on("machine")
+    with Mirror(ADDRESS) as again:
+        assert (again.path / LOG).read_text() == "1\n2\n"
+    assert (again.path.with_name("a-before") / LOG).read_text() == "1\n3\n"
+
+
+def test_of_two_that_take_a_free_lease_at_once_one_gets_it(stores, monkeypatch):
+    file = f"{FOLDER}/{lease.FILE}"
+    later = {"owner": "other", "by": "process 1 on other", "until": time.time() + 60}
+
+    def meanwhile(seconds):
+        stores.files[file] = json.dumps(later).encode()
+
+    monkeypatch.setattr(lease.time, "sleep", meanwhile)
+    with pytest.raises(UserError, match="process 1 on other is running in it"):
+        lease.Lease(Store(ADDRESS), "one").take()
+
+
+def test_a_lease_is_renewed_while_its_holder_works(stores, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWED", 0.01)
+    file = f"{FOLDER}/{lease.FILE}"
+    held = lease.Lease(Store(ADDRESS), "one")
+    held.take()
+    first = stores.files[file]
+    until = time.monotonic() + 10
+    while stores.files[file] == first and time.monotonic() < until:
+        time.sleep(0.01)
+    held.stop_renewing()
+    assert json.loads(stores.files[file])["until"] > json.loads(first)["until"]
+
+
+def test_a_network_that_is_gone_for_a_moment_is_waited_for(stores):
+    failures = iter([ConnectionError("gone"), TimeoutError("gone")])
+
+    def refuse(what, name):
+        if LOG in name and (error := next(failures, None)):
+            raise error
+
+    stores.refuses = refuse
+    begun()
+    assert stores.lie(FOLDER)[LOG] == b"1\n"
+    assert next(failures, None) is None
+
+
+def test_what_may_not_be_written_is_said_at_once(stores):
+    def refuse(what, name):
+        if what == "write":
+            raise PermissionError("Access Denied")
+
+    stores.refuses = refuse
+    with pytest.raises(
+        UserError, match=rf"{ADDRESS}: may not be written \(Access Denied\)"
+    ) as error:
+        Mirror(ADDRESS).__enter__()
+    assert error.value.exit_code == 2
+
+
+def test_a_folder_that_is_no_run_is_left_alone(stores):
+    stores.files[f"{FOLDER}/thesis/chapter.tex"] = b"years of work"
+    folder = begun()
+    assert not (folder / "thesis").exists()
+    assert stores.files[f"{FOLDER}/thesis/chapter.tex"] == b"years of work"
+
+
+def test_a_run_of_which_a_byte_flipped_in_the_store_is_refused(stores, on):
+    remote()
+    for name, said in (
+        ("config.json", "is damaged .config.json is not what was written"),
+        (LOG, f"is damaged .{LOG} is not what was written"),
+    ):
+        whole = stores.files[f"{FOLDER}/{name}"]
+        stores.files[f"{FOLDER}/{name}"] = flipped(whole)
+        on(f"after {name}")
+        with pytest.raises(UserError, match=said):
+            remote()
+        stores.files[f"{FOLDER}/{name}"] = whole
+    names = [n for n in stores.lie(FOLDER) if f"{LATEST[len(FOLDER) + 1 :]}/12/weights" in n]
+    largest = max(names, key=lambda name: len(stores.lie(FOLDER)[name]))
+    name = f"{FOLDER}/{largest}"
+    stores.files[name] = flipped(stores.files[name])
+    with pytest.raises(UserError, match=r"latest/12: is damaged \(weights.* is not what was"):
+        open_checkpoint(ADDRESS)
+    assert open_checkpoint(f"{ADDRESS}/checkpoints/best").metadata["best"]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
