@@ -71,7 +71,9 @@ class LaunchConfig:
         "network on one page.",
     )
     checkpoint: tuple[str, ...] = option(
-        (), "Run folder, or one checkpoint in it; evaluate takes several, as an ensemble."
+        (),
+        "Run folder, or one checkpoint in it, here or at gs://... or s3://...; evaluate takes "
+        "several, as an ensemble.",
     )
     inputs: tuple[str, ...] = option((), "Files and folders to predict.")
     show: Literal["", "suspicious", "disagreements"] = option(

@@ -56,7 +56,9 @@ class DataConfig(CheckConfig):
 
     dataset: str = option("", "Name of the data set, or folder:PATH; --mode=list shows all.")
     data_dir: str = option(
-        "data", "Folder of prepared data sets (TFDS layout).", changes_result=False
+        "data",
+        "Folder of prepared data sets (TFDS layout), here or at gs://... or s3://...",
+        changes_result=False,
     )
     batch_size: int = option(
         128,

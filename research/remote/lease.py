@@ -84,8 +84,8 @@ class Lease:
             until = time.strftime("%H:%M:%S UTC", time.gmtime(found["until"]))
             raise LeasedError(
                 f"--workdir={self._store.address}: {found['by']} is running in it (its lease "
-                f"lasts until {until}, and is renewed while it runs); choose another folder or wait "
-                "for it."
+                f"lasts until {until}, and is renewed while it runs); choose another folder or "
+                "wait for it."
             )
 
     def _read(self) -> dict[str, Any]:

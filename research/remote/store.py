@@ -56,8 +56,9 @@ class Store:
         from etils import epath
         from fsspec.config import conf
 
-        self.address = address.rstrip("/")
-        scheme, _, rest = self.address.partition("://")
+        scheme, _, rest = address.partition("://")
+        rest = rest.strip("/")
+        self.address = f"{scheme}://{rest}"
         if not rest or ".." in rest.split("/"):
             raise UserError(f"{address}: names no folder; {scheme}://BUCKET/FOLDER is needed.")
         # Another machine's files are to be seen at once, the lease above all.

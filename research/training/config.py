@@ -89,7 +89,8 @@ class RunConfig:
 
     workdir: str = option(
         "",
-        "Folder of the run; empty: a new folder runs/<experiment>/<date>-<time>.",
+        "Folder of the run, here or at gs://BUCKET/... or s3://BUCKET/...; empty: a new folder "
+        "runs/<experiment>/<date>-<time>.",
         changes_result=False,
         saved=False,
     )

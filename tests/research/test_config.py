@@ -74,7 +74,10 @@ def test_the_flag_file_leaves_out_what_must_not_be_repeated():
         ({"rate": float("nan")}, r"--rate=nan: a finite number"),
         ({"rate": float("-inf")}, r"--rate=-inf: a finite number"),
         ({"seed": 2**63}, r"--seed=9223372036854775808: is beyond the whole numbers of 64 bits"),
-        ({"workdir": "gs://b/r"}, r"--workdir=gs://b/r: is an address; a folder of this machine"),
+        (
+            {"workdir": "ftp://b/r"},
+            r"--workdir=ftp://b/r: a folder, or an address of gs:// or s3://",
+        ),
         ({"kind": "c"}, r"--kind=c: one of a, b"),
     ],
 )

@@ -22,7 +22,7 @@ from research.training.interrupts import Stopped
 from research.training.loop import train
 
 ADDRESS, FOLDER = "gs://bucket/runs/a", "bucket/runs/a"
-LATEST = f"{FOLDER}/checkpoints/latest"
+LATEST = "checkpoints/latest"
 LOG = "metrics.jsonl"
 
 
@@ -95,7 +95,8 @@ def test_a_run_goes_on_on_another_machine_and_the_store_is_whole_at_every_moment
     on("another")
     remote()
     assert told(stores.lie(FOLDER).__getitem__) == undisturbed
-    assert [part["start"] for part in parts(stores)] == [0, 7]
+    (first, second) = parts(stores)
+    assert first["start"] == 0 < second["start"]
     local = cache("runs", ADDRESS)
     here = {p.relative_to(local).as_posix(): p for p in local.rglob("*") if p.is_file()}
     copied = {name: path.read_bytes() for name, path in here.items() if name[0] != "."}
@@ -253,7 +254,7 @@ def test_a_run_of_which_a_byte_flipped_in_the_store_is_refused(stores, on):
         with pytest.raises(UserError, match=said):
             remote()
         stores.files[f"{FOLDER}/{name}"] = whole
-    names = [n for n in stores.lie(FOLDER) if f"{LATEST[len(FOLDER) + 1 :]}/12/weights" in n]
+    names = [n for n in stores.lie(FOLDER) if f"{LATEST}/12/weights" in n]
     largest = max(names, key=lambda name: len(stores.lie(FOLDER)[name]))
     name = f"{FOLDER}/{largest}"
     stores.files[name] = flipped(stores.files[name])
