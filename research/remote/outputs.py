@@ -1,4 +1,4 @@
-"""What a mode writes, sent to a store when it has ended."""
+"""Outputs of a mode, sent to a store when it has ended."""
 
 import contextlib
 import shutil
