@@ -148,6 +148,23 @@ def begun():
     return mirror.path
 
 
+def test_what_is_written_again_breaks_no_promise(stores):
+    with Mirror(ADDRESS) as mirror:
+        checkpoint = mirror.path / f"{LATEST}/4"
+        checkpoint.mkdir(parents=True)
+        (mirror.path / "config.json").write_text("{}")
+        for log, weights in (("1\n2\n", "first"), ("1\n3\n4\n", "second")):
+            (mirror.path / LOG).write_text(log)
+            (checkpoint / "weights").write_text(weights)
+            checksums.write(checkpoint)
+            checksums.write(mirror.path, {LOG: checksums.of_file(mirror.path / LOG)})
+            mirror.push()
+    moments = [stores.lie(FOLDER, then) for then in stores.history]
+    assert [found for files in moments for found in broken_promises(files)] == []
+    assert moments[-1][LOG] == b"1\n3\n4\n" and moments[-1][f"{LATEST}/4/weights"] == b"second"
+    assert {checksums.NAME, f"{LATEST}/4/{checksums.NAME}"} < moments[-1].keys()
+
+
 def test_a_run_that_another_process_writes_is_refused(stores, on):
     begun()
     with Mirror(ADDRESS) as first:
