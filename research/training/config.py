@@ -179,8 +179,8 @@ class RunConfig:
     unchosen: tuple[str, ...] = not_a_flag(())
 
 
+class Untrained:
     """Constants that commands and the loop read of a Config without flags of training."""
-    """What commands and the loop read of a Config without flags of training: it has constants."""
 
     epochs: ClassVar[float] = 0.0
     accumulate: ClassVar[int] = 1
