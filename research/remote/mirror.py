@@ -52,9 +52,8 @@ class Mirror:
         self.path = cache("runs", self.store.address)
         self._sent: dict[str, State] = {}  # as it was when it was copied
         self._there: set[str] = set()  # names in the store
-        self._promised: (
-            Mapping[str, checksums.Entry] | None
-        ) = {}  # by the store's list; None: unknown
+        # What the store's list of the run's own files says; None where that is not known.
+        self._promised: Mapping[str, checksums.Entry] | None = {}
         self._one_push = threading.Lock()
 
     def __enter__(self) -> "Mirror":
@@ -68,7 +67,7 @@ class Mirror:
             token = self._token()
             self._lease = Lease(self.store, token)
             before = self._lease.take()
-            undo.callback(self._lease.stop_renewing)
+            undo.callback(self._give_up)
             self._bring(last_writer=before == token)
             undo.pop_all()
         console().print(f"{self.store.address}: works in {self.path}", markup=False)
@@ -92,6 +91,12 @@ class Mirror:
                 raise
         finally:
             self.lock.close()
+
+    def _give_up(self) -> None:
+        """Gives the lease back where the work could not begin."""
+        self._lease.stop_renewing()
+        with contextlib.suppress(UserError):
+            self._lease.give_back()
 
     def push(self) -> None:
         """Copies what has changed into the store.

@@ -181,6 +181,14 @@ def test_a_run_that_another_process_writes_is_refused(stores, on):
         assert (mirror.path / LOG).read_text() == "1\n"
 
 
+def test_a_lease_is_given_back_where_a_run_cannot_be_brought(stores):
+    begun()
+    stores.files[f"{FOLDER}/{checksums.NAME}"] = b"{"
+    with pytest.raises(UserError, match=r"is damaged \(checksums.json cannot be read"):
+        Mirror(ADDRESS).__enter__()
+    assert json.loads(stores.files[f"{FOLDER}/{lease.FILE}"])["until"] < time.time()
+
+
 def test_a_lease_that_ran_out_is_taken_over_and_its_holder_writes_no_more(stores, on, monkeypatch):
     begun()
     first = Mirror(ADDRESS).__enter__()
