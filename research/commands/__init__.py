@@ -16,7 +16,7 @@ from research.config import options, replace, to_json
 from research.data.config import AUTO, DataConfig
 from research.distributed.joining import joined
 from research.errors import UserError
-from research.modes import Launch, Modes, modes_of
+from research.modes import LaunchConfig, Modes, modes_of
 from research.record.progress import console
 from research.remote.outputs import sent_at_end
 from research.remote.store import is_remote
@@ -36,7 +36,7 @@ OF_EACH_PROCESS = ("distributed", "join_timeout", "data_dir", "compilation_cache
 
 
 @contextlib.contextmanager
-def prepared(launch: Launch, config: LoopConfig) -> Iterator[None]:
+def prepared(launch: LaunchConfig, config: LoopConfig) -> Iterator[None]:
     """Makes this process ready for a mode, as one of those of --distributed while that lasts.
 
     Raises:
@@ -64,7 +64,7 @@ def prepared(launch: Launch, config: LoopConfig) -> Iterator[None]:
 
 
 def run(
-    launch: Launch,
+    launch: LaunchConfig,
     module: ModuleType | None,
     config: LoopConfig,
     given: Collection[str],
@@ -181,7 +181,7 @@ def run(
     return 0
 
 
-def refuse_elsewhere(launch: Launch, config: LoopConfig) -> None:
+def refuse_elsewhere(launch: LaunchConfig, config: LoopConfig) -> None:
     """Raises UserError for flags that are of other modes than this one."""
     for said in (launch, config):
         for row in options(type(said)):
@@ -194,7 +194,7 @@ def refuse_elsewhere(launch: Launch, config: LoopConfig) -> None:
         raise UserError(f"--show={launch.show}: is for --mode={mode}; leave it out.")
 
 
-def refuse_auto(launch: Launch, config: LoopConfig) -> None:
+def refuse_auto(launch: LaunchConfig, config: LoopConfig) -> None:
     """Raises UserError for --batch_size=auto where no training step is compiled by one process."""
     if config.batch_size != AUTO:
         return
@@ -204,7 +204,7 @@ def refuse_auto(launch: Launch, config: LoopConfig) -> None:
         raise UserError("--batch_size=auto: is for one process; --mode=compile tells the number.")
 
 
-def refuse_addresses(launch: Launch, config: LoopConfig) -> None:
+def refuse_addresses(launch: LaunchConfig, config: LoopConfig) -> None:
     """Raises UserError for an address of a store where a folder of this machine is needed."""
     here = "a folder of this machine is needed."
     if launch.mode in ("study", "tune", "reproduce") and is_remote(config.workdir):

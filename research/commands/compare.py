@@ -27,7 +27,7 @@ from research.config import from_json, options
 from research.errors import UserError
 from research.experiment import Evaluation
 from research.figures import comparison as figures_lib
-from research.modes import Launch
+from research.modes import LaunchConfig
 from research.record.progress import console
 from research.record.report import save_csv
 from research.record.run_folder import save_figures
@@ -40,7 +40,7 @@ NAME = "compare"  # of the files
 
 
 def compare(
-    launch: Launch,
+    launch: LaunchConfig,
     workdir: str,
     arguments: Sequence[str],
     open_experiment: Callable[[str], ModuleType],

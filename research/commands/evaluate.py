@@ -15,7 +15,7 @@ from research.data.sources import overlap
 from research.distributed import group as distributed
 from research.errors import UserError
 from research.experiment import Data, Experiment
-from research.modes import Launch, modes_of
+from research.modes import LaunchConfig, modes_of
 from research.nn.ensemble import ensemble
 from research.record.progress import console
 from research.record.run_folder import fingerprint, save_figures
@@ -40,7 +40,7 @@ _MAY_DIFFER = ("dataset", "skip_corrupt")
 
 def open_weights(
     checkpoint: str | None,
-    launch: Launch,
+    launch: LaunchConfig,
     module: ModuleType,
     config: LoopConfig,
     given: Collection[str],

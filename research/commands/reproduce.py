@@ -14,7 +14,7 @@ from research.commands.processes import run_alone
 from research.comparison import reproduction, stated
 from research.comparison.runs import Run, read_run
 from research.errors import UserError
-from research.modes import Launch
+from research.modes import LaunchConfig
 from research.record.progress import console
 from research.record.report import Report
 from research.record.run_folder import read_result
@@ -27,7 +27,9 @@ MODE = "reproduce"
 TAKEN = ("workdir", "data_dir", "compilation_cache")  # the flags that change no bit
 
 
-def reproduce(launch: Launch, config: LoopConfig, given: Collection[str], launcher: Path) -> int:
+def reproduce(
+    launch: LaunchConfig, config: LoopConfig, given: Collection[str], launcher: Path
+) -> int:
     """Trains a run again, or measures stated results again.
 
     Args:

@@ -26,7 +26,7 @@ from research.comparison.cells import Cell, claimed, failure_of
 from research.comparison.study import Study
 from research.errors import UserError, is_full
 from research.experiment import Look
-from research.modes import Launch
+from research.modes import LaunchConfig
 from research.record.progress import console
 from research.record.run_folder import as_begun, check_workdir
 from research.training import parallel as parallel_lib
@@ -39,7 +39,7 @@ SOME_FAILED = 3
 
 
 def study_of(
-    launch: Launch,
+    launch: LaunchConfig,
     config: LoopConfig,
     given: Collection[str],
     presets: Path,

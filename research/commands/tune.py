@@ -32,7 +32,7 @@ from research.data.sources.splits import VALIDATION
 from research.errors import UserError
 from research.experiment import Look
 from research.figures.tuning import searched
-from research.modes import Launch
+from research.modes import LaunchConfig
 from research.record.locks import lock
 from research.record.progress import console
 from research.record.report import save_csv
@@ -46,7 +46,7 @@ SHOWN = 30  # trials in the table on the terminal; tune.csv holds all
 
 
 def run_tuning(
-    launch: Launch,
+    launch: LaunchConfig,
     module: ModuleType,
     config: LoopConfig,
     given: Collection[str],
@@ -170,7 +170,7 @@ def run_tuning(
     return SOME_FAILED if failed else 0
 
 
-def trials_of(launch: Launch, space: Space, seed: int) -> dict[str, dict[str, Any]]:
+def trials_of(launch: LaunchConfig, space: Space, seed: int) -> dict[str, dict[str, Any]]:
     """Returns {name of a trial: {flag: value}}.
 
     Raises:
