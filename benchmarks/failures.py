@@ -70,6 +70,7 @@ def disturb(folder: Path, data: Path, number: int, chance: random.Random, prepar
       "" where it had finished before.
     """
     place = folder.parent / f"data{number}" if preparing else data
+    before = unfinished(folder)
     with subprocess.Popen(
         command(folder, place, *FLAGS), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -86,12 +87,14 @@ def disturb(folder: Path, data: Path, number: int, chance: random.Random, prepar
         assert all((mark.parent / "checksums.json").exists() for mark in whole), place
         shutil.rmtree(place, ignore_errors=True)
         return "preparation" if alive else ""
-    saving = [p for p in (folder / "checkpoints").glob("latest/*") if not _finished(p)]
+    saving = unfinished(folder).items() - before.items()
     return ("save" if saving else "step or evaluation") if alive else ""
 
 
-def _finished(path: Path) -> bool:
-    return (path / "checksums.json").exists()
+def unfinished(folder: Path) -> dict[str, int]:
+    """Checkpoints that a killed process left, and when something was last made in them."""
+    latest = (folder / "checkpoints").glob("latest/*")
+    return {p.name: p.stat().st_mtime_ns for p in latest if not (p / "checksums.json").exists()}
 
 
 def ask_to_stop(folder: Path, data: Path, chance: random.Random) -> str:

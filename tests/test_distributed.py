@@ -87,6 +87,27 @@ def test_a_run_goes_on_in_more_and_in_fewer_processes(toy):
     check_same_run(folder / "alone", folder / "joined-0.5")
 
 
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("labels", "has another data of test"),
+        ("checkpoints", "has another newest checkpoint"),
+        ("damage", "has another step to go on from"),
+    ],
+)
+def test_processes_that_see_other_data_or_checkpoints_are_refused(what, said, toy):
+    folder = toy[0] / what
+    toy_runs.run(folder, dataclasses.replace(toy_runs.CONFIG, stop_after=0.67), EXPERIMENT)
+    printed = together({"toy": [str(folder)], "unlike": [1, what]}, toy[0], codes=(2, 2))
+    assert all("process 1 of 2 (" in text and said in text for text in printed)
+
+
+@pytest.mark.processes
+def test_one_that_works_alone_for_long_is_waited_for(tmp_path):
+    together({"busy": 5}, tmp_path)
+
+
 def test_each_example_is_evaluated_once_and_as_in_one_process(toy):
     folder, alone = toy
     expected = alone.evaluations["test"].outcomes

@@ -14,6 +14,7 @@ from research.code.running import code_of
 from research.commands.output import output_folder, show_report
 from research.config import options, replace, to_json
 from research.data.config import AUTO, DataConfig
+from research.distributed.group import refuse_different
 from research.distributed.joining import joined
 from research.errors import UserError
 from research.modes import LaunchConfig, Modes, modes_of
@@ -123,6 +124,9 @@ def run(
 
         return reproduce(launch, config, given, experiments.parent / "launch.py")
     assert module is not None, "the other modes are of an experiment"
+    code = code_of(module)
+    own = {"code of the experiment": code.digest if code is not None else "none"}
+    refuse_different("code", own, "bring the same files to all machines")
     if launch.mode == "check":
         if launch.checkpoint:
             from research.commands.intact import check_runs
@@ -153,7 +157,7 @@ def run(
         for path in launch.checkpoint or (None,):
             trained, opened = open_weights(path, launch, module, config, given)
             members.append((trained, module.build(trained, opened.metadata["facts"]), opened))
-        run_evaluation(launch.experiment, members, code_of(module), launch.show)
+        run_evaluation(launch.experiment, members, code, launch.show)
     elif launch.mode == "study":
         from research.commands.study import run_study, study_of
 

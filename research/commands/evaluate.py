@@ -163,7 +163,7 @@ def run_evaluation(
 
 def compare_with_others(variables: Any, data: Data) -> None:
     """Raises UserError, in all processes, where they are to evaluate different things."""
-    identity = {f"data of {split}": source.fingerprint() for split, source in data.evals.items()}
+    identity = {f"data of {split}": source.content() for split, source in data.evals.items()}
     identity["weights"] = fingerprint(variables)
     distributed.refuse_different("evaluation", identity, "bring the same files to all machines")
 

@@ -13,6 +13,7 @@ from research.remote.store import is_remote
 from research.training.checkpoint import UNCHECKED, locate, steps, verify
 
 CHECKPOINTS = "checkpoints"
+OF_RUNS = (sealing.CONFIG, sealing.RESULT, CHECKPOINTS)  # what says that a folder is a run's
 
 
 def check_runs(paths: Sequence[str]) -> None:
@@ -24,7 +25,7 @@ def check_runs(paths: Sequence[str]) -> None:
     """
     damaged: list[DamagedError] = []
     for path in (copied_run(p, whole=True) if is_remote(p) else Path(p) for p in paths):
-        whole = path if (path / CHECKPOINTS).is_dir() else None
+        whole = path if any((path / name).exists() for name in OF_RUNS) else None
         parts = _parts(whole) if whole else iter([(locate(path), _checkpoint)])
         for part, compare in parts:
             try:

@@ -45,8 +45,11 @@ class Group:
         host = f" ({self.hosts[index]})" if index in self.hosts else ""
         return f"process {index} of {self.count}{host}"
 
-    def exchange(self, name: str, value: str) -> list[str]:
+    def exchange(self, name: str, value: str, *, patient: bool = False) -> list[str]:
         """Returns the values of all processes, in order: each waits here for all others.
+
+        Args:
+          patient: wait for as long as the others live, where one may have hours of work alone.
 
         Raises:
           FailedError: where one does not come in an hour.
@@ -56,18 +59,22 @@ class Group:
         self._uses[name] += 1
         key = f"exchange/{name}/{self._uses[name]}"
         self.client.key_value_set(f"{key}/{self.index}", value)
-        return [self._value_of(index, name, f"{key}/{index}") for index in range(self.count)]
+        every = range(self.count)
+        return [self._value_of(index, name, f"{key}/{index}", patient) for index in every]
 
-    def _value_of(self, index: int, name: str, key: str) -> str:
-        try:
-            value: str = self.client.blocking_key_value_get(key, int(1000 * PATIENCE))
-        except Exception as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
-            raise FailedError(
-                f"{self.name(index)} has not come to {name!r} in {PATIENCE / 60:.0f} minutes."
-            ) from error
-        return value
+    def _value_of(self, index: int, name: str, key: str, patient: bool) -> str:
+        while True:
+            try:
+                value: str = self.client.blocking_key_value_get(key, int(1000 * PATIENCE))
+            except Exception as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
+                if patient:  # `watch` ends this process where the other is gone
+                    continue
+                raise FailedError(
+                    f"{self.name(index)} has not come to {name!r} in {PATIENCE / 60:.0f} minutes."
+                ) from error
+            return value
 
 
 _ALONE = Group()

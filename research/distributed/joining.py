@@ -84,7 +84,7 @@ def joined(said: str, timeout: float, flags: Mapping[str, Any]) -> Iterator[None
             yield
         except Stopped as said_so:  # in all processes
             stopped = said_so
-        group.exchange("end", "")
+        group.exchange("end", "", patient=True)  # `predict` works in the first process alone
     except BaseException as error:
         if of_others(error):
             time.sleep(2 * SILENT)  # `watch` ends this process, and says which one is gone
@@ -246,7 +246,8 @@ def show(batch_size: int) -> None:
     mine = f"{jax.local_device_count()} {jax.local_devices()[0].device_kind}"
     rows = batch_size // group.count
     table = Table("process", "host", "devices", f"rows of each batch of {batch_size}", box=None)
-    for index, devices in enumerate(group.exchange("devices", mine)):
+    # One of them may have prepared a data set before.
+    for index, devices in enumerate(group.exchange("devices", mine, patient=True)):
         part = f"{index * rows} to {(index + 1) * rows - 1}"
         table.add_row(str(index), group.hosts[index], devices, part)
     console().print(table)

@@ -13,6 +13,7 @@ import numpy as np
 from research import config as config_lib
 from research.code import files as code_lib
 from research.data.sources import overlap
+from research.distributed import group as distributed
 from research.distributed.group import of_first, refuse_different
 from research.errors import NotFiniteError, UserError, nearest
 from research.experiment import Evaluation, Experiment, Variables
@@ -143,11 +144,16 @@ def train(
         facts = dict(experiment.facts)
         if trained_on is not None:
             identity["trained_on"] = facts["trained_on"] = overlap.checksum(trained_on)
-        refuse_different("data", identity, "bring the same data to all machines")
+        splits = {"train": data.train, **data.evals} if distributed.count() > 1 else {}
+        found = {f"data of {name}": split.content() for name, split in splits.items()}
+        refuse_different("data", identity | found, "bring the same data to all machines")
         checkpointer = stack.enter_context(
             Checkpointer(run.path / "checkpoints", config.keep, run.saved)
         )
         start, seconds_before, spent = 0, 0.0, None
+        mend = "see that all machines see the same checkpoints, whole, and start again"
+        newest = {"newest checkpoint": str(checkpointer.last_good())}
+        refuse_different("before", newest, mend)  # they read it together
         if restored := checkpointer.restore(state):
             values, metadata = restored
             state, start, seconds_before = (
@@ -157,6 +163,7 @@ def train(
             )
             spent = metadata.get("spending")
             run.check_data(identity)
+        refuse_different("checkpoint", {"step to go on from": str(start)}, mend)
         end = max(start, last_step(config, plan))
         surroundings = environment()
         used = {name: surroundings[name] for name in ("cores", "threads", "devices")}

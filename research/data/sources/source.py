@@ -282,6 +282,10 @@ class Source:
                 del iterator, ahead
                 gc.collect()
 
+    def content(self) -> str:
+        """Returns the sha256 of the split: of 64 examples where it is not held in memory."""
+        return digest(self.memory or self.examples, len(self.examples) if self.memory else 64)
+
     def fingerprint(self) -> str:
         """Returns the sha256 of the data, the first epoch's start and the batch size."""
         length = len(self.examples)

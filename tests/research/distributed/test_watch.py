@@ -2,12 +2,15 @@
 
 import signal
 import threading
+import time
 
 import pytest
 
+from research.distributed import group as group_lib
 from research.distributed import watch
 from research.distributed.group import Group
 from research.distributed.watch import SILENT, STILL, Agreement, Pulses
+from research.errors import UserError
 
 
 def heard(pulses, seconds, beats):
@@ -152,6 +155,61 @@ def test_values_are_exchanged_in_order_and_anew_each_time():
     for thread in threads:
         thread.join(30)
     assert found == {own: [[f"{i}.{k}" for i in range(3)] for k in range(5)] for own in range(3)}
+
+
+def in_threads(do):
+    """What do(group) returns or raises in each of two processes of a store."""
+    store, found = Store(), {}
+
+    def work(group):
+        try:
+            found[group.index] = do(group)
+        except UserError as error:
+            found[group.index] = error
+
+    groups = [Group(index, 2, store) for index in range(2)]
+    threads = [threading.Thread(target=work, args=(group,), daemon=True) for group in groups]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_one_that_works_for_hours_is_waited_for_where_it_may(patient, monkeypatch):
+    monkeypatch.setattr(group_lib, "PATIENCE", 0.05)
+
+    def come(group):
+        time.sleep(0.5 * group.index)
+        return group.exchange("end", str(group.index), patient=patient)
+
+    first, second = in_threads(come)
+    assert second == ["0", "1"]
+    if patient:
+        assert first == second
+    else:
+        assert "process 1 of 2 has not come to 'end'" in str(first)
+
+
+def test_what_differs_is_refused_in_all_alike(monkeypatch):
+    mine = threading.local()
+    monkeypatch.setattr(group_lib, "current", lambda: mine.group)
+
+    def compare(*values):
+        def work(group):
+            mine.group = group
+            own = {"order": "1f", "seed": values[group.index]}
+            return group_lib.refuse_different("data", own, "bring the same data")
+
+        return in_threads(work)
+
+    assert compare("a", "a") == (None, None)
+    first, second = compare("a", "b")
+    assert isinstance(first, UserError) and str(first) == str(second)
+    assert str(first) == (
+        "process 1 of 2 has another seed than process 0 of 2 (b, not a); bring the same data."
+    )
 
 
 def test_the_limits_leave_less_than_a_minute():

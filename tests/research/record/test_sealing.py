@@ -130,6 +130,13 @@ def test_the_check_names_what_is_damaged_and_goes_on(copy, capsys):
         check_runs([str(copy)])
     said = capsys.readouterr().out
     assert said.count("DAMAGED") == 1 and said.count("are as they were written") >= 2
+    shutil.rmtree(copy / "checkpoints")  # as where nothing is trained
+    with pytest.raises(DamagedError, match=r"metrics\.jsonl"):
+        check_runs([str(copy)])
+    (copy / "config.json").unlink()
+    with pytest.raises(DamagedError, match=r"config\.json"):
+        check_runs([str(copy)])
+    capsys.readouterr()
     (copy / NAME).unlink()  # as in runs of earlier versions
     check_runs([str(copy)])
     assert "before runs had checksums" in capsys.readouterr().out
