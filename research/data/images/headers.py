@@ -4,7 +4,7 @@ import io
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +29,9 @@ DAMAGE = (
     TypeError, struct.error,
 )  # fmt: skip
 _ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}  # markers at a file's end
+# A JPEG's markers: any number of \xff come before one; those alone have no length after them.
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_SCAN, _END, _ALONE = 0xDA, 0xD9, (0x01, *range(0xD0, 0xD9))
 _TAIL = 4096  # bytes
 _NOT_A_PAGE = 1 | 4  # a smaller version, and a mask, of another page
 
@@ -36,6 +39,8 @@ _NOT_A_PAGE = 1 | 4  # a smaller version, and a mask, of another page
 def unread(data: bytes) -> str:
     """Returns why an intact encoded image cannot be read (size, bands, pages); "" if it can."""
     height, width = stated_size(data)
+    if not height * width:
+        return "is damaged, or no image"
     if height * width > MOST_PIXELS:
         return f"has {width:,} x {height:,} pixels, more than {MOST_PIXELS:,}; cut it into tiles"
     if height * width > max(_FEW, _DENSEST * len(data)):
@@ -81,7 +86,12 @@ def stated_size(data: bytes) -> tuple[int, int]:
     elif data.startswith(b"BM"):
         old = data[14:18] == b"\x0c\0\0\0"
         width, height = map(abs, _numbers("<HH" if old else "<ii", data, 18))
-    elif data[8:16] == b"WEBPVP8X":  # the other two kinds have at most 2**28 pixels
+    elif data[8:16] == b"WEBPVP8 ":
+        width, height = (side & 0x3FFF for side in _numbers("<HH", data, 26))
+    elif data[8:16] == b"WEBPVP8L":
+        (sides,) = _numbers("<I", data, 21)
+        width, height = (1 + (sides >> bit & 0x3FFF) for bit in (0, 14)) if sides else (0, 0)
+    elif data[8:16] == b"WEBPVP8X":
         low = _numbers("<BHBH", data, 24)
         width, height = 1 + low[0] + (low[1] << 8), 1 + low[2] + (low[3] << 8)
     elif data[4:8] == b"ftyp":  # AVIF has several, of its tiles and of the whole
@@ -103,18 +113,25 @@ def _numbers(form: str, data: bytes, place: int) -> tuple[int, ...]:
     return struct.unpack_from(form, data, place)
 
 
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yields (marker, place after it) of a JPEG's header, up to its picture, as libjpeg finds them.
+
+    What stands between a segment's end and the next marker is passed over.
+    """
+    place = 2
+    while found := _MARKER.search(data, place):
+        marker, place = found[1][0], found.end()
+        yield marker, place
+        if marker in (_SCAN, _END):
+            return
+        if marker not in _ALONE:
+            place += max(2, int.from_bytes(data[place : place + 2], "big"))
+
+
 def _frame_sides(data: bytes) -> int:
     """Returns the place of the sides in a JPEG's first frame header (SOF); -1 if there is none."""
-    position = 2
-    while data[position : position + 1] == b"\xff":
-        marker = data[position + 1 : position + 2]
-        if marker == b"\xff":
-            position += 1
-        elif b"\xc0" <= marker <= b"\xcf" and marker not in b"\xc4\xc8\xcc":
-            return position + 5
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return -1
+    frames = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+    return next((place + 3 for marker, place in _jpeg_markers(data) if marker in frames), -1)
 
 
 def _netpbm(head: bytes) -> tuple[int, int]:
@@ -248,13 +265,5 @@ def is_truncated(data: bytes) -> bool:
     if not data.startswith(b"\xff\xd8"):
         return False
     # The marker must follow the picture: thumbnails in the header have their own.
-    position = 2
-    while data[position : position + 1] == b"\xff":
-        marker = data[position + 1 : position + 2]
-        if marker == b"\xda":
-            break
-        if marker == b"\xff":  # any number of them may come before a marker
-            position += 1
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return data.find(b"\xff\xd9", position) < 0
+    last = max((place for _, place in _jpeg_markers(data)), default=2)
+    return data.find(b"\xff\xd9", last - 2) < 0

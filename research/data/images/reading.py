@@ -172,11 +172,11 @@ def _largest(file: str) -> int:
 
 def _pixels(data: bytes, name: str, reduce: Reduce | None = None) -> np.ndarray:
     """Decodes values as they are stored: grey, or blue, green, red and perhaps alpha; upright."""
-    if reason := unread(data):
-        raise UserError(f"{name}: {reason}")
     # OpenCV 4 fills in what is missing, and says nothing.
     if is_truncated(data):
         raise UserError(f"{name}: is truncated, the end of the image is missing")
+    if reason := unread(data):
+        raise UserError(f"{name}: {reason}")
     transparent, image = has_alpha(data), None
     if reduce is not None and data.startswith(JPEG):
         image = _decoded_jpeg(data, reduce)

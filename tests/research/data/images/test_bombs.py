@@ -49,6 +49,9 @@ HUGE = {
     "png": png(SIDE, SIDE),
     "png of another shape": png(2**31 - 1, 1),
     "jpeg": jpeg(65_000, 65_000),
+    "jpeg with a stray byte": jpeg(65_000, 65_000).replace(b"\xff\xc0", b"\0\xff\xc0"),
+    "jpeg with a stuffed byte": jpeg(65_000, 65_000).replace(b"\xff\xc0", b"\xff\0\xff\xc0"),
+    "jpeg with a restart": jpeg(65_000, 65_000).replace(b"\xff\xc0", b"\xff\xd3\xff\xff\xc0"),
     "bmp": encoded("BMP")[:18] + struct.pack("<ii", SIDE, -SIDE) + encoded("BMP")[26:],
     "gif": encoded("GIF", mode="P")[:6] + struct.pack("<HH", 65_000, 65_000) + b"\0" * 30,
     "ppm": b"P6\n# a\n100000 100000\n255\n",
@@ -79,9 +82,32 @@ def test_the_stated_size_is_pillows(kind):
     assert decode_image(data, "a").shape[:2] == (17, 31)
 
 
-def test_webp_cannot_be_larger_than_the_limit_but_by_its_canvas():
-    assert MOST_PIXELS >= 16_384**2  # sides of VP8 and VP8L have 14 bits
-    assert stated_size(encoded("WEBP", mode="RGBA")) == (12, 10)
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"mode": "RGBA"}])
+def test_each_kind_of_webp_states_its_size(options):
+    for size in ((31, 17), (16_383, 1), (1, 16_383)):
+        data = encoded("WEBP", size, **options)
+        assert stated_size(data) == size[::-1]
+    assert decode_image(data, "a").shape[:2] == size[::-1]
+    assert stated_size(data[:20]) in ((0, 0), (1, 1))
+
+
+SIZELESS = {
+    "jpeg 2000": encoded("JPEG2000", (6000, 6000)),
+    "pam": b"P7\nWIDTH 6000\nHEIGHT 6000\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n" + bytes(30),
+    "pfm": b"PF\n6000 6000\n-1.0\n" + bytes(30),
+    "hdr": b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 6000 +X 6000\n" + bytes(30),
+    "sun": struct.pack(">8I", 0x59A66A95, 6000, 6000, 24, 6000 * 6000 * 3, 1, 0, 0) + bytes(30),
+    "ppm behind a comment": b"P6\n#" + b"a" * 2000 + b"\n6000 6000\n255\n" + bytes(30),
+}
+
+
+@pytest.mark.parametrize("kind", SIZELESS)
+@pytest.mark.parametrize("decode", [decode_image, decode_mask])
+def test_what_states_no_size_is_not_decoded(kind, decode):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"a.png: is damaged, or no image"):
+        decode(SIZELESS[kind], "a.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 2**14  # KiB
 
 
 def test_long_sides_of_few_pixels_are_read():
