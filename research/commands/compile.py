@@ -184,14 +184,18 @@ def read_measured(run: str) -> Mapping[str, Any]:
     return result
 
 
-def changes_of(config: LoopConfig) -> Iterator[Mapping[str, Any]]:
-    """Yields changes of flags that lower the memory of a training step, one at a time."""
+def changes_of(config: LoopConfig, several: bool = False) -> Iterator[Mapping[str, Any]]:
+    """Yields changes of flags that lower the memory of a training step, one at a time.
+
+    Args:
+      several: the devices are of several processes, which share nothing out so far.
+    """
     if isinstance(config, PrecisionConfig):
         if config.precision == "float32":
             yield {"precision": "bfloat16"}
         if config.remat == "none":
             yield from ({"remat": "blocks"}, {"remat": "full"})
-    if config.shard == "none":
+    if config.shard == "none" and not several:
         yield from ({"shard": "state"}, {"shard": "params"})
     yield {"accumulate": 2 * config.accumulate}
     yield {"accumulate": 4 * config.accumulate}
@@ -202,7 +206,9 @@ def remedies(
 ) -> list[str]:
     """Compiles training with other flags, and says which of them would make it fit."""
     said = []
-    for changes in changes_of(config):
+    # No TPU's host has more than eight chips.
+    pod = topology.chip.kind == "tpu" and len(topology.devices) > 8
+    for changes in changes_of(config, several=pod or topology.hosts > 1):
         try:
             changed = config_lib.replace(config, changes)
             built = module.build(changed, experiment.facts)

@@ -24,6 +24,8 @@ from research.data.text.captions import Tokenised, tokens_of
 from research.errors import UserError
 from research.experiment import Batch, Variables
 from research.hardware.target import target
+from research.record import checksums
+from research.record.checksums import DamagedError
 from research.record.progress import console
 from research.record.run_folder import fingerprint
 from research.spacing import spaced
@@ -111,25 +113,37 @@ def features(
         where one changes, the maps stay.
 
     Raises:
+      DamagedError: where the file is not what was written.
       UserError: where the folder cannot be written.
     """
     state = sha256(encoder.identity.encode() + b"".join(image_digests(examples)))
     for example in read_many(examples, spaced(len(examples), _LOOKED_AT).tolist()):
         state.update(np.ascontiguousarray(example["image"]).tobytes())
-    path = folder / f"{state.hexdigest()[:16]}.npy"
-    if not path.exists():
+    name = state.hexdigest()[:16]
+    # Those of earlier versions have no checksum in their names.
+    path = next((p for form in (f"{name}-*.npy", f"{name}.npy") for p in folder.glob(form)), None)
+    if path is None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(path, examples, encoder.encode)
+            path = _write(folder / name, examples, encoder.encode)
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    _check(path, path.stat().st_mtime_ns)
     return np.load(path, mmap_mode="r")
 
 
-def _write(path: Path, examples: Examples, encode: Encode) -> None:
-    """Writes under another name and renames: a half-written file is never read."""
-    unfinished = path.with_suffix(f".{os.getpid()}.npy")
-    console().print(f"encoding {len(examples):,} images into {path}, once", markup=False)
+@functools.cache
+def _check(path: Path, written: int) -> None:
+    """Compares maps, once in a process, with the sha256 in their name; another time is another."""
+    _, _, digest = path.stem.partition("-")
+    if digest and checksums.of_file(path)["sha256"] != digest:
+        raise DamagedError(f"{path}: is damaged (is not what was written); delete it, and go on.")
+
+
+def _write(place: Path, examples: Examples, encode: Encode) -> Path:
+    """Writes PLACE-SHA256.npy, under another name first: a half-written file is never read."""
+    unfinished = place.with_suffix(f".{os.getpid()}.npy")
+    console().print(f"encoding {len(examples):,} images into {place}-*.npy, once", markup=False)
     # Decodes the next while one is encoded; each of several processes needs all of them.
     source = Source(examples, _BATCH, cache_bytes=0, part=(0, 1))
     array = None
@@ -145,7 +159,8 @@ def _write(path: Path, examples: Examples, encode: Encode) -> None:
         assert array is not None, "a split has at least one example"
         array.flush()
         del array
-        unfinished.rename(path)
+        digest = checksums.of_file(unfinished)["sha256"]
+        return unfinished.rename(f"{place}-{digest}.npy")
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -115,7 +115,7 @@ class RunConfig:
     shard: Shard = option(
         "none",
         "What devices share out to save memory: state, the optimizer's state (ZeRO-1); params, the "
-        "parameters as well (fully sharded). Not with pmap.",
+        "parameters as well (fully sharded). For one process so far; not with pmap.",
         changes_result=False,
     )
     log_every: int = option(

@@ -6,6 +6,8 @@ import json
 import pytest
 
 import launch
+from research.commands.compile import changes_of
+from research.training.config import TrainingConfig
 
 CLASSIFICATION = ("--experiment=classification", "--compilation_cache=")
 LINEAR = (*CLASSIFICATION, "--model=linear")
@@ -89,6 +91,14 @@ def test_one_line_where_it_cannot_be(data, capsys):
     assert "does not divide by 8 devices" in capsys.readouterr().err
     assert compiled("cpu:8", *LINEAR, data, "--run=nowhere") == 2
     assert "--run=nowhere: holds no result.json" in capsys.readouterr().err
+
+
+def test_sharing_out_is_not_offered_to_several_machines():
+    flags = [{*changes} for changes in changes_of(TrainingConfig())]
+    assert {"shard"} in flags and {"accumulate"} in flags
+    assert [{*x} for x in changes_of(TrainingConfig(), several=True)] == [
+        x for x in flags if "shard" not in x
+    ]
 
 
 def needs(topology):

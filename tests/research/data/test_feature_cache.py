@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import cv2
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from research.data.own.captions import CaptionedSplit
 from research.data.text.captions import tokenise
 from research.data.text.tokens import Vocabulary
 from research.errors import UserError
+from research.record.checksums import DamagedError
 
 COUNT = 100
 
@@ -54,6 +56,24 @@ def test_maps_are_those_of_their_image_and_made_once(files, tmp_path):
     # Other sentences about the same pictures: the maps are the same.
     feature_cache.features(opened(files, said="another sentence"), encoder(again), folder)
     assert len(list(folder.iterdir())) == 1
+
+
+def test_a_bit_that_flips_in_the_maps_is_noticed(files, tmp_path):
+    folder = tmp_path / "cache"
+    whole = np.array(feature_cache.features(opened(files), encoder(), folder))
+    (file,) = folder.iterdir()
+    for place in (0, 100, file.stat().st_size - 1):
+        content = bytearray(file.read_bytes())
+        content[place] ^= 1
+        file.write_bytes(content)
+        os.utime(file, ns=(place, place))  # another process would compare it again
+        with pytest.raises(DamagedError, match=rf"{file.name}: is damaged"):
+            feature_cache.features(opened(files), encoder(), folder)
+        content[place] ^= 1
+        file.write_bytes(content)
+    old = file.rename(folder / f"{file.name.partition('-')[0]}.npy")  # of earlier versions
+    np.testing.assert_array_equal(feature_cache.features(opened(files), encoder(), folder), whole)
+    assert [*folder.iterdir()] == [old]
 
 
 @pytest.mark.parametrize("which", [0, 1, 50, 99])

@@ -4,6 +4,9 @@ import copy
 
 import pytest
 
+import launch
+from research import commands
+from research.code import files
 from research.distributed import folder, joining
 from research.distributed.joining import Place, difference, place_of
 from research.errors import UserError
@@ -73,6 +76,25 @@ def test_the_code_is_told_by_its_content(monkeypatch, tmp_path):
     assert joining.code_digest() != before
     file.write_text("a = 1\n")
     assert joining.code_digest() == before
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "predict"])
+def test_a_persons_own_code_is_compared_before_anything_is_done(
+    mode, monkeypatch, tmp_path, capsys
+):
+    told = {}
+
+    def refuse(name, values, mend):
+        told.update(values)
+        raise UserError("other code")
+
+    monkeypatch.setattr(commands, "refuse_different", refuse)
+    (tmp_path / "mine.py").write_text("from experiments.classification import *\n")
+    given = [f"--experiment={tmp_path / 'mine.py'}", f"--mode={mode}", "--compilation_cache="]
+    assert launch.main(["x", *given]) == 2
+    assert "other code" in capsys.readouterr().err
+    code = files.read(tmp_path, "mine.py")
+    assert told == {"code of the experiment": code.digest}
 
 
 def test_a_mark_that_another_machine_does_not_see_is_missed(monkeypatch, tmp_path):
