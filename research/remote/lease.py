@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from research.errors import FailedError, UserError
@@ -41,14 +42,20 @@ class Lease:
         self._ended = threading.Event()
         self._renewing: threading.Thread | None = None
 
-    def take(self) -> str:
+    def take(self, taking_over: Callable[[], object] = lambda: None) -> str:
         """Takes it, and returns the token of who had it before; "" for nobody.
+
+        Args:
+          taking_over: called before the lease names this holder, where the last one was another: who
+            is killed in between finds it as it was.
 
         Raises:
           LeasedError: while another holds it.
         """
         found = self._read()
         self._refuse_others(found)
+        if found.get("owner") != self._token:
+            taking_over()
         self._write(time.time() + LASTS)
         time.sleep(SETTLES)
         self._refuse_others(self._read())

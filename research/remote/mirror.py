@@ -66,7 +66,7 @@ class Mirror:
             self.lock = undo.enter_context(lock(self.path))
             token = self._token()
             self._lease = Lease(self.store, token)
-            before = self._lease.take()
+            before = self._lease.take(self._put_aside)
             undo.callback(self._give_up)
             self._bring(last_writer=before == token)
             undo.pop_all()
@@ -206,8 +206,6 @@ class Mirror:
             files = self._files().items()
             self._sent = {name: state for name, state in files if checkpoint_of(name) in alike}
             return
-        if ahead:
-            self._put_aside()
         fetch(self.store, self._there, self.path)
         remove_others(self.path, self._there)
         self._sent = {name: state for name, state in self._files().items() if name in self._there}
@@ -215,7 +213,9 @@ class Mirror:
         (self.path / _AHEAD).touch()
 
     def _put_aside(self) -> None:
-        """Moves what the folder holds into one beside it: another machine has gone on since."""
+        """Moves what only this folder holds into one beside it: another machine has gone on since."""
+        if not ((self.path / _AHEAD).exists() and files_in(self.path)):
+            return
         aside = unused_path(self.path.parent, f"{self.path.name}-before", "")
         aside.mkdir()
         for path in self.path.iterdir():

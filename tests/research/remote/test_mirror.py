@@ -15,7 +15,7 @@ from research.errors import FailedError, UserError
 from research.record import checksums
 from research.remote import lease
 from research.remote.mirror import Mirror
-from research.remote.store import Store, cache
+from research.remote.store import Store, StoreError, cache
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint
 from research.training.interrupts import Stopped
@@ -291,3 +291,37 @@ def test_a_run_of_which_a_byte_flipped_in_the_store_is_refused(stores, on):
 def flipped(content):
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def killed(mirror):
+    """Ends a mirror as kill -9 would: nothing is copied, and the lease stays."""
+    mirror._lease.stop_renewing()
+    mirror.lock.close()
+
+
+def ahead(log, monkeypatch, after=0.0):
+    """Leaves a folder whose log the store does not have, and its lease, which may have run out."""
+    mirror = Mirror(ADDRESS).__enter__()
+    (mirror.path / "config.json").write_text("{}")
+    mirror.push()
+    (mirror.path / LOG).write_text(log)
+    killed(mirror)
+    if after:
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + after)
+    return mirror.path
+
+
+def test_a_start_that_is_cut_off_lets_no_old_work_overwrite_newer(stores, on, monkeypatch):
+    path = ahead("1\nold\n", monkeypatch, after=lease.LASTS + 1)
+    on("another")
+    with Mirror(ADDRESS) as second:
+        (second.path / LOG).write_text("1\nnew\n")
+    on("machine")
+    with monkeypatch.context() as cut, pytest.raises(StoreError, match="no route"):
+        cut.setattr(Store, "files", lambda *_, **__: (_ for _ in ()).throw(StoreError("no route")))
+        Mirror(ADDRESS).__enter__()
+    with Mirror(ADDRESS) as again:
+        assert (again.path / LOG).read_text() == "1\nnew\n"
+    assert stores.lie(FOLDER)[LOG] == b"1\nnew\n"
+    assert (path.with_name("a-before") / LOG).read_text() == "1\nold\n"
