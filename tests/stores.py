@@ -21,6 +21,7 @@ class Bucket(AbstractFileSystem):
 
     def ls(self, path, detail=True, **_):
         path = self._strip_protocol(path).rstrip("/")
+        self.refuses("list", path)
         found = {}
         for name in [*self.files]:
             if name == path:
@@ -84,7 +85,7 @@ class Stores:
     Attributes:
       files: {BUCKET/NAME: content}.
       history: `files` after each change.
-      refuses: (what, name) -> None, or raises; asked before each read and write.
+      refuses: (what, name) -> None, or raises; asked before each read, write and list.
     """
 
     def __init__(self):

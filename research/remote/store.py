@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from research.errors import FailedError, UserError, is_full
@@ -22,6 +22,7 @@ PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before what failed is tried again
 AT_ONCE = 8  # files that are copied at a time
 _CHUNK = 2**22
+_FOLDER = -1  # instead of a file's size
 
 
 class StoreError(FailedError):
@@ -37,11 +38,28 @@ def cache(kind: str, address: str) -> Path:
     """Returns the folder of this machine in which an address has its place.
 
     Args:
-      kind: "runs" that are written here, or "copies" of what is only read.
+      kind: "copies" of runs, or "sets"; both are only read.
     """
-    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     scheme, _, rest = address.partition("://")
-    return root / "fovea" / kind / scheme / rest.strip("/")
+    return _cached(kind, scheme) / rest.strip("/")
+
+
+def work_folder(kind: str, address: str) -> Path:
+    """Returns the folder of this machine in which what lies at an address is written.
+
+    It is below the number of the address's parts, so that none lies within that of another address.
+
+    Args:
+      kind: "runs", "outputs" of modes, or what was put "aside".
+    """
+    scheme, _, rest = address.partition("://")
+    parts = PurePosixPath(rest.strip("/")).parts
+    return _cached(kind, scheme).joinpath(str(len(parts)), *parts)
+
+
+def _cached(kind: str, scheme: str) -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return root / "fovea" / kind / scheme
 
 
 class Store:
@@ -80,7 +98,7 @@ class Store:
 
     def has(self, name: str) -> bool:
         """Returns whether there is such a file or folder."""
-        return self._tried("read", (self._root / name).exists)
+        return self._size(name) is not None
 
     def inside(self, folder: str = "") -> list[str]:
         """Returns the names of the files and folders in a folder; none where there is no folder."""
@@ -95,12 +113,20 @@ class Store:
         Args:
           seen: name -> whether it counts; folders that do not are not looked into.
         """
+        return [*self.sizes(folder, seen)]
+
+    def sizes(
+        self, folder: str = "", seen: Callable[[str], bool] = lambda name: True
+    ) -> dict[str, int]:
+        """Returns the size in bytes of each file that `files` names."""
         names = [f"{folder}/{name}".lstrip("/") for name in self.inside(folder)]
         names = [name for name in names if seen(name)]
-        folders = each(lambda name: self._tried("read", (self._root / name).is_dir), names)
-        found: list[str] = []
-        for name, is_folder in zip(names, folders, strict=True):
-            found += self.files(name, seen) if is_folder else [name]
+        found: dict[str, int] = {}
+        for name, size in zip(names, each(self._size, names), strict=True):
+            if size == _FOLDER:
+                found |= self.sizes(name, seen)
+            elif size is not None:
+                found[name] = size
         return found
 
     def read(self, name: str) -> bytes | None:
@@ -142,6 +168,16 @@ class Store:
         """Removes a file, if it is there."""
         with contextlib.suppress(FileNotFoundError):
             self._tried("written", (self._root / name).unlink)
+
+    def _size(self, name: str) -> int | None:
+        """Returns a file's size in bytes, or _FOLDER; None where there is nothing of that name.
+
+        `exists` and `is_dir` answer False where a network fails.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            stat = self._tried("read", (self._root / name).stat)
+            return _FOLDER if stat.is_directory else stat.length
+        return None
 
     def _at(self, folder: str) -> Iterable[Path]:
         return (self._root / folder if folder else self._root).iterdir()

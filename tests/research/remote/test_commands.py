@@ -51,7 +51,7 @@ def test_a_run_is_trained_evaluated_used_and_compared_from_the_store(
         assert command(*SMALL, *where, f"--seed={seed}", run) == 0
     trained = json.loads(stores.lie("bucket/runs/mlp-0")["result.json"])
     assert "s3://bucket/sets" in stores.lie("bucket/runs/mlp-0")["flags.txt"].decode()
-    assert list((cache("copies", "s3://bucket/sets")).iterdir())
+    assert list((cache("sets", "s3://bucket/sets")).iterdir())
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     capsys.readouterr()
@@ -131,7 +131,7 @@ def test_a_set_is_copied_once_and_compared_with_its_checksums(stores, afresh, tm
             assert all(np.array_equal(one[name], same[name]) for name in one)
     # Once it is here, no more than its list is read.
     read = []
-    stores.refuses = lambda what, name: read.append(name.rpartition("/")[2])
+    stores.refuses = lambda what, name: what == "read" and read.append(name.rpartition("/")[2])
     copied_set.cache_clear()
     datasets.load("xor", "gs://bucket/sets")
     assert read == [checksums.NAME] * len(read)
@@ -143,10 +143,41 @@ def test_a_set_is_copied_once_and_compared_with_its_checksums(stores, afresh, tm
     name = f"bucket/sets/{largest.relative_to(tmp_path / 'sets').as_posix()}"
     content = stores.files[name]
     stores.files[name] = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
-    shutil.rmtree(cache("copies", "gs://bucket/sets"))
+    shutil.rmtree(cache("sets", "gs://bucket/sets"))
     copied_set.cache_clear()
     with pytest.raises(UserError, match=f"is damaged .{largest.name} is not what was written"):
         datasets.load("xor", "gs://bucket/sets")
+
+
+def test_a_set_that_changed_in_the_store_is_copied_again(stores, afresh):
+    def put(version, **files):
+        for name, content in {"features.json": "{}", **files}.items():
+            stores.files[f"bucket/sets/x/{version}/{name}"] = content.encode()
+
+    def copied():
+        copied_set.cache_clear()
+        root = copied_set("gs://bucket/sets", "x")
+        paths = [path for path in root.glob("x/*/*") if path.is_file()]
+        return {f"{path.parent.name}/{path.name}": path.read_text() for path in paths}
+
+    put("1.0.0", records="old", gone="1")
+    first = {"1.0.0/features.json": "{}", "1.0.0/records": "old", "1.0.0/gone": "1"}
+    assert copied() == first
+    del stores.files["bucket/sets/x/1.0.0/gone"]  # no list of checksums says so
+    put("1.0.0", records="longer", **{"dataset_info.json": "1"})
+    put("1.0.0", **{"dataset_info.json": "2"})
+    now = {"1.0.0/features.json": "{}", "1.0.0/records": "longer", "1.0.0/dataset_info.json": "2"}
+    assert copied() == now
+    put("1.0.0", **{"dataset_info.json": "3"})
+    now["1.0.0/dataset_info.json"] = "3"
+    assert copied() == now
+    put("1.1.0", records="wrong")
+    assert copied()["1.1.0/records"] == "wrong"
+    for name in [name for name in stores.files if "/1.1.0/" in name]:
+        del stores.files[name]  # withdrawn
+    assert copied() == now
+    stores.files.clear()
+    assert copied() == {}
 
 
 def test_runs_that_the_store_has_no_more_are_in_no_comparison(stores, afresh, tmp_path):
