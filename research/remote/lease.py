@@ -39,6 +39,7 @@ class Lease:
           token: of the holder; who comes again with the same need not wait.
         """
         self._store, self._token = store, token
+        self._until = 0.0
         self._ended = threading.Event()
         self._renewing: threading.Thread | None = None
 
@@ -46,8 +47,8 @@ class Lease:
         """Takes it, and returns the token of who had it before; "" for nobody.
 
         Args:
-          taking_over: called before the lease names this holder, where the last one was another: who
-            is killed in between finds it as it was.
+          taking_over: called before the lease names this holder, where the last one was another;
+            who is killed in between finds the lease as it was.
 
         Raises:
           LeasedError: while another holds it.
@@ -72,6 +73,11 @@ class Lease:
                 f"{self._store.address}: {who}, since the lease was not renewed in time"
             )
         self._write(time.time() + LASTS)
+
+    def hold(self) -> None:
+        """Renews it where that is overdue, as in a process that stood still. Raises as `renew`."""
+        if time.time() > self._until - LASTS / 2:
+            self.renew()
 
     def stop_renewing(self) -> None:
         """Ends what renews it; it lasts for a while yet."""
@@ -111,6 +117,7 @@ class Lease:
         by = f"process {os.getpid()} on {socket.gethostname()}"
         content = {"owner": self._token, "by": by, "until": until}
         self._store.write(FILE, json.dumps(content).encode())
+        self._until = until
 
     def _renew_until_ended(self) -> None:
         while not self._ended.wait(RENEWED):

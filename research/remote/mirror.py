@@ -9,7 +9,7 @@ import contextlib
 import secrets
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from research.errors import FailedError, UserError
 from research.record import checksums
@@ -29,7 +29,7 @@ from research.remote.copies import (
     same,
 )
 from research.remote.lease import Lease, LostError
-from research.remote.store import Store, StoreError, cache, each
+from research.remote.store import Store, StoreError, each, work_folder
 from research.training.interrupts import Stopped
 
 _TOKEN = ".token"  # whose lease it is: this folder's, whatever process works in it
@@ -49,7 +49,7 @@ class Mirror:
 
     def __init__(self, address: str) -> None:
         self.store = Store(address)
-        self.path = cache("runs", self.store.address)
+        self.path = work_folder("runs", self.store.address)
         self._sent: dict[str, State] = {}  # as it was when it was copied
         self._there: set[str] = set()  # names in the store
         # What the store's list of the run's own files says; None where that is not known.
@@ -79,17 +79,18 @@ class Mirror:
         Raises:
           FailedError: where that fails, unless something else has. What was not copied stays.
         """
-        self._lease.stop_renewing()
         waits = error is None or isinstance(error, Exception | Stopped)  # no second Ctrl-C
         try:
             if waits and not isinstance(error, StoreError | LostError):
                 self.push()
                 (self.path / _AHEAD).unlink()
+                self._lease.stop_renewing()
                 self._lease.give_back(keep=bool(self._there))
         except UserError:
             if error is None or isinstance(error, Stopped):
                 raise
         finally:
+            self._lease.stop_renewing()
             self.lock.close()
 
     def _give_up(self) -> None:
@@ -128,6 +129,7 @@ class Mirror:
         self._send(changed - lists - set(_SIGNS), files)
         self._send(lists - {ours}, files)
         if listed is not None and listed != self._promised:
+            self._lease.hold()
             self.store.write(ours, as_json({"files": listed}).encode())
             self._there.add(ours)
             self._promised = listed
@@ -154,6 +156,7 @@ class Mirror:
 
     def _send(self, names: Iterable[str], files: Mapping[str, State]) -> None:
         def send(name: str) -> None:
+            self._lease.hold()
             self.store.send(self.path / name, name)
             self._there.add(name)
             self._sent[name] = files[name]
@@ -161,8 +164,12 @@ class Mirror:
         each(send, sorted(names))
 
     def _remove(self, names: Iterable[str]) -> None:
+        def remove(name: str) -> None:
+            self._lease.hold()
+            self.store.remove(name)
+
         names = sorted(names)
-        each(self.store.remove, names)
+        each(remove, names)
         for name in names:
             self._there.discard(name)
             self._sent.pop(name, None)
@@ -199,25 +206,36 @@ class Mirror:
             self._promised = None
             here, both = finished(files_in(self.path)), finished(self._there)
             only_there = {name for name in self._there if checkpoint_of(name) in both - here}
-            fetch(self.store, only_there, self.path)
+            # What others put below the run is no file that this folder has removed.
+            foreign = self._there - files_in(self.path) - {checksums.NAME, *_SIGNS}
+            self._fetch(only_there | {name for name in foreign if not checkpoint_of(name)})
             alike = {
                 name for name in both if same(self.store, f"{name}/{checksums.NAME}", self.path)
             }
             files = self._files().items()
             self._sent = {name: state for name, state in files if checkpoint_of(name) in alike}
             return
-        fetch(self.store, self._there, self.path)
+        self._fetch(self._there)
         remove_others(self.path, self._there)
         self._sent = {name: state for name, state in self._files().items() if name in self._there}
         self._promised = checksums.read(self.path) if checksums.NAME in self._there else {}
         (self.path / _AHEAD).touch()
 
+    def _fetch(self, names: Collection[str]) -> None:
+        """Copies files of the store, and raises StoreError where one is not here then."""
+        fetch(self.store, names, self.path)
+        lists = {f"{folder}/{checksums.NAME}" for folder in finished(names)}
+        needed = {name for name in names if not checkpoint_of(name)} | lists
+        for name in sorted(needed - files_in(self.path)):
+            raise StoreError(f"{self.store.address}: {name} is there, and cannot be read.")
+
     def _put_aside(self) -> None:
-        """Moves what only this folder holds into one beside it: another machine has gone on since."""
+        """Moves what only this folder holds elsewhere: another machine has gone on since."""
         if not ((self.path / _AHEAD).exists() and files_in(self.path)):
             return
-        aside = unused_path(self.path.parent, f"{self.path.name}-before", "")
-        aside.mkdir()
+        place = work_folder("aside", self.store.address)
+        aside = unused_path(place.parent, place.name, "")
+        aside.mkdir(parents=True)
         for path in self.path.iterdir():
             if path.name not in (LOCK, _TOKEN, _AHEAD):
                 shutil.move(path, aside / path.name)

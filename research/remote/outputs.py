@@ -9,7 +9,7 @@ from pathlib import Path
 from research.errors import UserError
 from research.record import checksums
 from research.record.progress import console
-from research.remote.store import Store, StoreError, cache, each
+from research.remote.store import Store, StoreError, each, work_folder
 
 
 @contextlib.contextmanager
@@ -23,7 +23,7 @@ def sent_at_end(address: str) -> Iterator[Path]:
     store = Store(address)
     if store.inside():
         raise UserError(f"--workdir={address}: holds files already; choose another folder.")
-    place = cache("runs", address)
+    place = work_folder("outputs", address)
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
     try:

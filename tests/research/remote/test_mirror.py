@@ -1,6 +1,7 @@
 """Runs whose folder is in a store: whole at every moment, and the bits of any other run."""
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -13,9 +14,12 @@ from toy_runs import CONFIG, data, interrupted
 from research.distributed.folder import open_run
 from research.errors import FailedError, UserError
 from research.record import checksums
-from research.remote import lease
+from research.remote import lease, store
+from research.remote.copies import copied_runs
 from research.remote.mirror import Mirror
-from research.remote.store import Store, StoreError, cache
+from research.remote.outputs import sent_at_end
+from research.remote.sets import copied_set
+from research.remote.store import Store, StoreError, work_folder
 from research.training import parallel as parallel_lib
 from research.training.checkpoint import open_checkpoint
 from research.training.interrupts import Stopped
@@ -97,7 +101,7 @@ def test_a_run_goes_on_on_another_machine_and_the_store_is_whole_at_every_moment
     assert told(stores.lie(FOLDER).__getitem__) == undisturbed
     (first, second) = parts(stores)
     assert first["start"] == 0 < second["start"]
-    local = cache("runs", ADDRESS)
+    local = work_folder("runs", ADDRESS)
     here = {p.relative_to(local).as_posix(): p for p in local.rglob("*") if p.is_file()}
     copied = {name: path.read_bytes() for name, path in here.items() if name[0] != "."}
     assert stores.lie(FOLDER) == copied  # old checkpoints are gone from both
@@ -123,7 +127,7 @@ def test_what_cannot_be_sent_stays_and_is_gone_on_from(stores, undisturbed, monk
             raise ConnectionError("no route to host")
 
     stores.refuses = gone
-    folder = cache("runs", ADDRESS)
+    folder = work_folder("runs", ADDRESS)
     with pytest.raises(
         FailedError, match=rf"cannot be written \(no route .* in {folder}, and the "
     ):
@@ -206,7 +210,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_holder_writes_no_more(stores
     on("machine")
     with Mirror(ADDRESS) as again:
         assert (again.path / LOG).read_text() == "1\n2\n"
-    assert (again.path.with_name("a-before") / LOG).read_text() == "1\n3\n"
+    assert (work_folder("aside", ADDRESS) / LOG).read_text() == "1\n3\n"
 
 
 def test_of_two_that_take_a_free_lease_at_once_one_gets_it(stores, monkeypatch):
@@ -313,7 +317,7 @@ def ahead(log, monkeypatch, after=0.0):
 
 
 def test_a_start_that_is_cut_off_lets_no_old_work_overwrite_newer(stores, on, monkeypatch):
-    path = ahead("1\nold\n", monkeypatch, after=lease.LASTS + 1)
+    ahead("1\nold\n", monkeypatch, after=lease.LASTS + 1)
     on("another")
     with Mirror(ADDRESS) as second:
         (second.path / LOG).write_text("1\nnew\n")
@@ -324,4 +328,105 @@ def test_a_start_that_is_cut_off_lets_no_old_work_overwrite_newer(stores, on, mo
     with Mirror(ADDRESS) as again:
         assert (again.path / LOG).read_text() == "1\nnew\n"
     assert stores.lie(FOLDER)[LOG] == b"1\nnew\n"
-    assert (path.with_name("a-before") / LOG).read_text() == "1\nold\n"
+    assert (work_folder("aside", ADDRESS) / LOG).read_text() == "1\nold\n"
+
+
+def test_going_on_after_a_kill_keeps_what_others_put_below_the_run(stores, on, monkeypatch):
+    ahead("1\n2\n", monkeypatch)
+    on("another")
+    with sent_at_end(f"{ADDRESS}/evaluated") as folder:
+        (folder / "result.json").write_text("hours of work")
+        checksums.write(folder)
+    put = stores.lie(f"{FOLDER}/evaluated")
+    on("machine")
+    with Mirror(ADDRESS) as again:
+        assert (again.path / LOG).read_text() == "1\n2\n"
+    assert stores.lie(f"{FOLDER}/evaluated") == put and len(put) == 2
+    assert stores.lie(FOLDER)[LOG] == b"1\n2\n"
+
+
+def test_no_folder_of_this_machine_lies_within_that_of_another_address(stores):
+    with Mirror(ADDRESS) as outer:
+        (outer.path / "config.json").write_text("{}")
+    inner = Mirror(f"{ADDRESS}/b").__enter__()
+    (inner.path / "config.json").write_text("{}")
+    (inner.path / LOG).write_text("not sent yet\n")
+    killed(inner)
+    with sent_at_end(f"{ADDRESS}/evaluated") as folder:
+        (folder / "rows.jsonl").write_text("half")
+        with Mirror(ADDRESS) as outer:
+            outer.push()
+            assert not stores.lie(f"{FOLDER}/evaluated")
+        (folder / "rows.jsonl").write_text("whole")
+    assert stores.lie(f"{FOLDER}/evaluated") == {"rows.jsonl": b"whole"}
+    assert (inner.path / LOG).read_text() == "not sent yet\n"
+    # Data sets have a place that no comparison of runs clears.
+    stores.files["bucket/sets/x/1.0.0/features.json"] = b"{}"
+    root = copied_set("gs://bucket/sets", "x")
+    copied_runs("gs://bucket/*")
+    assert (root / "x/1.0.0/features.json").exists()
+
+
+def test_a_push_that_stood_still_writes_no_more(stores, on, monkeypatch):
+    first = Mirror(ADDRESS).__enter__()
+    (first.path / "config.json").write_text("{}")
+    first.push()
+    for name in (LOG, "a", "b", "stopped.json"):
+        (first.path / name).write_text("old")
+    monkeypatch.setattr(store, "AT_ONCE", 1)
+
+    def stands_still(what, name):
+        if what == "write" and name == f"{FOLDER}/b":
+            stores.refuses = lambda what, name: None
+            now = time.time()
+            monkeypatch.setattr(time, "time", lambda: now + lease.LASTS + 1)
+            on("another")
+            with Mirror(ADDRESS) as second:
+                for kept in (LOG, "stopped.json"):
+                    (second.path / kept).write_text("new")
+
+    stores.refuses = stands_still
+    with pytest.raises(FailedError, match="has taken it over"):
+        first.push()
+    killed(first)
+    files = stores.lie(FOLDER)
+    assert files.pop("b") == b"old"  # was on its way
+    assert files == {"config.json": b"{}", "a": b"old", LOG: b"new", "stopped.json": b"new"}
+
+
+def test_a_listing_that_fails_once_loses_nothing(stores, on):
+    with Mirror(ADDRESS) as mirror:
+        checkpoint = mirror.path / f"{LATEST}/4"
+        checkpoint.mkdir(parents=True)
+        (mirror.path / "config.json").write_text("{}")
+        (mirror.path / LOG).write_text("1\n")
+        (checkpoint / "weights").write_text("w")
+        checksums.write(checkpoint)
+    whole = stores.lie(FOLDER)
+    number, failed = 0, True
+    while failed:
+        calls, failed = itertools.count(), False
+
+        def refuse(what, name, calls=calls, number=number):
+            nonlocal failed
+            if what == "list" and next(calls) == number:
+                failed = True
+                raise ConnectionError("gone for a moment")
+
+        stores.refuses = refuse
+        with Mirror(ADDRESS) as mirror:
+            assert {n: (mirror.path / n).read_bytes() for n in whole} == whole, number
+        assert stores.lie(FOLDER) == whole, number
+        number += 1
+    assert number > 5
+
+
+def test_what_lies_in_the_store_and_cannot_be_fetched_is_no_run_that_begins_anew(
+    stores, monkeypatch
+):
+    path = begun()
+    monkeypatch.setattr(Store, "fetch", lambda store, name, file: name != LOG)
+    (path / LOG).unlink()
+    with pytest.raises(StoreError, match=rf"^{ADDRESS}: {LOG} is there, and cannot be read"):
+        Mirror(ADDRESS).__enter__()
+    assert stores.lie(FOLDER)[LOG] == b"1\n"
