@@ -14,7 +14,7 @@ CUT = 99.0  # percentile of a heat map that is shown as its largest value
 
 def show(ax: Axes, image: Num[np.ndarray, "height width channel"], title: str = "") -> None:
     """Shows an image without axes; grey if it has one channel."""
-    pixels = np.clip(image, 0, 255).astype(np.uint8)
+    pixels = np.rint(np.clip(image, 0, 255)).astype(np.uint8)
     if pixels.shape[-1] == 3:
         ax.imshow(pixels)
     else:
@@ -90,6 +90,28 @@ def changes(
         show(figure.add_subplot(len(after), 3, place + 1), image, captions[i][1])
         title = f"change, times {127 / largest:.3g}"
         show(figure.add_subplot(len(after), 3, place + 2), 127.5 + 127.5 * change / largest, title)
+    return figure
+
+
+def strips(
+    images: Num[np.ndarray, "n times height width channel"],
+    captions: Sequence[Sequence[str]],
+) -> Figure:
+    """Draws a row for each image: it at several times, side by side, a caption below each."""
+    rows, columns = images.shape[:2]
+    figure = _figure(rows, columns, 2.2)
+    for i in range(rows):
+        for j in range(columns):
+            ax = figure.add_subplot(rows, columns, i * columns + j + 1)
+            show(ax, images[i, j])
+            ax.text(
+                *(0.5, -0.04),
+                captions[i][j],
+                fontsize=8,
+                horizontalalignment="center",
+                verticalalignment="top",
+                transform=ax.transAxes,
+            )
     return figure
 
 

@@ -48,9 +48,8 @@ def compared(
         return {"image": images, "before": first, "after": then, **more}
 
     def measure(outputs: PyTree, batch: Batch) -> Measures:
-        values = {
-            name: x for name, x in outputs.items() if name not in ("image", "before", "after")
-        }
+        shown = ("image", "before", "after", "strip")
+        values = {name: x for name, x in outputs.items() if name not in shown}
         for when in ("before", "after"):
             if "probability" in outputs[when]:
                 values[f"probability_{when}"] = outputs[when]["probability"]

@@ -5,6 +5,7 @@ Losses return a value for each image, and optimizers get the gradient of their s
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -122,17 +123,23 @@ def optimised(
     protocol: Mapping[str, str],
     draw: Callable[[PyTree, Batch], Pictures],
     notes: Callable[[PyTree, Batch], list[str]] | None = None,
+    state: Variables = MappingProxyType({}),
 ) -> Experiment:
     """Builds the experiment whose parameters are images; the network is frozen.
 
     Args:
       images: what batches hold: the inputs, or the start.
       params: the coordinates of the images at the start.
+      state: what the loss keeps beside the step, as it is before the first one.
     """
     config = question.config
 
     def init(key: Array) -> Variables:
-        return {"params": {"image": jnp.asarray(params)}, "schedule": {"step": jnp.int32(0)}}
+        return {
+            "params": {"image": jnp.asarray(params)},
+            "schedule": {"step": jnp.int32(0)},
+            **jax.tree.map(jnp.asarray, dict(state)),
+        }
 
     def data() -> Data:
         source = Source(Arrays({"image": images}), len(images))

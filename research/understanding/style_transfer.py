@@ -13,7 +13,7 @@ from jaxtyping import Array
 from research.data.images import reading as image_files
 from research.errors import UserError
 from research.experiment import Experiment
-from research.understanding import objectives, regularisers
+from research.understanding import objectives, progress_strip, regularisers
 from research.understanding.before_after import compared, pictures
 from research.understanding.network import layer_shapes, layers_of
 from research.understanding.optimisation import (
@@ -127,13 +127,14 @@ def style(question: Question) -> Experiment:
 
     blind = dataclasses.replace(question, network=network._replace(class_names=()))
     predict, measure = compared(blind, space, start, None, extra)
+    steps = config.steps or 200
 
     def finish(image: np.ndarray, number: int) -> np.ndarray:
         return as_pixels(resized(image, *question.originals[number].shape[:2]))
 
     return optimised(
         question,
-        predict=predict,
+        predict=progress_strip.shown(predict, named),
         measure=measure,
         protocol={
             "style_loss_before": f"of the start: mean over {', '.join(styled)} of the Gram "
@@ -141,12 +142,17 @@ def style(question: Question) -> Experiment:
             "style_loss_after": "the same of the result",
             "content_loss_after": f"half the squared difference of {content}, relative",
         },
-        draw=pictures(blind, before, finish if config.original_size else None),
+        draw=progress_strip.drawing(
+            pictures(blind, before, finish if config.original_size else None), steps
+        ),
         params=np.asarray(space.from_images(jnp.asarray(start))),
-        loss=make_loss(objective, space.to_images, smooth, named),
+        state={"strip": progress_strip.empty(as_pixels(before), steps)},
+        loss=progress_strip.keeping(
+            make_loss(objective, space.to_images, smooth, named), space.to_images, steps
+        ),
         optimizer=gradient_descent(config, space, rate, objective, 0.0, keep),
         learning_rate=rate,
-        steps=config.steps or 200,
+        steps=steps,
         images=as_pixels(before),
     )
 

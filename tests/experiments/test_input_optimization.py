@@ -229,7 +229,7 @@ def test_dream_takes_a_strip(place, colour):
 
 
 @pytest.mark.parametrize("solver", ["adam", pytest.param("lbfgs", marks=pytest.mark.families)])
-def test_style_transfer_cuts_the_style_loss_tenfold(place, colour, solver):
+def test_style_transfer_cuts_the_style_loss_tenfold(place, colour, figures, solver):
     content, style = paint(place, "content.png", 40, 30), paint(place, "style.png", 33, 64)
     out = place / f"style_{solver}"
     flags = ["--method=style", f"--style={style}", "--size=32", f"--solver={solver}"]
@@ -243,6 +243,20 @@ def test_style_transfer_cuts_the_style_loss_tenfold(place, colour, solver):
     last = [row for row in rows if "train/style_loss" in row][-1]  # curves of both parts
     total = last["train/style_loss"] + 1e-3 * last["train/content_loss"]
     assert last["train/loss"] == pytest.approx(total, rel=1e-3)
+    # The strip goes from the start to the result, whose losses are those of the metrics.
+    pictures = out / "figures" / "inputs"
+    strip, first = figures[pictures / "progress.png"], figures[pictures / "style.png"].images[0]
+    np.testing.assert_array_equal(strip.images[0], first)
+    np.testing.assert_array_equal(strip.images[-1], image[..., ::-1])
+    at = (0, 5, 10, 20, 40) if solver == "adam" else (0, 1, 3, 6, 12)
+    assert len(strip.images) == 5 and strip.has(*(f"step {step}\n" for step in at))
+    assert strip.has(
+        f"step {at[-1]}\ncontent loss {metrics['inputs/content_loss_after']:.3g}\n"
+        f"style loss {metrics['inputs/style_loss_after']:.3g}"
+    )
+    said = next(text for text in strip.texts if text.startswith("step 0\n"))
+    rounded = float(said.rpartition(" ")[2])  # of 8 bits; the metric is of the start as it is
+    assert rounded == pytest.approx(metrics["inputs/style_loss_before"], rel=0.02)
 
 
 def test_layers_of_a_style_have_weights():
