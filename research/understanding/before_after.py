@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -41,7 +42,8 @@ def compared(
     def predict(variables: Variables, batch: Batch) -> PyTree:
         images = jnp.round(jnp.clip(space.to_images(variables["params"]["image"]), 0, 255))
         images = images[batch["index"]]
-        old = jnp.asarray(before)[batch["index"]]
+        # One image's rows are a constant, whose layers XLA would compute, slowly, as it compiles.
+        old = jax.lax.optimization_barrier(jnp.asarray(before)[batch["index"]])
         first = seen(old, unit)
         then = seen(images, unit if unit is not None else first.get("top"))
         more = extra(old, images) if extra else {}
