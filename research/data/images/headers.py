@@ -169,7 +169,12 @@ def orientation(data: bytes) -> int:
         return 1
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
-            found = picture.getexif().get(ORIENTATION, 1)
+            if data.startswith(JPEG):  # of which decoders follow Exif alone, and Pillow XMP too
+                exif = PIL.Image.Exif()
+                exif.load(picture.info.get("exif", b""))
+            else:
+                exif = picture.getexif()
+            found = exif.get(ORIENTATION, 1)
     except (*DAMAGE, PIL.Image.DecompressionBombError):
         return 1
     return found if found in range(1, 9) else 1

@@ -90,6 +90,18 @@ def test_photographs_are_turned_upright(orientation):
     assert rows in ((168, 169) if orientation >= 5 else (62, 63))
 
 
+def test_photographs_are_turned_by_exif_alone_as_whole_ones_are():
+    exif = Image.Exif()
+    exif[0x10F] = "Camera"
+    xmp = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    data = jpeg(photograph(250, 337), exif=exif, xmp=xmp)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.getexif()[ORIENTATION] == 6  # Pillow alone would turn it
+    part, whole = decode_image(data, "a", reduce=REDUCED.reduce), decode_image(data, "a")
+    assert whole.shape[:2] == (250, 337)
+    assert near(fit(part, WHOLE), fit(whole, WHOLE))
+
+
 def test_other_images_are_decoded_whole():
     image = photograph(300, 300)
     png = io.BytesIO()
