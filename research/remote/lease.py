@@ -36,7 +36,7 @@ class Lease:
         """Names it; `take` takes it.
 
         Args:
-          token: of the holder; who comes again with the same need not wait.
+          token: of the holder; who comes again with the same, on the same machine, need not wait.
         """
         self._store, self._token = store, token
         self._until = 0.0
@@ -67,7 +67,7 @@ class Lease:
     def renew(self) -> None:
         """Makes it last from now on. Raises LostError where another has taken it."""
         found = self._read()
-        if found.get("owner") != self._token:
+        if not self._is_ours(found):
             who = f"{found['by']} has taken it over" if found else "its lease was removed"
             raise LostError(
                 f"{self._store.address}: {who}, since the lease was not renewed in time"
@@ -93,13 +93,17 @@ class Lease:
             self._store.remove(FILE)
 
     def _refuse_others(self, found: dict[str, Any]) -> None:
-        if found and found["owner"] != self._token and found["until"] > time.time():
+        if found and not self._is_ours(found) and found["until"] > time.time():
             until = time.strftime("%H:%M:%S UTC", time.gmtime(found["until"]))
             raise LeasedError(
                 f"--workdir={self._store.address}: {found['by']} is running in it (its lease "
                 f"lasts until {until}, and is renewed while it runs); choose another folder or "
                 "wait for it."
             )
+
+    def _is_ours(self, found: dict[str, Any]) -> bool:
+        """Returns whether it names this holder on this machine, and not on a copy of its disk."""
+        return found.get("owner") == self._token and found["host"] == socket.gethostname()
 
     def _read(self) -> dict[str, Any]:
         """Returns the lease as it lies there; {} where there is none, or none that can be read."""
@@ -108,14 +112,16 @@ class Lease:
             return {
                 "owner": str(found["owner"]),
                 "by": str(found["by"]),
+                "host": str(found.get("host", socket.gethostname())),
                 "until": float(found["until"]),
             }
         except (ValueError, KeyError, TypeError, OverflowError):
             return {}
 
     def _write(self, until: float) -> None:
-        by = f"process {os.getpid()} on {socket.gethostname()}"
-        content = {"owner": self._token, "by": by, "until": until}
+        host = socket.gethostname()
+        by = f"process {os.getpid()} on {host}"
+        content = {"owner": self._token, "by": by, "host": host, "until": until}
         self._store.write(FILE, json.dumps(content).encode())
         self._until = until
 

@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Collection, Iterable, Mapping
 
-from research.errors import FailedError, UserError
+from research.errors import UserError
 from research.record import checksums
 from research.record.locks import FILE as LOCK
 from research.record.locks import lock
@@ -103,13 +103,13 @@ class Mirror:
         """Copies what has changed into the store.
 
         Raises:
-          FailedError: where that does not succeed; it says where all is.
+          UserError: where that does not succeed; it says where all is.
         """
         try:
             with self._one_push:
                 self._lease.renew()
                 self._push()
-        except FailedError as error:
+        except UserError as error:
             said = f"{str(error).removesuffix('.')}; what was made is in {self.path}"
             on = "" if isinstance(error, LostError) else ", and the same command goes on from it"
             raise type(error)(f"{said}{on}.") from error
@@ -126,6 +126,8 @@ class Mirror:
         if ours in self._there and not self._still_true(changed, gone):
             stale.add(ours)
         self._remove(stale)
+        # The list that comes before it is not of the old one.
+        self._remove(changed & set(_SIGNS) & self._there)
         self._send(changed - lists - set(_SIGNS), files)
         self._send(lists - {ours}, files)
         if listed is not None and listed != self._promised:

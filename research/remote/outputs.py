@@ -9,7 +9,9 @@ from pathlib import Path
 from research.errors import UserError
 from research.record import checksums
 from research.record.progress import console
-from research.remote.store import Store, StoreError, each, work_folder
+from research.remote.store import Store, each, work_folder
+
+_TRIED = ".tried"
 
 
 @contextlib.contextmanager
@@ -18,11 +20,13 @@ def sent_at_end(address: str) -> Iterator[Path]:
 
     Raises:
       UserError: where something lies at the address already.
-      StoreError: where it cannot be written; the files stay where they are, which is said.
+      UserError: where it cannot be written; the files stay where they are, which is said.
     """
     store = Store(address)
     if store.inside():
         raise UserError(f"--workdir={address}: holds files already; choose another folder.")
+    store.write(_TRIED, b"")  # what is refused is refused before the work
+    store.remove(_TRIED)
     place = work_folder("outputs", address)
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
@@ -35,9 +39,9 @@ def sent_at_end(address: str) -> Iterator[Path]:
             for last in (False, True):
                 of = [name for name in names if (name == checksums.NAME) is last]
                 each(lambda name: store.send(folder / name, name), of)
-        except StoreError as error:
+        except UserError as error:
             said = str(error).removesuffix(".")
-            raise StoreError(f"{said}; what was made is in {folder}.") from error
+            raise type(error)(f"{said}; what was made is in {folder}.") from error
         shutil.rmtree(folder)
         if names:
             console().print(f"sent to {address}", markup=False)

@@ -208,12 +208,25 @@ def test_what_a_mode_wrote_is_sent_even_if_it_failed(stores):
     assert [*stores.lie("bucket/out")][-1] == checksums.NAME
     assert {*stores.lie("bucket/out")} == {"figures/one.png", "rows.jsonl", checksums.NAME}
 
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (ConnectionError("no route to host"), StoreError, "no route to host"),
+        (PermissionError("ExpiredToken"), UserError, "may not be written .ExpiredToken"),
+    ],
+)
+def test_what_cannot_be_sent_stays_and_a_refusal_comes_before_the_work(stores, error, kind, said):
     def gone(what, name):
         if what == "write":
-            raise ConnectionError("no route to host")
+            raise error
 
-    stores.refuses = gone
-    said = pytest.raises(StoreError, match=r"no route to host.* what was made is in /.*\.$")
-    with said, sent_at_end("gs://bucket/again") as folder:
+    stated = pytest.raises(kind, match=rf"{said}.* what was made is in /.*\.$")
+    with stated as raised, sent_at_end("gs://bucket/again") as folder:
         (folder / "rows.jsonl").write_text("{}")
+        stores.refuses = gone
+    assert type(raised.value) is kind
     assert (folder / "rows.jsonl").read_text() == "{}"
+    assert not stores.files  # what was tried at the start is gone
+    with pytest.raises(kind, match=said), sent_at_end("gs://bucket/other"):
+        pytest.fail("the work has begun")

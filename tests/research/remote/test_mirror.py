@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -161,7 +162,9 @@ def test_what_is_written_again_breaks_no_promise(stores):
             (mirror.path / LOG).write_text(log)
             (checkpoint / "weights").write_text(weights)
             checksums.write(checkpoint)
-            checksums.write(mirror.path, {LOG: checksums.of_file(mirror.path / LOG)})
+            (mirror.path / "stopped.json").write_text(log)
+            of = {name: checksums.of_file(mirror.path / name) for name in (LOG, "stopped.json")}
+            checksums.write(mirror.path, of)
             mirror.push()
     moments = [stores.lie(FOLDER, then) for then in stores.history]
     assert [found for files in moments for found in broken_promises(files)] == []
@@ -215,10 +218,10 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_holder_writes_no_more(stores
 
 def test_of_two_that_take_a_free_lease_at_once_one_gets_it(stores, monkeypatch):
     file = f"{FOLDER}/{lease.FILE}"
-    later = {"owner": "other", "by": "process 1 on other", "until": time.time() + 60}
+    by = {"owner": "other", "by": "process 1 on other", "host": "other"}
 
     def meanwhile(seconds):
-        stores.files[file] = json.dumps(later).encode()
+        stores.files[file] = json.dumps({**by, "until": time.time() + 60}).encode()
 
     monkeypatch.setattr(lease.time, "sleep", meanwhile)
     with pytest.raises(UserError, match="process 1 on other is running in it"):
@@ -430,3 +433,48 @@ def test_what_lies_in_the_store_and_cannot_be_fetched_is_no_run_that_begins_anew
     with pytest.raises(StoreError, match=rf"^{ADDRESS}: {LOG} is there, and cannot be read"):
         Mirror(ADDRESS).__enter__()
     assert stores.lie(FOLDER)[LOG] == b"1\n"
+
+
+def test_the_lease_is_renewed_while_the_last_files_are_copied(stores, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWED", 0.01)
+    file = f"{FOLDER}/{lease.FILE}"
+    renewed = []
+
+    def slow(what, name):
+        if what == "write" and name == f"{FOLDER}/{LOG}":
+            first, until = stores.files[file], time.monotonic() + 5
+            while stores.files[file] == first and time.monotonic() < until:
+                time.sleep(0.01)
+            renewed.append(stores.files[file] != first)
+
+    stores.refuses = slow
+    begun()
+    assert renewed and all(renewed)
+    assert json.loads(stores.files[file])["until"] == 0
+
+
+def test_a_copy_of_a_machine_is_another_holder(stores, on, monkeypatch, tmp_path):
+    with Mirror(ADDRESS) as first:
+        (first.path / "config.json").write_text("{}")
+        first.push()
+        shutil.copytree(tmp_path / "machine", tmp_path / "clone")
+        on("clone")
+        with monkeypatch.context() as there:
+            there.setattr(lease.socket, "gethostname", lambda: "clone")
+            with pytest.raises(UserError, match="is running in it"):
+                Mirror(ADDRESS).__enter__()
+        first.push()
+
+
+def test_where_the_work_is_is_said_when_credentials_expire(stores):
+    def expired(what, name):
+        if what == "write" and lease.FILE not in name:
+            raise PermissionError("ExpiredToken")
+
+    with Mirror(ADDRESS) as mirror:
+        (mirror.path / "config.json").write_text("{}")
+        stores.refuses = expired
+        said = rf"may not be written \(ExpiredToken\); what was made is in {mirror.path}, and the"
+        with pytest.raises(UserError, match=said):
+            mirror.push()
+        stores.refuses = lambda what, name: None
