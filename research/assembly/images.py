@@ -102,7 +102,10 @@ class ImageData:
         return pipeline.make_data(opened, self.config, self.config.seed, inspect, **options)
 
     def read(self, files: list[str]) -> Batch:
-        """Reads a batch of a person's images: "image", and "size", the original (height, width)."""
+        """Reads a batch of a person's images: "image", and "size", the original (height, width).
+
+        With --decode=reduced, "size" is that of the reduced picture.
+        """
         return read_batch(files, self.preprocessing)
 
     def read_whole(self, files: list[str]) -> np.ndarray:

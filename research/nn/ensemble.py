@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from research.data.images.preprocessing import Preprocessing
 from research.errors import UserError
 from research.experiment import Batch, Experiment, PyTree
 
@@ -54,4 +55,5 @@ def _comparable(fact: PyTree) -> PyTree:
     """Returns a fact without mean and deviation, which each member applies itself."""
     if not isinstance(fact, dict):
         return fact
-    return {name: value for name, value in fact.items() if name not in ("mean", "std")}
+    whole = Preprocessing.from_json(fact).to_json()  # older checkpoints lack what came later
+    return {name: value for name, value in whole.items() if name not in ("mean", "std")}

@@ -94,8 +94,8 @@ class Contents(NamedTuple):
 
     Attributes:
       splits: by name, "train" among them.
-      own: whether they are a person's own. In a published set, only pictures that are decoded into
-        memory anyway are digested; nothing is read for it alone.
+      own: whether they are a person's own. In a published set, only pictures that are decoded whole
+        into memory anyway are digested; nothing is read for it alone.
       by_class: whether no class of "train" may be in the others.
     """
 
@@ -181,7 +181,10 @@ def new_only(data: "Data", trained: Digests | None, why: str = "") -> tuple["Dat
         said = "; ".join(_nothing_left(split, row) for split, row in rows.items())
         raise UserError(f"--dataset: {said}. Give data that was not trained on.")
     if any(row["trained_on"] is None for row in rows.values()):
-        why = why or "a published set that is larger than --cache_mb is not read for it"
+        why = why or (
+            "a published set that is larger than --cache_mb, or read by --decode=reduced, is not "
+            "decoded for it"
+        )
     return data._replace(evals=evals), {"splits": rows, "unknown": why}
 
 

@@ -9,7 +9,8 @@ import toys
 from research.errors import UserError
 from research.nn.ensemble import ensemble
 
-FACTS = {"class_names": ["a", "b", "c"], "preprocessing": {"channels": 3, "mean": [1.0]}}
+IMAGES = {"image_size": [4, 4], "channels": 3, "mean": [1.0]}
+FACTS = {"class_names": ["a", "b", "c"], "preprocessing": IMAGES}
 
 
 def member(**facts):
@@ -34,7 +35,10 @@ def test_probabilities_that_no_number_holds_are_averaged():
 
 
 def test_members_know_the_same_classes_and_predict_nothing_else():
-    assert ensemble([member(), member(preprocessing={"channels": 3, "mean": [2.0]})])
+    assert ensemble([member(), member(preprocessing={**IMAGES, "mean": [2.0]})])
+    assert ensemble([member(), member(preprocessing={**IMAGES, "decode": "full"})])  # or unsaid
+    with pytest.raises(UserError, match="the first and number 2 differ in preprocessing"):
+        ensemble([member(), member(preprocessing={**IMAGES, "decode": "reduced"})])
     with pytest.raises(UserError, match="the first and number 2 differ in class_names"):
         ensemble([member(), member(class_names=["a", "b", "d"])])
     with pytest.raises(UserError, match="predicts something else"):
