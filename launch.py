@@ -6,6 +6,7 @@ become a Config again, and a command of research/commands gets it.
 
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,10 @@ from research.training.interrupts import Stopped
 
 EXPERIMENTS = experiments.FOLDER
 PRESETS = EXPERIMENTS / "presets"
+ABOUT = """Fovea's launcher: python launch.py --experiment=NAME [--mode=MODE] [flags].
+
+--experiment=NAME --help shows all flags of an experiment; those below are of every one.
+"""
 DEFINERS = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
@@ -129,10 +134,11 @@ def parse(argv: list[str]) -> tuple[LaunchConfig, Any, Any, set[str]]:
     if declared is not None:
         study_file.check_flags(declared, config_lib.options(config_class))
     if wants_help:
-        print((module.__doc__ or "") if module else __doc__)
+        print((module.__doc__ or "") if module else ABOUT)
         print(f"Experiments: {', '.join(known(launch.experiment))}\n")
         print("--flagfile=PATH: read flags from a preset (experiments/presets) or RUN/flags.txt\n")
         print(config_lib.manual(LaunchConfig), config_lib.manual(config_class), sep="\n\n")
+        sys.stdout.flush()
         raise SystemExit(0)
     values.unparse_flags()
     define(values, config_class)
@@ -193,7 +199,9 @@ def main(argv: list[str] | None = None) -> int:
         launch, module, config, given = parse(argv)
         if module is None and launch.mode not in ("list", "prepare", "compare", "reproduce"):
             names = ", ".join(experiments.names())
-            raise UserError(f"--experiment is needed: one of {names}, or path/to/mine.py.")
+            trained = launch.mode in ("evaluate", "predict")
+            needed = "--checkpoint=RUN or --experiment" if trained else "--experiment"
+            raise UserError(f"{needed} is needed: one of {names}, or path/to/mine.py.")
         from research import commands  # imports JAX, which --help need not wait for
 
         variant = functools.partial(variant_of, launch, module, argv)
@@ -217,6 +225,9 @@ def main(argv: list[str] | None = None) -> int:
         if not where:
             raise
         return refuse(f"{where}: {described(error)}")
+    except BrokenPipeError:  # what reads it, such as `| head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if not is_full(error):
             raise

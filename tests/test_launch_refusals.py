@@ -36,6 +36,8 @@ HELD = ("--experiment=classification", "--dataset=digits")
         (["--experiment=classification", "--image_size=3"], "--image_size=3"),
         (["--experiment=classification", "--flagfile=/no/such.flags"], "/no/such.flags"),
         (["--mode=evaluate", "--experiment=classification"], "needs --checkpoint"),
+        (["--mode=evaluate"], "--checkpoint=RUN or --experiment is needed"),
+        (["--mode=evaluate", "--checkpoint=RUN", "--inputs=x.png"], "--inputs: is for --mode=pred"),
         (["--mode=evaluate", "--checkpoint=/no/such/run"], "/no/such/run"),
         (["--mode=predict", "--checkpoint=RUN"], "needs --inputs"),
         (["--mode=predict", "--checkpoint=RUN", "--inputs=/no/cat.png"], "/no/cat.png"),

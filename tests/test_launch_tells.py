@@ -57,6 +57,14 @@ def test_prepare_says_at_once_what_is_missing(tmp_path):
     assert "train-images-idx3-ubyte.gz" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_help_may_be_read_in_part():
+    """`python launch.py --help | head`, whose reader has gone before a line is written."""
+    code = "import os, sys, launch\nr, w = os.pipe()\nos.dup2(w, 1)\nos.close(r)\n"
+    code += "sys.exit(launch.main(['x', '--help']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_help_is_the_manual_and_does_not_load_jax(tmp_path):
     done = shell("--experiment=classification", "--help", cwd=tmp_path)
     assert done.returncode == 0 and "--learning_rate=NUMBER" in done.stdout

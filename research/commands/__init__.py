@@ -193,6 +193,8 @@ def refuse_elsewhere(launch: LaunchConfig, config: LoopConfig) -> None:
             if elsewhere and getattr(said, row.name) != row.default:
                 named = " or ".join(f"--mode={mode}" for mode in row.only)
                 raise UserError(f"--{row.flag}: is for {named}; leave it out.")
+    if launch.inputs and launch.mode != "predict" and not hasattr(config, "inputs"):
+        raise UserError("--inputs: is for --mode=predict; leave it out.")
     mode = {"suspicious": "evaluate", "disagreements": "compare"}.get(launch.show, launch.mode)
     if mode != launch.mode:
         raise UserError(f"--show={launch.show}: is for --mode={mode}; leave it out.")
