@@ -16,6 +16,7 @@ import pytest
 from launched import ENVIRONMENT, ROOT, flags, read, shell
 
 import launch
+from research.record import checksums
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,11 @@ def test_a_run_that_differs_is_told_by_exit_code_1(place, capsys, monkeypatch):
     lines = [json.loads(x) for x in Path("DIFFERS/metrics.jsonl").read_text().splitlines()]
     lines[1]["train/loss"] += 1e-9
     Path("DIFFERS/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    listed = read("DIFFERS/checksums.json")["files"]  # another run, not a damaged one
+    checksums.write(
+        Path("DIFFERS"),
+        listed | {"metrics.jsonl": checksums.of_file(Path("DIFFERS/metrics.jsonl"))},
+    )
     command = ["x", "--mode=reproduce", "--run=RUN", "--compilation_cache="]
     assert launch.main([*command, "--workdir=DIFFERS"]) == 1
     out = capsys.readouterr().out
