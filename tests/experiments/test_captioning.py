@@ -73,6 +73,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.families
 def test_a_frozen_encoders_maps_are_made_once_and_the_checkpoint_captions_new_pictures(
     place, trained, figures, capsys
 ):

@@ -84,6 +84,7 @@ def test_two_layers_learn_xor_and_one_does_not(tmp_path, capsys, figures):
     assert read(tmp_path / "study" / "compare.csv") == rows
 
 
+@pytest.mark.families
 def test_a_variant_that_diverges_is_a_row_of_the_study(tmp_path, capsys):
     flags = ["--variant=--learning_rate=1e30", "--variant=--learning_rate=0.01", "--repeats=1"]
     assert study(tmp_path, "--model=xor", "--activation=relu", *flags) == 3

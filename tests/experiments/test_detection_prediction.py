@@ -74,6 +74,7 @@ def scored(truth, target):
     return evaluation.stats[:2].tolist()
 
 
+@pytest.mark.families
 def test_coco_results_of_the_test_files_score_as_the_test_split_does(tmp_path):
     truth = write_set(tmp_path / "images")
     images = tmp_path / "images"

@@ -71,6 +71,7 @@ def test_a_run_is_trained_evaluated_used_and_compared_from_the_store(
     assert {line.partition(",")[0] for line in table.splitlines()[1:]} == {"a", "b"}
 
 
+@pytest.mark.families
 def test_the_package_that_is_missing_is_named_in_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for scheme, package in PACKAGES.items():

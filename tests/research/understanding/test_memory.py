@@ -60,6 +60,7 @@ def test_a_linear_network_shrinks_its_gradient_by_the_same_factor_each_step():
     np.testing.assert_allclose(norms[:, 0], 0.5 ** np.arange(5), rtol=1e-6)
 
 
+@pytest.mark.families
 def test_a_short_sequence_is_soon_remembered_and_reported():
     report = memory.compare(length=4, features=16, steps=150, seed=0)
     by_cell = {row["cell"]: row["accuracy"] for row in report.rows}
