@@ -186,7 +186,7 @@ def diagnose(config: Config) -> "Report":
     """
     from research.understanding import activations
 
-    return activations.of_classifier(config, build(config))
+    return activations.of_classifier(config, build(config), config.seed)
 
 
 MODES = Modes(reports={"diagnose": diagnose}, pretrained=pretrained)

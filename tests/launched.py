@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import launch
+
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}  # conftest's XLA_FLAGS too
 
@@ -39,3 +41,9 @@ def flags(folder, steps=8):
 
 def read(path):
     return json.loads(Path(path).read_text())
+
+
+def look(*flags):
+    """Runs --experiment=input_optimization in this process; returns the exit code."""
+    common = ["--compilation_cache=", "--experiment=input_optimization"]
+    return launch.main(["launch.py", *common, *map(str, flags)])

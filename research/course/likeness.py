@@ -105,7 +105,7 @@ def triplets(config: WorkedExamplesConfig) -> Worked:
                         "wrong among K": (crowds, wrong_of(crowds))
                     },
                 },
-                ("threshold tau | people K", "share"),
+                (("threshold tau", "people K"), "share"),
             )
         },
     )

@@ -22,7 +22,11 @@ from research.metrics import localisation as metrics
 def make(config: DetectionConfig, setting: Setting) -> Detector:
     """Makes a detector of one object; see research/models/localisation.py."""
     points = config.landmarks if config.model == "landmarks" else 0
-    if config.box_loss == "squared" and not points and config.box_weight != 2.0:
+    if (
+        config.box_loss == "squared"
+        and not points
+        and config.box_weight != DetectionConfig.box_weight
+    ):
         raise UserError(
             f"--box_weight={config.box_weight:g}: --box_loss=squared sums all squares alike; leave "
             "one of them out."

@@ -49,7 +49,7 @@ Curve = tuple[Num[np.ndarray, " n"], Num[np.ndarray, " n"]]
 
 def curves(
     panels: Mapping[str, Mapping[str, Curve]],
-    labels: tuple[str, str],
+    labels: tuple[str | Sequence[str], str],
     logarithmic: bool = False,
     across: int = 3,
     ratios: bool = False,
@@ -57,13 +57,13 @@ def curves(
     """Draws panels of named curves (x, y).
 
     Args:
-      labels: of the axes; where panels have other horizontal ones, "one | another".
+      labels: of the axes; of the horizontal ones, one for all panels, or one for each.
       logarithmic: whether the vertical axis is.
       ratios: whether the horizontal axis is.
     """
     figure, axes = _panels(len(panels), across, (4.2, 3.2))
-    across_labels = labels[0].split(" | ") if " | " in labels[0] else [labels[0]] * len(panels)
-    for ax, label, (title, lines) in zip(axes, across_labels, panels.items(), strict=True):
+    below = [labels[0]] * len(panels) if isinstance(labels[0], str) else labels[0]
+    for ax, label, (title, lines) in zip(axes, below, panels.items(), strict=True):
         for i, (name, (x, y)) in enumerate(lines.items()):
             style = "-" if i < len(COLOURS) else "--"
             ax.plot(x, y, style, color=COLOURS[i % len(COLOURS)], label=name, linewidth=1.6)

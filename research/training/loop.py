@@ -153,7 +153,7 @@ def train(
         start, seconds_before, spent = 0, 0.0, None
         mend = "see that all machines see the same checkpoints, whole, and start again"
         newest = {"newest checkpoint": str(checkpointer.last_good())}
-        refuse_different("before", newest, mend)  # they read it together
+        refuse_different("newest checkpoint", newest, mend)  # they read it together
         if restored := checkpointer.restore(state):
             values, metadata = restored
             state, start, seconds_before = (

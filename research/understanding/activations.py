@@ -6,7 +6,7 @@ Glorot and Bengio, "Understanding the difficulty of training deep feedforward ne
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,25 +23,10 @@ from research.nn.activations import ACTIVATIONS, Activation
 from research.nn.forward import forward
 from research.nn.initialisers import INITIALISERS
 from research.record.report import Report
+from research.training.config import ModelConfig
 
 # A unit whose nonlinearity is flatter than this passes hardly any gradient on.
 FLAT = 0.05
-
-
-@runtime_checkable
-class DiagnosisOptions(Protocol):
-    """The flags that choose a classifier, and how it is initialised."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def model_options(self) -> tuple[str, ...]: ...
-    @property
-    def initializer(self) -> str: ...
-    @property
-    def activation(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
 
 
 class LayerStatistics(NamedTuple):
@@ -180,7 +165,7 @@ def compare(
     return Report(rows, table(rows), {"signals": figures.signals(rows)})
 
 
-def of_classifier(options: DiagnosisOptions, experiment: Experiment) -> Report:
+def of_classifier(options: ModelConfig, experiment: Experiment, seed: int) -> Report:
     """Compares fresh classifiers on the first batch of their training data.
 
     Args:
@@ -198,7 +183,7 @@ def of_classifier(options: DiagnosisOptions, experiment: Experiment) -> Report:
         lambda logits: softmax_cross_entropy(logits, targets),
         (options.initializer,) if options.initializer else COMPARED_INITIALISERS,
         (options.activation,) if options.activation else COMPARED_ACTIVATIONS,
-        options.seed,
+        seed,
     )
 
 

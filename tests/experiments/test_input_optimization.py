@@ -1,32 +1,17 @@
 """Input optimisation as a person uses it, on digits that a small network was trained on."""
 
-import functools
 import json
 import shutil
 import subprocess
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from flax.traverse_util import flatten_dict
-from safetensors.numpy import load_file, save_file
+from launched import look
 
 import launch
-from experiments.input_optimization import Config, opened
-from research import models
-from research.errors import UserError
-from research.models import convnet
-from research.understanding import methods, style_transfer
-
-COMMON = ["--compilation_cache=", "--experiment=input_optimization"]
-
-
-def run(*flags):
-    """launch.py in this process; returns the exit code."""
-    return launch.main(["launch.py", *COMMON, *map(str, flags)])
+from research.understanding import methods
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +58,7 @@ def ask(place):
         files = ",".join(str(place / file) for file in inputs)
         given = [*flags, *([f"--inputs={files}"] if inputs else [])]
         checkpoint, data = f"--checkpoint={place / 'RUN'}", f"--data_dir={place / 'data'}"
-        assert run(checkpoint, data, f"--workdir={out}", *given) == 0
+        assert look(checkpoint, data, f"--workdir={out}", *given) == 0
         return out, json.loads((out / "result.json").read_text())
 
     return ask
@@ -156,123 +141,22 @@ def test_fewer_images_than_devices_are_surveyed_as_on_one(ask):
     assert found[0]["data/units"] > 0 and found == [found[0]] * 3
 
 
-@pytest.fixture(scope="module")
-def colour(place):
-    """Flags of a network for colour images of any size, from a file of random weights."""
-    model = models.create("convnet", num_classes=4, widths=(4, 8, 8), normalise=False)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 3)))
-    tensors = {}
-    for path, value in flatten_dict(variables["params"], sep=".").items():
-        array = np.asarray(value)
-        if path.endswith("kernel"):
-            array = np.moveaxis(array, (-1, -2), (0, 1))
-        tensors[path.replace("kernel", "weight")] = np.ascontiguousarray(array)
-    save_file(tensors, place / "random.safetensors")
-    with pytest.MonkeyPatch.context() as patch:
-        entry = models.available()["convnet"]
-        small = functools.partial(entry.make, widths=(4, 8, 8), normalise=False)
-        patch.setitem(convnet.MODELS, "convnet", entry._replace(make=small, channels=3))
-        yield [f"--init_from={place / 'random.safetensors'}", "--model=convnet"]
-
-
-def test_a_file_of_weights_that_changed_is_read_again(place, colour):
-    name, model = (flag.partition("=")[2] for flag in colour)
-    file = place / "changes.safetensors"
-    shutil.copy(name, file)
-    config = Config(init_from=str(file), model=model)
-    before = opened(config).network
-    assert opened(config).network is before
-    tensors = {key: 2 * value for key, value in load_file(file).items()}
-    save_file(tensors, file)
-    after = opened(config).network
-    kernel = lambda network: np.asarray(jax.tree.leaves(network.variables["params"])[-1])
-    np.testing.assert_allclose(kernel(after), 2 * kernel(before))
-
-
-def paint(place, name, height, width):
-    """A blurred random picture in a file."""
-    rng = np.random.default_rng(height)
-    image = rng.integers(0, 255, (height, width, 3)).astype(np.uint8)
-    cv2.imwrite(str(place / name), cv2.GaussianBlur(image, (0, 0), 2))
-    return place / name
-
-
-def test_dream_takes_any_size_and_saves_at_the_inputs_own(place, colour):
-    picture, out = paint(place, "wide.png", 60, 97), place / "dream"
-    flags = ["--method=dream", "--size=48", "--octaves=2", "--steps=6", "--original_size"]
-    assert run(*colour, *flags, f"--inputs={picture}", f"--workdir={out}") == 0
-    metrics = json.loads((out / "result.json").read_text())["metrics"]
-    assert metrics["inputs/excitation_after"] > 1.2 * metrics["inputs/excitation_before"]
-    folder = out / "figures" / "inputs"
-    small, large = (cv2.imread(str(folder / f"{n}_wide.png")) for n in ("image", "original_size"))
-    assert small.shape == (30, 48, 3) and large.shape == (60, 97, 3)
-    # The input's own detail is still there: what was added is smooth.
-    original = cv2.imread(str(picture)).astype(int)
-    assert 0 < abs(large - original).mean() < 30
-
-
 def test_dream_goes_through_the_only_size_that_a_network_takes(ask, place):
-    paint(place, "oblong.png", 40, 70)  # LeNet-5's dense layers fit 32 x 32
+    noise = np.random.default_rng(0).integers(0, 255, (40, 70, 3)).astype(np.uint8)
+    cv2.imwrite(str(place / "oblong.png"), noise)  # LeNet-5's dense layers fit 32 x 32
     flags = ["--method=dream", "--octaves=2", "--steps=2", "--original_size"]
     out, _ = ask("oblong", *flags, inputs=["oblong.png"])
     large = cv2.imread(str(out / "figures" / "inputs" / "original_size_oblong.png"))
     assert large.shape == (40, 70, 3)
 
 
-@pytest.mark.families
-def test_dream_takes_a_strip(place, colour):
-    picture, out = paint(place, "strip.png", 12, 300), place / "strip"
-    flags = ["--method=dream", "--size=150", "--octaves=1", "--steps=2", f"--inputs={picture}"]
-    assert run(*colour, *flags, f"--workdir={out}") == 0
-    image = cv2.imread(str(out / "figures" / "inputs" / "image_strip.png"))
-    assert image.shape == (6, 150, 3)
-
-
-@pytest.mark.parametrize("solver", ["adam", pytest.param("lbfgs", marks=pytest.mark.families)])
-def test_style_transfer_cuts_the_style_loss_tenfold(place, colour, figures, solver):
-    content, style = paint(place, "content.png", 40, 30), paint(place, "style.png", 33, 64)
-    out = place / f"style_{solver}"
-    flags = ["--method=style", f"--style={style}", "--size=32", f"--solver={solver}"]
-    flags += ["--steps=40" if solver == "adam" else "--steps=12"]
-    assert run(*colour, *flags, f"--inputs={content}", f"--workdir={out}") == 0
-    metrics = json.loads((out / "result.json").read_text())["metrics"]
-    assert metrics["inputs/style_loss_after"] < 0.1 * metrics["inputs/style_loss_before"]
-    image = cv2.imread(str(out / "figures" / "inputs" / "image_content.png"))
-    assert image.shape == (32, 24, 3)
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    last = [row for row in rows if "train/style_loss" in row][-1]  # curves of both parts
-    total = last["train/style_loss"] + 1e-3 * last["train/content_loss"]
-    assert last["train/loss"] == pytest.approx(total, rel=1e-3)
-    # The strip goes from the start to the result, whose losses are those of the metrics.
-    pictures = out / "figures" / "inputs"
-    strip, first = figures[pictures / "progress.png"], figures[pictures / "style.png"].images[0]
-    np.testing.assert_array_equal(strip.images[0], first)
-    np.testing.assert_array_equal(strip.images[-1], image[..., ::-1])
-    at = (0, 5, 10, 20, 40) if solver == "adam" else (0, 1, 3, 6, 12)
-    assert len(strip.images) == 5 and strip.has(*(f"step {step}\n" for step in at))
-    assert strip.has(
-        f"step {at[-1]}\ncontent loss {metrics['inputs/content_loss_after']:.3g}\n"
-        f"style loss {metrics['inputs/style_loss_after']:.3g}"
-    )
-    said = next(text for text in strip.texts if text.startswith("step 0\n"))
-    rounded = float(said.rpartition(" ")[2])  # of 8 bits; the metric is of the start as it is
-    assert rounded == pytest.approx(metrics["inputs/style_loss_before"], rel=0.02)
-
-
-def test_layers_of_a_style_have_weights():
-    assert style_transfer.layer_weights(["c1", "c3:0.25"]) == {"c1": 1.0, "c3": 0.25}
-    for wrong in ("c1:0", "c1:-1", "c1:x", "c1:inf"):
-        with pytest.raises(UserError, match="a weight is a positive number"):
-            style_transfer.layer_weights([wrong])
-
-
 def test_methods_and_layers_are_listed(place, capsys):
-    assert run("--method=list") == 0
+    assert look("--method=list") == 0
     said = capsys.readouterr().out
     named = [name for name, method in methods.METHODS.items() if method.kind != "list"]
     assert len(named) == 26 and all(f"--method={name}" in said for name in named)
     assert "Selvaraju" in said
-    assert run("--method=layers", f"--checkpoint={place / 'RUN'}") == 0
+    assert look("--method=layers", f"--checkpoint={place / 'RUN'}") == 0
     lines = capsys.readouterr().out.splitlines()
     row = next(line for line in lines if line.split()[:1] == ["c3"])
     # 5x5, 2x2 pooling, 5x5: 5, 6, then 2 more cells of stride 2 on each side.
@@ -325,7 +209,7 @@ def test_bad_input_is_one_line(place, capsys, monkeypatch, flags, said):
     monkeypatch.chdir(place)
     (place / "NOT").write_text("no image")
     data = f"--data_dir={place / 'data'}"
-    assert run(f"--checkpoint={place / 'RUN'}", data, *flags) == 2
+    assert look(f"--checkpoint={place / 'RUN'}", data, *flags) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and said in lines[0]
     assert not (place / "runs").exists()
@@ -333,9 +217,9 @@ def test_bad_input_is_one_line(place, capsys, monkeypatch, flags, said):
 
 def test_without_a_network_or_images_the_line_says_what_is_missing(place, capsys, monkeypatch):
     monkeypatch.chdir(place)
-    assert run("--checkpoint=/no/run") == 2
+    assert look("--checkpoint=/no/run") == 2
     assert "/no/run" in capsys.readouterr().err
-    assert run("--init_from=/no/file.pth", "--model=lenet5") == 2
+    assert look("--init_from=/no/file.pth", "--model=lenet5") == 2
     assert "/no/file.pth" in capsys.readouterr().err
     assert launch.main(["launch.py", "--mode=gallery", "--experiment=classification"]) == 2
     assert "has no --mode=gallery" in capsys.readouterr().err
@@ -364,7 +248,7 @@ def page(place):
         out = place / "gallery"
         inputs = f"--inputs={place / '3.png'},{place / '7.png'}"
         flags = [f"--checkpoint={place / 'RUN'}", inputs, f"--workdir={out}", "--steps=2"]
-        assert run("--mode=gallery", f"--data_dir={place / 'data'}", *flags) == 0
+        assert look("--mode=gallery", f"--data_dir={place / 'data'}", *flags) == 0
     return (out / "gallery.html").read_text()
 
 
