@@ -16,8 +16,8 @@ import optax
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from research.data.sources.contents import Contents
     from research.data.sources.examples import Examples
-    from research.data.sources.overlap import Contents
     from research.data.sources.source import Source
     from research.metrics.bias import Bias
     from research.record.report import Report

@@ -11,8 +11,8 @@ from research.data import datasets
 from research.data.config import DataConfig
 from research.data.images.preprocessing import Mapped, Preprocessing, fit_example
 from research.data.images.reading import read_with
+from research.data.sources.contents import Contents, Digested
 from research.data.sources.examples import Example, Examples, decode, decoded_bytes
-from research.data.sources.overlap import Contents, Digested
 from research.data.sources.source import Batch, Source
 from research.data.sources.splits import (
     VALIDATION,

@@ -5,15 +5,14 @@ thread may use it, and a program under way on the devices does not wait for it.
 """
 
 import collections
+import contextlib
 import dataclasses
 import signal
+import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from research.errors import FailedError, UserError
-
-if TYPE_CHECKING:
-    from research.distributed.watch import Agreement
 
 # Seconds to wait for what another process has to tell. Long: it may draw pictures meanwhile, and
 # `watch` notices within less than a minute if it is gone.
@@ -75,6 +74,55 @@ class Group:
                     f"{self.name(index)} has not come to {name!r} in {PATIENCE / 60:.0f} minutes."
                 ) from error
             return value
+
+
+class Agreement:
+    """The step at which all processes stop, once one was asked to.
+
+    Each says which step it has passed; all stop at the one after the last of these. So nobody waits
+    in a collective for one that has stopped, and no step waits for a message.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._passed, self._stop, self._signal = -1, -1, signal.SIGTERM
+        self._free = threading.Condition()
+        self.voting = False  # no step is passed until all have said where they are
+        self.asked: signal.Signals | None = None  # of this process
+
+    def due(self, step: int, received: signal.Signals | None) -> signal.Signals | None:
+        """Returns the signal after which all processes stop at this step; None to go on.
+
+        Args:
+          step: counted up by one at each call, the same in all processes.
+          received: what this process was sent.
+        """
+        self.asked = received
+        with self._free:
+            self._free.wait_for(lambda: not self.voting)
+            self._passed = step
+            return self._signal if 0 <= self._stop <= step else None
+
+    def settle(self, said: Mapping[str, str]) -> None:
+        """Asks the others to stop, says where this process is, and reads where they are.
+
+        Args:
+          said: what is in the store.
+        """
+        client = self._group.client
+        if self.asked is not None and "watch/stop" not in said:
+            with contextlib.suppress(Exception):  # another process may have asked just now
+                client.key_value_set("watch/stop", self.asked.name)
+        elif "watch/stop" in said and self._stop < 0:
+            with self._free:
+                if not self.voting:
+                    self.voting = True
+                    client.key_value_set(f"watch/passed/{self._group.index}", str(self._passed))
+                places = [int(v) for k, v in said.items() if k.startswith("watch/passed/")]
+                if len(places) == self._group.count:
+                    self._signal = signal.Signals[said["watch/stop"]]
+                    self._stop, self.voting = max(places) + 1, False
+                    self._free.notify_all()
 
 
 _ALONE = Group()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from research.distributed.group import Group
+from research.distributed.group import Agreement, Group
 
 BEAT = 1.0  # seconds between signs of life
 SILENT = 30.0  # seconds without one after which a process counts as gone
@@ -69,55 +69,6 @@ class Pulses:
                 f"has moved for {STILL:.0f} s"
             )
         return None
-
-
-class Agreement:
-    """The step at which all processes stop, once one was asked to.
-
-    Each says which step it has passed; all stop at the one after the last of these. So nobody waits
-    in a collective for one that has stopped, and no step waits for a message.
-    """
-
-    def __init__(self, group: Group) -> None:
-        self._group = group
-        self._passed, self._stop, self._signal = -1, -1, signal.SIGTERM
-        self._free = threading.Condition()
-        self.voting = False  # no step is passed until all have said where they are
-        self.asked: signal.Signals | None = None  # of this process
-
-    def due(self, step: int, received: signal.Signals | None) -> signal.Signals | None:
-        """Returns the signal after which all processes stop at this step; None to go on.
-
-        Args:
-          step: counted up by one at each call, the same in all processes.
-          received: what this process was sent.
-        """
-        self.asked = received
-        with self._free:
-            self._free.wait_for(lambda: not self.voting)
-            self._passed = step
-            return self._signal if 0 <= self._stop <= step else None
-
-    def settle(self, said: Mapping[str, str]) -> None:
-        """Asks the others to stop, says where this process is, and reads where they are.
-
-        Args:
-          said: what is in the store.
-        """
-        client = self._group.client
-        if self.asked is not None and "watch/stop" not in said:
-            with contextlib.suppress(Exception):  # another process may have asked just now
-                client.key_value_set("watch/stop", self.asked.name)
-        elif "watch/stop" in said and self._stop < 0:
-            with self._free:
-                if not self.voting:
-                    self.voting = True
-                    client.key_value_set(f"watch/passed/{self._group.index}", str(self._passed))
-                places = [int(v) for k, v in said.items() if k.startswith("watch/passed/")]
-                if len(places) == self._group.count:
-                    self._signal = signal.Signals[said["watch/stop"]]
-                    self._stop, self.voting = max(places) + 1, False
-                    self._free.notify_all()
 
 
 class Watch:

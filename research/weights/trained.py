@@ -9,7 +9,8 @@ import flax.linen as nn
 import numpy as np
 
 from research.data.images.preprocessing import Preprocessing
-from research.data.sources.overlap import Digests, recall
+from research.data.sources.contents import Digests
+from research.data.sources.overlap import recall
 from research.errors import UserError, choose
 from research.models import Entry, available
 from research.record.progress import console

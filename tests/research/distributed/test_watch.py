@@ -8,8 +8,8 @@ import pytest
 
 from research.distributed import group as group_lib
 from research.distributed import watch
-from research.distributed.group import Group
-from research.distributed.watch import SILENT, STILL, Agreement, Pulses
+from research.distributed.group import Agreement, Group
+from research.distributed.watch import SILENT, STILL, Pulses
 from research.errors import UserError
 
 

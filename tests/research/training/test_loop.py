@@ -12,8 +12,8 @@ import pytest
 import toys
 from toy_runs import CONFIG, StopsAt, data, interrupted, lines, run, source
 
+from research.data.sources.contents import Contents, Digested, digest
 from research.data.sources.examples import Arrays
-from research.data.sources.overlap import Contents, Digested, digest
 from research.errors import NotFiniteError, UserError
 from research.experiment import Data
 from research.metrics import class_bias

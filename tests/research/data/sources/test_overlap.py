@@ -6,8 +6,8 @@ import pytest
 
 from research.data.images.reading import read
 from research.data.sources import overlap
+from research.data.sources.contents import Contents, Digested, digest
 from research.data.sources.examples import Arrays
-from research.data.sources.overlap import Contents, Digested, digest
 from research.data.sources.source import Source
 from research.errors import UserError
 from research.experiment import Data
